@@ -1,0 +1,1 @@
+//! The Rust client: outbox, resume, gap detection, merge by seq, receipts.

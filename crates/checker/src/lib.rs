@@ -1,0 +1,1 @@
+//! Records what clients saw and judges it against the invariants.

@@ -1,0 +1,1 @@
+//! The chat as an aggregate: ids, commands, entries, decide and apply.

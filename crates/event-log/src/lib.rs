@@ -1,0 +1,1 @@
+//! The partitioned log on NATS JetStream, and the subjects between roles.

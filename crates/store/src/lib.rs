@@ -1,0 +1,1 @@
+//! The store's port and its engines.

@@ -1,0 +1,1 @@
+//! Logs and metrics: set up once, rendered on the admin listener.

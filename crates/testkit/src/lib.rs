@@ -1,0 +1,1 @@
+//! What tests need from the machine: a broker process, folders, waiting for a condition.

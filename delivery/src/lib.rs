@@ -1,0 +1,1 @@
+//! Pushes events to online sessions and merges receipts.

@@ -1,0 +1,1 @@
+//! Sockets on one side, the command log and pushes on the other.

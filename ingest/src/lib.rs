@@ -1,0 +1,1 @@
+//! Decides commands, publishes events, appends entries, answers senders.

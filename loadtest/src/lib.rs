@@ -1,0 +1,1 @@
+//! Open-loop load, and the benchmarks with their controls.

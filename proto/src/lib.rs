@@ -1,0 +1,1 @@
+//! Wire types: client frames, log records and the messages between roles.
