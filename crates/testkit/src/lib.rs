@@ -1,1 +1,22 @@
-//! What tests need from the machine: a broker process, folders, waiting for a condition.
+//! What tests need from the machine: broker processes, child processes, folders, waiting, and a watch on log lines.
+//!
+//! Never depends on a role: it knows processes, files and time, and nothing of messages.
+//!
+//! ```text
+//! children  any child process: its lines, its signals, its end
+//! nats      a real nats-server in its own folder
+//! scratch   a folder for one test
+//! wait      until a condition holds, with a deadline
+//! logs      a run fails on an unlisted WARN or ERROR line
+//! ```
+
+pub mod children;
+mod leash;
+pub mod logs;
+pub mod nats;
+pub mod scratch;
+pub mod wait;
+
+pub use children::Running;
+pub use nats::{NatsOptions, NatsServer};
+pub use scratch::Scratch;

@@ -1,0 +1,1 @@
+//! A run fails on an unlisted WARN or ERROR line.

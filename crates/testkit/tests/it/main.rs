@@ -1,0 +1,4 @@
+//! Behaviour of the test kit, on real processes.
+
+mod children;
+mod nats;
