@@ -11,13 +11,13 @@ const BRIEF: Duration = Duration::from_millis(50);
 fn shell(script: &str) -> Running {
     let mut command = Command::new("sh");
     command.args(["-c", script]);
-    Running::start("shell", command).unwrap()
+    Running::start("shell", command).expect("sh is there")
 }
 
 /// Whether a process of this id still exists, zombies not counted.
 fn exists(pid: u32) -> bool {
-    let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
-    let state = String::from_utf8(state.stdout).unwrap();
+    let state = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().expect("ps is there");
+    let state = String::from_utf8(state.stdout).expect("ps prints ASCII");
     !state.trim().is_empty() && !state.trim().starts_with('Z')
 }
 

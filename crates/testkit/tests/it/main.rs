@@ -1,4 +1,5 @@
 //! Behaviour of the test kit, on real processes.
 
 mod children;
+mod logs;
 mod nats;
