@@ -1,0 +1,194 @@
+//! The process's way to the log: streams, command publishes and core messages, over one connection that reconnects.
+//!
+//! What must not outlive a disconnect goes through a [`Tenure`] and its own connection instead.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::connection::State;
+use async_nats::jetstream::{self, Context};
+use bytes::Bytes;
+use domain::{Epoch, Partition};
+use metrics::counter;
+use rand::RngExt as _;
+use tokio::sync::Mutex;
+use tokio::time::{Instant, sleep};
+
+use crate::connection::Shared;
+use crate::names::Names;
+use crate::publish::{Attempt, Mark, attempt};
+use crate::streams::{self, Stream};
+use crate::subject::Subject;
+use crate::subscription::Subscription;
+use crate::tenure::{Role, Tenure};
+use crate::{Error, LogConfig, MESSAGE_BYTES_MAX, PublishError, RECORD_BYTES_MAX, SendError};
+
+/// Between two attempts of a publish; a random part of it, doubled up to the longest.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+const RETRY_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// The process's way to the log; cheap to clone.
+#[derive(Clone)]
+pub struct Log {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: LogConfig,
+    names: Names,
+    shared: Shared,
+    context: Context,
+    // The broker client numbers its subscriptions 1, 2, 3 …, and only `subscribe` makes any on this connection.
+    subscriptions: Mutex<u64>,
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Log").field("config", &self.inner.config).finish_non_exhaustive()
+    }
+}
+
+impl Log {
+    /// Connects; fails when no broker answers now.
+    pub async fn connect(config: LogConfig) -> Result<Self, Error> {
+        config.check()?;
+        let shared = Shared::connect(&config).await?;
+        let context = jetstream::new(shared.client.clone());
+        let names = Names::new(&config.prefix);
+        Ok(Self { inner: Arc::new(Inner { config, names, shared, context, subscriptions: Mutex::new(0) }) })
+    }
+
+    /// The configuration that it was connected with.
+    pub fn config(&self) -> &LogConfig {
+        &self.inner.config
+    }
+
+    /// All partitions of the log.
+    pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
+        (0..self.inner.config.partitions).map(Partition)
+    }
+
+    /// Creates the streams that are missing, and returns each partition's epoch.
+    ///
+    /// Refuses another number of partitions than that of the first start, and streams that were set up otherwise.
+    pub async fn open_streams(&self) -> Result<Vec<Epoch>, Error> {
+        streams::open(&self.inner.context, &self.inner.config, &self.inner.names).await
+    }
+
+    /// Whether the shared connection is up now.
+    pub fn is_connected(&self) -> bool {
+        self.inner.shared.client.connection_state() == State::Connected
+    }
+
+    /// Stores a packed record of commands, and returns its sequence.
+    ///
+    /// Tries again with the same message id until the deadline, over elections and reconnects; it is stored once. An
+    /// error other than `Full` and `TooLarge` leaves open whether it is stored, and so does dropping the future.
+    pub async fn publish_commands(
+        &self,
+        partition: Partition,
+        payload: Bytes,
+        message_id: &str,
+    ) -> Result<u64, PublishError> {
+        if payload.len() > RECORD_BYTES_MAX {
+            refused("too_large", Stream::Commands);
+            return Err(PublishError::TooLarge { bytes: payload.len() });
+        }
+        let subject = self.inner.names.subject(&Subject::Commands(partition));
+        let end = Instant::now() + self.inner.config.publish_deadline();
+        let mut pause = RETRY_PAUSE;
+        let mut connects = self.inner.shared.connects.clone();
+        loop {
+            connects.mark_unchanged();
+            let left = end.saturating_duration_since(Instant::now());
+            let deadline = self.inner.config.attempt_deadline().min(left);
+            let mark = Mark::MessageId(message_id);
+            let trying = attempt(&self.inner.shared.client, subject.clone(), payload.clone(), mark, deadline);
+            let met = tokio::select! {
+                met = trying => met,
+                // The answer would have come over the connection that is gone.
+                Ok(()) = connects.changed() => Attempt::Unknown("the connection was lost".to_owned()),
+            };
+            let last = match met {
+                Attempt::Stored(sequence) => return Ok(sequence),
+                Attempt::Full => {
+                    refused("full", Stream::Commands);
+                    return Err(PublishError::Full);
+                }
+                Attempt::Unavailable(last) | Attempt::Unknown(last) => last,
+                Attempt::WrongLast(_) => "refused for a sequence that was not expected".to_owned(),
+            };
+            counter!("event_log_publish_retries_total", "stream" => Stream::Commands.name()).increment(1);
+            let wait = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
+            if Instant::now() + wait >= end {
+                refused("timeout", Stream::Commands);
+                return Err(PublishError::Timeout { last });
+            }
+            sleep(wait).await;
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+        }
+    }
+
+    /// Takes a partition for a role: a fresh tenure with a connection of its own.
+    ///
+    /// Takes it from whoever had it; that one is kept from harm by the fence and by its lower id.
+    pub async fn acquire(&self, role: Role, partition: Partition) -> Result<Tenure, Error> {
+        Tenure::acquire(&self.inner.config, &self.inner.names, role, partition).await
+    }
+
+    /// Sends a core message; nothing tells whether it arrives.
+    ///
+    /// Refuses while there is no connection, rather than send it late.
+    pub async fn send(&self, subject: &Subject, payload: Bytes) -> Result<(), SendError> {
+        if payload.len() > MESSAGE_BYTES_MAX {
+            dropped("too_large");
+            return Err(SendError::TooLarge { bytes: payload.len() });
+        }
+        if !self.is_connected() {
+            dropped("disconnected");
+            return Err(SendError::Disconnected);
+        }
+        let subject = self.inner.names.subject(subject);
+        if self.inner.shared.client.publish(subject, payload).await.is_err() {
+            dropped("disconnected");
+            return Err(SendError::Disconnected);
+        }
+        Ok(())
+    }
+
+    /// Receives the core messages of a subject from now on.
+    ///
+    /// Its queue is bounded by `subscription_messages_max`; what is dropped at the bound is told.
+    pub async fn subscribe(&self, subject: Subject) -> Result<Subscription, Error> {
+        let text = self.inner.names.subject(&subject);
+        let shared = &self.inner.shared;
+        let mut subscriptions = self.inner.subscriptions.lock().await;
+        let number = *subscriptions + 1;
+        // Known before the first message can be dropped.
+        let lag = shared.lags.insert(number);
+        let subscriber = match shared.client.subscribe(text).await {
+            Ok(subscriber) => subscriber,
+            Err(error) => {
+                shared.lags.remove(number);
+                return Err(Error::broker(format!("subscribe to {subject}"), error));
+            }
+        };
+        *subscriptions = number;
+        let lags = Arc::clone(&shared.lags);
+        let subscription = Subscription::new(subject, subscriber, number, lag, lags, self.inner.names.clone());
+        drop(subscriptions);
+        shared.client.flush().await.map_err(|error| Error::broker(format!("subscribe to {subject}"), error))?;
+        Ok(subscription)
+    }
+}
+
+/// Counts a record that was not stored.
+pub(crate) fn refused(reason: &'static str, stream: Stream) {
+    counter!("event_log_publish_refused_total", "reason" => reason, "stream" => stream.name()).increment(1);
+}
+
+/// Counts a core message that was not sent.
+pub(crate) fn dropped(reason: &'static str) {
+    counter!("event_log_sends_dropped_total", "reason" => reason).increment(1);
+}

@@ -1,0 +1,44 @@
+//! One record of a stream, as a reader gets it.
+
+use bytes::Bytes;
+
+/// One record of a stream.
+///
+/// A command record's fingerprint is (`time_ns`, `message_id`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its place in the stream: 1, 2, 3 …
+    pub sequence: u64,
+    /// The broker's time for it, ns since 1970 UTC.
+    pub time_ns: i64,
+    /// Its publisher's id for it; empty if it gave none.
+    pub message_id: String,
+    /// What was published.
+    pub payload: Bytes,
+}
+
+/// What a stream holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Sequence of the first record left; `last + 1` if none is.
+    pub first: u64,
+    /// Sequence of the last record ever stored; 0: none yet.
+    pub last: u64,
+    /// How many records are left.
+    pub records: u64,
+    /// What they take.
+    pub bytes: u64,
+}
+
+/// The message id in a record's headers.
+pub(crate) fn message_id(headers: Option<&async_nats::HeaderMap>) -> String {
+    headers
+        .and_then(|headers| headers.get(async_nats::header::NATS_MESSAGE_ID))
+        .map(|id| id.as_str().to_owned())
+        .unwrap_or_default()
+}
+
+/// The broker's time as ns; 64 bits hold it until the year 2262.
+pub(crate) fn time_ns(nanos: i128) -> i64 {
+    i64::try_from(nanos).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,268 @@
+//! The streams' settings, their creation, their epoch and the number of partitions.
+//!
+//! Creation is safe from several processes at once: the first one wins and the others take what it wrote.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
+use async_nats::jetstream::{Context, ErrorCode, kv};
+use domain::{Epoch, Partition};
+use futures_util::future::try_join_all;
+
+use crate::names::Names;
+use crate::subject::Subject;
+use crate::{Error, LogConfig, RECORD_BYTES_MAX};
+
+/// Room for a record's headers beside its payload.
+const HEADER_BYTES_MAX: usize = 4 * 1024;
+/// A publish repeated with its message id within this time is stored once.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// Of the CONTROL stream, and of the bucket of tenures: both hold little.
+const SMALL_BYTES_MAX: i64 = 16 << 20;
+/// In an EVENTS or COMMANDS stream's metadata: µs since 1970 at which the partition was opened.
+const EPOCH: &str = "heliograph.epoch";
+/// In the CONTROL stream's metadata: how many partitions the log has.
+const PARTITIONS: &str = "heliograph.partitions";
+
+/// A partition's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stream {
+    /// COMMANDS-P: what clients asked, many writers.
+    Commands,
+    /// EVENTS-P: what happened, one fenced writer.
+    Events,
+    /// STATUS-P: advanced watermarks; losing some is harmless.
+    Statuses,
+}
+
+impl Stream {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Commands => "COMMANDS",
+            Self::Events => "EVENTS",
+            Self::Statuses => "STATUS",
+        }
+    }
+
+    /// The subject that the stream stores.
+    pub fn subject(self, partition: Partition) -> Subject {
+        match self {
+            Self::Commands => Subject::Commands(partition),
+            Self::Events => Subject::Events(partition),
+            Self::Statuses => Subject::Statuses(partition),
+        }
+    }
+
+    /// Whether readers may meet holes: the oldest records go first.
+    pub fn is_lossy(self) -> bool {
+        self == Self::Statuses
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Creates what is missing and checks what is there; returns each partition's epoch.
+pub(crate) async fn open(context: &Context, config: &LogConfig, names: &Names) -> Result<Vec<Epoch>, Error> {
+    // First of all: a process that counts otherwise must not make a single stream.
+    let control = ensure(context, control(config, names)).await?;
+    let stored = metadata(&control, PARTITIONS)?;
+    if stored != config.partitions {
+        return Err(Error::Partitions { stored, configured: config.partitions });
+    }
+    tenures(context, config, names).await?;
+    try_join_all((0..config.partitions).map(|number| open_partition(context, config, names, Partition(number)))).await
+}
+
+async fn open_partition(
+    context: &Context,
+    config: &LogConfig,
+    names: &Names,
+    partition: Partition,
+) -> Result<Epoch, Error> {
+    // COMMANDS comes first and says which epoch the others belong to.
+    let commands = ensure(context, settings(Stream::Commands, partition, now(), config, names)).await?;
+    let epoch = epoch_of(&commands)?;
+    for stream in [Stream::Events, Stream::Statuses] {
+        let info = ensure(context, settings(stream, partition, epoch, config, names)).await?;
+        same_epoch(epoch, &info)?;
+    }
+    Ok(epoch)
+}
+
+/// The epoch that the partition's streams carry now.
+pub(crate) async fn epoch(context: &Context, names: &Names, partition: Partition) -> Result<Epoch, Error> {
+    let commands = info(context, &names.stream(Stream::Commands, partition)).await?;
+    let epoch = epoch_of(&commands)?;
+    same_epoch(epoch, &info(context, &names.stream(Stream::Events, partition)).await?)?;
+    Ok(epoch)
+}
+
+fn epoch_of(info: &Info) -> Result<Epoch, Error> {
+    metadata(info, EPOCH).map(Epoch)
+}
+
+fn same_epoch(epoch: Epoch, info: &Info) -> Result<(), Error> {
+    if epoch_of(info)? == epoch {
+        return Ok(());
+    }
+    Err(different(&info.config.name, "its epoch is not that of the partition's commands"))
+}
+
+fn now() -> Epoch {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Epoch(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn metadata<T: std::str::FromStr>(info: &Info, key: &str) -> Result<T, Error> {
+    info.config
+        .metadata
+        .get(key)
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| different(&info.config.name, &format!("its metadata lacks `{key}`")))
+}
+
+/// What every stream has in common: unfiltered, on file, kept until trimmed, refusing when full.
+fn base(name: String, subject: String, bytes_max: i64, config: &LogConfig) -> Config {
+    Config {
+        name,
+        subjects: vec![subject],
+        storage: StorageType::File,
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        max_bytes: bytes_max,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        max_consumers: -1,
+        max_message_size: i32::try_from(RECORD_BYTES_MAX + HEADER_BYTES_MAX).unwrap_or(i32::MAX),
+        duplicate_window: DUPLICATE_WINDOW,
+        num_replicas: config.replicas(),
+        deny_delete: true,
+        // Trimming is a purge, so purges stay allowed.
+        deny_purge: false,
+        ..Config::default()
+    }
+}
+
+fn settings(stream: Stream, partition: Partition, epoch: Epoch, config: &LogConfig, names: &Names) -> Config {
+    let bytes_max = match stream {
+        Stream::Commands => config.commands_bytes_max,
+        Stream::Events => config.events_bytes_max,
+        Stream::Statuses => config.statuses_bytes_max,
+    };
+    let bytes_max = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+    let subject = names.subject(&stream.subject(partition));
+    let mut settings = base(names.stream(stream, partition), subject, bytes_max, config);
+    settings.metadata = HashMap::from([(EPOCH.to_owned(), epoch.0.to_string())]);
+    if stream.is_lossy() {
+        settings.discard = DiscardPolicy::Old;
+        // M9: no max age on the other two.
+        settings.max_age = Duration::from_secs(config.statuses_age_max_s);
+    }
+    settings
+}
+
+fn control(config: &LogConfig, names: &Names) -> Config {
+    let mut settings = base(names.control(), names.subject(&Subject::Control), SMALL_BYTES_MAX, config);
+    settings.metadata = HashMap::from([(PARTITIONS.to_owned(), config.partitions.to_string())]);
+    settings
+}
+
+/// The bucket whose revisions are tenure ids.
+async fn tenures(context: &Context, config: &LogConfig, names: &Names) -> Result<(), Error> {
+    let bucket = names.tenures();
+    let settings = kv::Config {
+        bucket: bucket.clone(),
+        history: 1,
+        max_bytes: SMALL_BYTES_MAX,
+        storage: StorageType::File,
+        num_replicas: config.replicas(),
+        ..kv::Config::default()
+    };
+    // Made again with the same settings it stays as it is; with others the one that is there serves as well.
+    if let Err(error) = context.create_key_value(settings).await
+        && context.get_key_value(&bucket).await.is_err()
+    {
+        return Err(Error::broker(format!("create bucket {bucket}"), error));
+    }
+    Ok(())
+}
+
+/// The stream as wanted, made if it is not there.
+async fn ensure(context: &Context, wanted: Config) -> Result<Info, Error> {
+    if let Some(found) = find(context, &wanted.name).await? {
+        return adapt(context, found, &wanted).await;
+    }
+    let name = wanted.name.clone();
+    match context.create_stream(wanted.clone()).await {
+        Ok(stream) => Ok(stream.cached_info().clone()),
+        // Another process was faster; its epoch stands.
+        Err(error) if is_taken(&error.kind()) => {
+            let found = find(context, &name).await?.ok_or_else(|| Error::broker(format!("create {name}"), error))?;
+            adapt(context, found, &wanted).await
+        }
+        Err(error) => Err(Error::broker(format!("create stream {name}"), error)),
+    }
+}
+
+fn is_taken(kind: &CreateStreamErrorKind) -> bool {
+    matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
+}
+
+async fn find(context: &Context, name: &str) -> Result<Option<Info>, Error> {
+    match context.get_stream(name).await {
+        Ok(stream) => Ok(Some(stream.cached_info().clone())),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(inner) if inner.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+            GetStreamErrorKind::JetStream(_)
+            | GetStreamErrorKind::EmptyName
+            | GetStreamErrorKind::Request
+            | GetStreamErrorKind::InvalidStreamName => Err(Error::broker(format!("look at stream {name}"), error)),
+        },
+    }
+}
+
+/// The stream as the broker has it now.
+pub(crate) async fn info(context: &Context, name: &str) -> Result<Info, Error> {
+    find(context, name).await?.ok_or_else(|| Error::broker(format!("look at stream {name}"), "it does not exist"))
+}
+
+/// Refuses what the log cannot rest on, and brings bounds and replicas up to the configuration.
+async fn adapt(context: &Context, found: Info, wanted: &Config) -> Result<Info, Error> {
+    let has = &found.config;
+    let firm = [
+        ("subjects", has.subjects == wanted.subjects),
+        ("storage", has.storage == wanted.storage),
+        ("retention", has.retention == wanted.retention),
+        ("discard", has.discard == wanted.discard),
+        ("deny_delete", has.deny_delete == wanted.deny_delete),
+        ("deny_purge", has.deny_purge == wanted.deny_purge),
+        ("max_age", has.max_age.is_zero() == wanted.max_age.is_zero()),
+        ("max_msgs", has.max_messages <= 0),
+    ];
+    if let Some((what, _)) = firm.into_iter().find(|(_, same)| !same) {
+        return Err(different(&has.name, what));
+    }
+    let mut updated = has.clone();
+    updated.max_bytes = wanted.max_bytes;
+    updated.max_message_size = wanted.max_message_size;
+    updated.max_age = wanted.max_age;
+    updated.duplicate_window = wanted.duplicate_window;
+    updated.num_replicas = wanted.num_replicas;
+    if updated == *has {
+        return Ok(found);
+    }
+    let name = updated.name.clone();
+    tracing::info!(stream = %name, "stream settings follow the configuration");
+    context.update_stream(updated).await.map_err(|error| Error::broker(format!("update stream {name}"), error))
+}
+
+fn different(stream: &str, what: &str) -> Error {
+    Error::Settings { stream: stream.to_owned(), what: what.to_owned() }
+}
