@@ -4,19 +4,22 @@
 //! speed only: every record's sequence is checked against the one that is due, since the broker silently moves a start
 //! below the first record up and one above the last record down, and drops what does not fit into a queue.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use futures_util::future::{Fuse, FusedFuture as _};
 use futures_util::{FutureExt as _, StreamExt as _};
 use metrics::counter;
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 
-use crate::ReadError;
-use crate::record::{self, Record};
+use crate::record::{self, Bounds, Record};
 use crate::streams::Stream;
 use crate::tenure::Tenure;
+use crate::{Error, ReadError};
 
 /// Records asked for at a time; another request goes out when half of them have come.
 ///
@@ -24,7 +27,7 @@ use crate::tenure::Tenure;
 const PULL_RECORDS: usize = 128;
 /// How long a request stays with the broker.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The broker drops a consumer that nobody asks for that long.
 const CONSUMER_UNUSED: Duration = Duration::from_secs(60);
 /// Bounds of what one call returns.
@@ -96,6 +99,8 @@ impl OrderedReader {
         let tenure = self.tenure.clone();
         let mut watchdog = interval_at(Instant::now() + WATCHDOG_INTERVAL, WATCHDOG_INTERVAL);
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Looked at beside the records: a broker that is slow to answer must not hold them up.
+        let mut looking = pin!(Fuse::terminated());
         loop {
             // M6: what the lost connection brought is not handed on either; its owner has to step down.
             if tenure.is_lost() {
@@ -109,7 +114,11 @@ impl OrderedReader {
                 biased;
                 item = feed.next() => self.take(item),
                 () = tenure.lost() => Step::End(ReadError::Lost),
-                _ = watchdog.tick() => self.look().await,
+                bounds = &mut looking => self.judge(bounds),
+                _ = watchdog.tick(), if looking.is_terminated() => {
+                    looking.set(timeout(OPEN_WITHIN, tenure.bounds(self.stream)).fuse());
+                    Step::Go
+                }
             };
             match step {
                 Step::Go => {}
@@ -200,12 +209,9 @@ impl OrderedReader {
     }
 
     /// The watchdog: a backlog at two looks in a row, and no record between them, means that the consumer is stuck.
-    async fn look(&mut self) -> Step {
-        let bounds = match timeout(OPEN_WITHIN, self.tenure.bounds(self.stream)).await {
-            Ok(Ok(bounds)) => bounds,
-            // The next look will tell; a lost tenure is noticed on its own.
-            Ok(Err(_)) | Err(_) => return Step::Go,
-        };
+    fn judge(&mut self, looked: Result<Result<Bounds, Error>, Elapsed>) -> Step {
+        // No answer: the next look will tell, and a lost tenure is noticed on its own.
+        let Ok(Ok(bounds)) = looked else { return Step::Go };
         let waits = bounds.last >= self.due;
         // The stream begins anew below us: nothing would ever come.
         let ahead = bounds.last.saturating_add(1) < self.due;

@@ -1,0 +1,13 @@
+//! The log on a real broker: every trap that it is built to see.
+
+#![expect(clippy::unwrap_used, reason = "a test's own functions may fail the test, as the tests do")]
+
+mod broker;
+mod commands;
+mod core_messages;
+mod counters;
+mod fence;
+mod reader;
+mod streams;
+mod tenures;
+mod volume;
