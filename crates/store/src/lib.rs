@@ -1,1 +1,40 @@
-//! The store's port and its engines.
+//! The store's port and its engines: the one crate that names fjall.
+//!
+//! ```text
+//! ingest ──append──▶ chat_log, chat_members, chat_snapshots, partitions ──▶ history, members, load_chat, position
+//! projections ──project──▶ chats_by_user, chat_summaries, watermarks, checkpoints ──▶ chats_of, summaries, heads
+//! gateway, api ──claim_direct──▶ direct_chats
+//! ```
+//! [`Store`] is the port: purposeful operations, each of which a CQL table with the same key could serve too. Rows,
+//! positions, checkpoints and watermarks only move forward (M8), so a write that comes late or twice changes nothing.
+//! The store never looks into a message body, and never decides anything about a chat.
+
+mod config;
+mod embedded;
+mod error;
+mod load;
+mod merge;
+mod rows;
+mod store;
+
+pub use config::Config;
+pub use embedded::Embedded;
+pub use error::Error;
+pub use rows::{
+    Append, ChatAppend, Checkpoint, Head, HistoryPage, MemberRow, Projection, Reader, SummaryRow, UserChatRow,
+};
+pub use store::Store;
+
+/// A chat in a user's list, as it is read.
+pub type UserChat = UserChatRow;
+/// What a list shows of a chat, as it is read.
+pub type Summary = SummaryRow;
+
+/// Most rows of one history page; a larger limit is cut to it (N9).
+pub const HISTORY_ROWS_MAX: usize = 1_024;
+/// Most bytes of one history page that has more than one row; a larger limit is cut to it (N9).
+pub const HISTORY_BYTES_MAX: usize = 1 << 20;
+/// Most rows of one page of a user's chats; a larger limit is cut to it (N9).
+pub const LIST_ROWS_MAX: usize = 1_024;
+/// Most readers that may wait for rows at one time (N9); further ones get [`Error::Busy`].
+pub const WAITING_MAX: usize = 65_536;

@@ -1,0 +1,60 @@
+//! Settings of the embedded engine.
+
+use std::{path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+
+/// Settings of the embedded engine; every size is a bound.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The store's own folder; made if it is not there.
+    pub folder: PathBuf,
+    /// How long rows that the log can replay may wait for the disk, in ms.
+    pub sync_interval_ms: u64,
+    /// Cache of blocks read from disk, in bytes.
+    pub cache_bytes: u64,
+    /// Rows of one table kept in memory before they are written as a file, in bytes.
+    pub memtable_bytes: u64,
+    /// Journals kept on disk, in bytes; at least 64 MiB. What a start has to replay grows with it.
+    pub journal_bytes: u64,
+    /// Threads that write files and merge them; at least 2 (see `embedded::tables`).
+    pub background_threads: usize,
+    /// Writes that may wait, in bytes; later ones wait for room.
+    pub queue_bytes: usize,
+    /// Writes that may wait, by count; later ones wait for room.
+    pub queue_writes: usize,
+    /// A write without an answer for so long fails as stalled, in ms.
+    pub stall_limit_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            folder: PathBuf::from("heliograph-data/store"),
+            sync_interval_ms: 1_000,
+            cache_bytes: 128 << 20,
+            memtable_bytes: 32 << 20,
+            journal_bytes: 256 << 20,
+            background_threads: 2,
+            queue_bytes: 32 << 20,
+            queue_writes: 4_096,
+            stall_limit_ms: 30_000,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, in `folder`.
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into(), ..Self::default() }
+    }
+
+    pub(crate) fn sync_interval(&self) -> Duration {
+        Duration::from_millis(self.sync_interval_ms)
+    }
+
+    pub(crate) fn stall_limit(&self) -> Duration {
+        Duration::from_millis(self.stall_limit_ms)
+    }
+}

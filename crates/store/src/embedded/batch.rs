@@ -1,0 +1,253 @@
+//! What one commit will hold: the writes of many callers, each compared with what is stored or staged (M8).
+//!
+//! fjall's batch cannot be read, so it is built here first: a write sees what the ones before it in the same commit
+//! staged. A write that fails leaves nothing behind; the others of its commit go on.
+
+use std::collections::{HashMap, HashSet, hash_map::Entry};
+
+use bytes::Bytes;
+use domain::{ChatId, Partition, PartitionPosition};
+use fjall::{PersistMode, Slice};
+use prost::Message;
+
+use super::{
+    codec, keys,
+    queue::{Write, Written},
+    tables::{Table, Tables},
+};
+use crate::{Append, ChatAppend, Checkpoint, Error, Projection, Reader, merge};
+
+/// Head and first seq of a snapshot; the rest of its state is skipped unread.
+#[derive(Clone, PartialEq, Message)]
+struct SnapshotHead {
+    #[prost(uint64, tag = "2")]
+    head: u64,
+    #[prost(uint64, tag = "4")]
+    first_seq: u64,
+}
+
+/// The rows of one commit.
+#[derive(Debug)]
+pub(super) struct Batch<'a> {
+    tables: &'a Tables,
+    staged: HashMap<(Table, Slice), Slice>,
+    // How to take back what the present write staged.
+    undo: Vec<((Table, Slice), Option<Slice>)>,
+    /// Chats with rows in this commit.
+    pub(super) appended: HashSet<ChatId>,
+    /// Positions that this commit moves to.
+    pub(super) positions: HashMap<Partition, PartitionPosition>,
+    /// Whether the disk must have it before anybody is answered.
+    pub(super) sync: bool,
+}
+
+/// What a commit wrote.
+#[derive(Debug, Default)]
+pub(super) struct Size {
+    pub(super) rows: u64,
+    /// Bytes by table.
+    pub(super) bytes: [u64; Table::COUNT],
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(tables: &'a Tables) -> Self {
+        Self {
+            tables,
+            staged: HashMap::new(),
+            undo: Vec::new(),
+            appended: HashSet::new(),
+            positions: HashMap::new(),
+            sync: false,
+        }
+    }
+
+    /// Adds one write, whole or not at all.
+    pub(super) fn add(&mut self, write: &Write) -> Result<Written, Error> {
+        self.undo.clear();
+        let added = match write {
+            Write::Append(append) => self.append(append).map(|()| Written::Done),
+            Write::Project(projection) => self.project(projection).map(|()| Written::Done),
+            Write::Checkpoint { reader, partition, checkpoint } => {
+                self.checkpoint(*reader, *partition, *checkpoint).map(|()| Written::Done)
+            }
+            Write::Direct { a, b, proposed } => {
+                let key = keys::direct(*a, *b);
+                self.claim(Table::Direct, &key, proposed.as_bytes())
+                    .and_then(|stored| Ok(Written::Chat(codec::direct(&stored)?)))
+            }
+            Write::Meta { key, value } => {
+                self.claim(Table::Meta, key, value).map(|stored| Written::Value(Bytes::copy_from_slice(&stored)))
+            }
+            Write::Sync => {
+                self.sync = true;
+                Ok(Written::Done)
+            }
+        };
+        if added.is_err() {
+            for (place, before) in self.undo.drain(..).rev() {
+                match before {
+                    Some(before) => self.staged.insert(place, before),
+                    None => self.staged.remove(&place),
+                };
+            }
+        }
+        added
+    }
+
+    /// Writes all of it at once; without rows there is nothing to write, and no commit.
+    pub(super) fn commit(self) -> Result<Size, Error> {
+        let mut size = Size::default();
+        if self.staged.is_empty() {
+            return Ok(size);
+        }
+        let mut batch = fjall::OwnedWriteBatch::with_capacity(self.tables.database.clone(), self.staged.len());
+        for ((table, key), value) in self.staged {
+            size.rows += 1;
+            size.bytes[table as usize] += (key.len() + value.len()) as u64;
+            batch.insert(self.tables.keyspace(table), key, value);
+        }
+        let durability = if self.sync { PersistMode::SyncData } else { PersistMode::Buffer };
+        batch.durability(Some(durability)).commit().map_err(Error::engine)?;
+        Ok(size)
+    }
+
+    fn append(&mut self, append: &Append) -> Result<(), Error> {
+        // The order of the design; here one atomic batch, so no reader can tell.
+        for chat in &append.chats {
+            if chat.chat.partition() != append.partition {
+                return Err(Error::Misplaced { chat: chat.chat });
+            }
+            self.members(chat)?;
+            self.log_rows(chat)?;
+            self.snapshot(chat)?;
+        }
+        let key = keys::partition(append.partition);
+        let stored = self.newest(Table::Partitions, &key)?.map(|value| codec::position(&value)).transpose()?;
+        if merge::position(stored.as_ref(), &append.position) {
+            self.stage(Table::Partitions, &key, codec::put_position(&append.position));
+            self.positions.insert(append.partition, append.position.clone());
+        }
+        // Last, when nothing can fail any more.
+        self.appended.extend(append.chats.iter().map(|chat| chat.chat));
+        Ok(())
+    }
+
+    fn members(&mut self, append: &ChatAppend) -> Result<(), Error> {
+        for row in &append.members {
+            if row.chat != append.chat {
+                return Err(Error::Misplaced { chat: row.chat });
+            }
+            let key = keys::member(row.chat, row.user, row.joined_seq);
+            let stored = self
+                .newest(Table::Members, &key)?
+                .map(|value| codec::member(row.chat, row.user, row.joined_seq, &value))
+                .transpose()?;
+            if let Some(merged) = merge::member(stored, *row) {
+                self.stage(Table::Members, &key, codec::put_member(&merged));
+            }
+        }
+        Ok(())
+    }
+
+    fn log_rows(&mut self, append: &ChatAppend) -> Result<(), Error> {
+        for row in &append.rows {
+            if row.entry.chat != append.chat {
+                return Err(Error::Misplaced { chat: row.entry.chat });
+            }
+            let key = keys::log(append.chat, row.entry.seq);
+            match self.newest(Table::Log, &key)? {
+                // A stale owner or a takeover repeats what the log says (N6): no change.
+                Some(stored) if stored[..] == row.bytes[..] => {}
+                Some(_) => {
+                    metrics::counter!("store_conflicts_total").increment(1);
+                    return Err(Error::Conflict { chat: append.chat, seq: row.entry.seq });
+                }
+                None => self.stage(Table::Log, &key, &row.bytes[..]),
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self, append: &ChatAppend) -> Result<(), Error> {
+        let Some(state) = &append.snapshot else { return Ok(()) };
+        let head = SnapshotHead::decode(&state[..])
+            .map_err(|error| Error::corrupt("chat_snapshots", format!("what is to be written: {error}")))?;
+        let key = append.chat.as_bytes();
+        let stored = self.newest(Table::Snapshots, key)?;
+        let stored_head = stored.map(|value| codec::snapshot(&value).map(|(columns, _)| columns.head)).transpose()?;
+        if stored_head.is_none_or(|stored| stored < head.head) {
+            let columns = codec::SnapshotColumns { head: head.head, first_seq: head.first_seq.max(1) };
+            self.stage(Table::Snapshots, key, codec::put_snapshot(columns, state));
+        }
+        Ok(())
+    }
+
+    fn project(&mut self, projection: &Projection) -> Result<(), Error> {
+        for row in &projection.user_chats {
+            let key = keys::user_chat(row.user, row.chat);
+            let stored = self
+                .newest(Table::UserChats, &key)?
+                .map(|value| codec::user_chat(row.user, row.chat, &value))
+                .transpose()?;
+            if let Some(merged) = merge::user_chat(stored, *row) {
+                self.stage(Table::UserChats, &key, codec::put_user_chat(&merged));
+            }
+        }
+        for row in &projection.summaries {
+            let key = row.chat.as_bytes();
+            let stored =
+                self.newest(Table::Summaries, key)?.map(|value| codec::summary(row.chat, &value)).transpose()?;
+            if merge::summary(stored.as_ref(), row) {
+                self.stage(Table::Summaries, key, codec::put_summary(row));
+            }
+        }
+        for (chat, user, watermark) in &projection.watermarks {
+            let key = keys::watermark(*chat, *user);
+            let stored = self.newest(Table::Watermarks, &key)?.map(|value| codec::watermark(&value)).transpose()?;
+            if let Some(merged) = merge::watermark(stored, *watermark) {
+                self.stage(Table::Watermarks, &key, codec::put_watermark(&merged));
+            }
+        }
+        self.checkpoint(projection.reader, projection.partition, projection.checkpoint)
+    }
+
+    fn checkpoint(&mut self, reader: Reader, partition: Partition, checkpoint: Checkpoint) -> Result<(), Error> {
+        let key = keys::checkpoint(reader, partition);
+        let stored = self.newest(Table::Checkpoints, &key)?.map(|value| codec::checkpoint(&value)).transpose()?;
+        if let Some(merged) = merge::checkpoint(stored, checkpoint) {
+            self.stage(Table::Checkpoints, &key, codec::put_checkpoint(&merged));
+        }
+        Ok(())
+    }
+
+    /// What is stored under the key, or `proposed`, which is then stored and synced.
+    fn claim(&mut self, table: Table, key: &[u8], proposed: &[u8]) -> Result<Slice, Error> {
+        if let Some(stored) = self.newest(table, key)? {
+            return Ok(stored);
+        }
+        self.stage(table, key, proposed);
+        // Nothing could replay a claim: on disk before it is answered.
+        self.sync = true;
+        Ok(Slice::from(proposed))
+    }
+
+    fn newest(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Error> {
+        match self.staged.get(&(table, Slice::from(key))) {
+            Some(staged) => Ok(Some(staged.clone())),
+            None => self.tables.newest(table, key),
+        }
+    }
+
+    fn stage(&mut self, table: Table, key: &[u8], value: impl AsRef<[u8]>) {
+        let place = (table, Slice::from(key));
+        let value = Slice::from(value.as_ref());
+        let before = match self.staged.entry(place.clone()) {
+            Entry::Occupied(mut entry) => Some(entry.insert(value)),
+            Entry::Vacant(entry) => {
+                entry.insert(value);
+                None
+            }
+        };
+        self.undo.push((place, before));
+    }
+}

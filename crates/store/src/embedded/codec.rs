@@ -1,0 +1,300 @@
+//! Values of the embedded engine: a version byte, then fixed fields, big endian.
+//!
+//! Log rows have none of this: their value is the entry's own bytes, which carry their schema version.
+
+use bytes::{Buf, BufMut, Bytes};
+use domain::{
+    ChatId, ChatKind, CommandPosition, Epoch, EventPosition, PartitionPosition, Role, Seq, UserId, Watermark, WriterId,
+};
+
+use super::keys;
+use crate::{Checkpoint, Error, MemberRow, SummaryRow, UserChatRow};
+
+/// Version byte of every value written here.
+const VERSION: u8 = 1;
+
+/// Reads the fields of one value; any lack or surplus is an error that names the table.
+struct Fields<'a> {
+    table: &'static str,
+    bytes: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    fn of(table: &'static str, bytes: &'a [u8]) -> Result<Self, Error> {
+        let mut fields = Self { table, bytes };
+        match fields.byte()? {
+            VERSION => Ok(fields),
+            other => Err(Error::corrupt(table, format!("version {other} is not known"))),
+        }
+    }
+
+    fn short(&self) -> Error {
+        Error::corrupt(self.table, "it is too short")
+    }
+
+    fn byte(&mut self) -> Result<u8, Error> {
+        self.bytes.try_get_u8().map_err(|_| self.short())
+    }
+
+    fn number(&mut self) -> Result<u64, Error> {
+        self.bytes.try_get_u64().map_err(|_| self.short())
+    }
+
+    fn option(&mut self) -> Result<Option<u64>, Error> {
+        let there = self.byte()?;
+        let number = self.number()?;
+        Ok((there != 0).then_some(number))
+    }
+
+    fn rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.bytes)
+    }
+
+    fn end<T>(self, value: T) -> Result<T, Error> {
+        if self.bytes.is_empty() { Ok(value) } else { Err(Error::corrupt(self.table, "it is too long")) }
+    }
+}
+
+fn value(capacity: usize) -> Vec<u8> {
+    let mut value = Vec::with_capacity(1 + capacity);
+    value.put_u8(VERSION);
+    value
+}
+
+fn put_option(value: &mut Vec<u8>, number: Option<u64>) {
+    value.put_u8(number.is_some().into());
+    value.put_u64(number.unwrap_or_default());
+}
+
+/// The stored number of a chat's kind: the wire's.
+pub(crate) fn kind_code(kind: ChatKind) -> u8 {
+    match kind {
+        ChatKind::Direct => 1,
+        ChatKind::Group => 2,
+        ChatKind::Channel => 3,
+    }
+}
+
+fn kind_of(table: &'static str, code: u8) -> Result<ChatKind, Error> {
+    match code {
+        1 => Ok(ChatKind::Direct),
+        2 => Ok(ChatKind::Group),
+        3 => Ok(ChatKind::Channel),
+        other => Err(Error::corrupt(table, format!("chat kind {other} is not known"))),
+    }
+}
+
+fn role_code(role: Role) -> u8 {
+    match role {
+        Role::Owner => 1,
+        Role::Admin => 2,
+        Role::Member => 3,
+        Role::Reader => 4,
+    }
+}
+
+fn role_of(table: &'static str, code: u8) -> Result<Role, Error> {
+    match code {
+        1 => Ok(Role::Owner),
+        2 => Ok(Role::Admin),
+        3 => Ok(Role::Member),
+        4 => Ok(Role::Reader),
+        other => Err(Error::corrupt(table, format!("role {other} is not known"))),
+    }
+}
+
+pub(super) fn put_member(row: &MemberRow) -> Vec<u8> {
+    let mut value = value(10);
+    value.put_u8(role_code(row.role));
+    put_option(&mut value, row.left_seq);
+    value
+}
+
+pub(super) fn member(chat: ChatId, user: UserId, joined_seq: Seq, bytes: &[u8]) -> Result<MemberRow, Error> {
+    const TABLE: &str = "chat_members";
+    let mut fields = Fields::of(TABLE, bytes)?;
+    let role = role_of(TABLE, fields.byte()?)?;
+    let left_seq = fields.option()?;
+    fields.end(MemberRow { chat, user, joined_seq, role, left_seq })
+}
+
+pub(super) fn put_user_chat(row: &UserChatRow) -> Vec<u8> {
+    let mut value = value(17);
+    value.put_u64(row.joined_seq);
+    put_option(&mut value, row.left_seq);
+    value
+}
+
+pub(super) fn user_chat(user: UserId, chat: ChatId, bytes: &[u8]) -> Result<UserChatRow, Error> {
+    let mut fields = Fields::of("chats_by_user", bytes)?;
+    let joined_seq = fields.number()?;
+    let left_seq = fields.option()?;
+    fields.end(UserChatRow { user, chat, joined_seq, left_seq })
+}
+
+pub(super) fn put_summary(row: &SummaryRow) -> Vec<u8> {
+    let mut value = value(33 + row.preview.len());
+    value.put_u8(kind_code(row.kind));
+    value.put_u64(row.head);
+    value.put_u64(row.ordinal);
+    value.put_u64(row.first_seq);
+    value.put_u64(row.activity);
+    value.put_slice(&row.preview);
+    value
+}
+
+pub(super) fn summary(chat: ChatId, bytes: &[u8]) -> Result<SummaryRow, Error> {
+    const TABLE: &str = "chat_summaries";
+    let mut fields = Fields::of(TABLE, bytes)?;
+    let kind = kind_of(TABLE, fields.byte()?)?;
+    Ok(SummaryRow {
+        chat,
+        head: fields.number()?,
+        ordinal: fields.number()?,
+        first_seq: fields.number()?,
+        activity: fields.number()?,
+        preview: Bytes::copy_from_slice(fields.rest()),
+        kind,
+    })
+}
+
+pub(super) fn put_watermark(watermark: &Watermark) -> Vec<u8> {
+    let mut value = value(24);
+    value.put_u64(watermark.delivered);
+    value.put_u64(watermark.seen);
+    value.put_u64(watermark.seen_ordinal);
+    value
+}
+
+pub(super) fn watermark(bytes: &[u8]) -> Result<Watermark, Error> {
+    let mut fields = Fields::of("watermarks", bytes)?;
+    let watermark =
+        Watermark { delivered: fields.number()?, seen: fields.number()?, seen_ordinal: fields.number()? };
+    fields.end(watermark)
+}
+
+pub(super) fn put_checkpoint(checkpoint: &Checkpoint) -> Vec<u8> {
+    let mut value = value(24);
+    value.put_u64(checkpoint.epoch.0);
+    value.put_u64(checkpoint.events);
+    value.put_u64(checkpoint.statuses);
+    value
+}
+
+pub(super) fn checkpoint(bytes: &[u8]) -> Result<Checkpoint, Error> {
+    let mut fields = Fields::of("checkpoints", bytes)?;
+    let checkpoint =
+        Checkpoint { epoch: Epoch(fields.number()?), events: fields.number()?, statuses: fields.number()? };
+    fields.end(checkpoint)
+}
+
+pub(super) fn put_position(position: &PartitionPosition) -> Vec<u8> {
+    let mut value = value(56 + position.commands.message_id.len());
+    value.put_u64(position.epoch.0);
+    value.put_u64(position.events.sequence);
+    value.put_u64(position.events.writer.0);
+    value.put_u64(position.events.batch);
+    value.put_u64(position.commands.sequence);
+    value.put_u64(position.commands.count.into());
+    value.put_i64(position.commands.time_ns);
+    value.put_slice(position.commands.message_id.as_bytes());
+    value
+}
+
+pub(super) fn position(bytes: &[u8]) -> Result<PartitionPosition, Error> {
+    const TABLE: &str = "partitions";
+    let mut fields = Fields::of(TABLE, bytes)?;
+    let epoch = Epoch(fields.number()?);
+    let events = EventPosition {
+        sequence: fields.number()?,
+        writer: WriterId(fields.number()?),
+        batch: fields.number()?,
+    };
+    let sequence = fields.number()?;
+    let count = u32::try_from(fields.number()?).map_err(|error| Error::corrupt(TABLE, error.to_string()))?;
+    let time_ns = fields.number()?.cast_signed();
+    let message_id =
+        String::from_utf8(fields.rest().to_vec()).map_err(|error| Error::corrupt(TABLE, error.to_string()))?;
+    Ok(PartitionPosition { epoch, events, commands: CommandPosition { sequence, count, time_ns, message_id } })
+}
+
+/// What of a snapshot row is asked without reading its state: columns of their own in CQL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct SnapshotColumns {
+    pub(super) head: Seq,
+    pub(super) first_seq: Seq,
+}
+
+pub(super) fn put_snapshot(columns: SnapshotColumns, state: &[u8]) -> Vec<u8> {
+    let mut value = value(16 + state.len());
+    value.put_u64(columns.head);
+    value.put_u64(columns.first_seq);
+    value.put_slice(state);
+    value
+}
+
+pub(super) fn snapshot(bytes: &[u8]) -> Result<(SnapshotColumns, &[u8]), Error> {
+    let mut fields = Fields::of("chat_snapshots", bytes)?;
+    let columns = SnapshotColumns { head: fields.number()?, first_seq: fields.number()? };
+    Ok((columns, fields.rest()))
+}
+
+pub(super) fn direct(bytes: &[u8]) -> Result<ChatId, Error> {
+    ChatId::try_from(bytes).map_err(|error| Error::corrupt("direct_chats", error.to_string()))
+}
+
+/// A row of `chat_members` from its whole pair.
+pub(super) fn member_of(chat: ChatId, key: &[u8], bytes: &[u8]) -> Result<MemberRow, Error> {
+    let (user, joined_seq) =
+        keys::member_parts(key).ok_or_else(|| Error::corrupt("chat_members", "its key has another length"))?;
+    member(chat, user, joined_seq, bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::Partition;
+
+    use super::*;
+
+    #[test]
+    fn every_value_comes_back() {
+        let chat = ChatId::draw(Partition(3), 1, 1);
+        let user = UserId::new([7; 16]);
+        for left_seq in [None, Some(0), Some(9)] {
+            let row = MemberRow { chat, user, joined_seq: 4, role: Role::Admin, left_seq };
+            assert_eq!(member(chat, user, 4, &put_member(&row)).unwrap(), row);
+            let row = UserChatRow { user, chat, joined_seq: 4, left_seq };
+            assert_eq!(user_chat(user, chat, &put_user_chat(&row)).unwrap(), row);
+        }
+        let row = SummaryRow {
+            chat,
+            head: 9,
+            ordinal: 5,
+            first_seq: 1,
+            preview: Bytes::from_static(b"hi"),
+            activity: 77,
+            kind: ChatKind::Channel,
+        };
+        assert_eq!(summary(chat, &put_summary(&row)).unwrap(), row);
+        let row = PartitionPosition {
+            epoch: Epoch(3),
+            commands: CommandPosition { sequence: 9, count: 2, time_ns: -5, message_id: "a-1".into() },
+            events: EventPosition { sequence: 4, writer: WriterId(8), batch: 6 },
+        };
+        assert_eq!(position(&put_position(&row)).unwrap(), row);
+        let row = Checkpoint { epoch: Epoch(3), events: 4, statuses: 5 };
+        assert_eq!(checkpoint(&put_checkpoint(&row)).unwrap(), row);
+        let columns = SnapshotColumns { head: 8, first_seq: 2 };
+        assert_eq!(snapshot(&put_snapshot(columns, b"state")).unwrap(), (columns, &b"state"[..]));
+    }
+
+    #[test]
+    fn a_short_long_or_newer_value_is_refused() {
+        let whole = put_watermark(&Watermark { delivered: 3, seen: 2, seen_ordinal: 1 });
+        assert!(watermark(&whole).is_ok());
+        assert!(watermark(&whole[..whole.len() - 1]).is_err());
+        assert!(watermark(&[&whole[..], &[0]].concat()).is_err());
+        assert!(watermark(&[&[VERSION + 1], &whole[1..]].concat()).is_err());
+        assert!(watermark(&[]).is_err());
+    }
+}

@@ -1,0 +1,239 @@
+//! Reads, each over one view of the engine, so that no half of a commit is ever seen.
+//!
+//! Every read is one that a CQL table with the same key serves: by whole key, or a run of one partition's rows.
+
+use std::{collections::HashMap, ops::Bound};
+
+use bytes::Bytes;
+use domain::{ChatId, Entry, LoggedEntry, Partition, PartitionPosition, Seq, UserId, Watermark};
+use fjall::{Guard, Readable, Slice, Snapshot};
+
+use super::{
+    codec, keys,
+    tables::{Table, Tables},
+};
+use crate::{
+    Checkpoint, Error, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, Reader, SummaryRow,
+    UserChatRow,
+};
+
+/// The engine as of one moment.
+pub(super) struct View<'a> {
+    tables: &'a Tables,
+    snapshot: Snapshot,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(tables: &'a Tables) -> Self {
+        Self { tables, snapshot: tables.database.snapshot() }
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Error> {
+        self.snapshot.get(self.tables.keyspace(table), key).map_err(Error::engine)
+    }
+
+    fn pairs(
+        &self,
+        table: Table,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+    ) -> impl DoubleEndedIterator<Item = Result<(Slice, Slice), Error>> + use<> {
+        let range: (Bound<Vec<u8>>, Bound<Vec<u8>>) = (range.0.map(<[u8]>::to_vec), range.1.map(<[u8]>::to_vec));
+        self.snapshot
+            .range(self.tables.keyspace(table), range)
+            .map(|guard: Guard| guard.into_inner().map_err(Error::engine))
+    }
+
+    fn starting_with(&self, table: Table, prefix: &[u8]) -> impl Iterator<Item = Result<(Slice, Slice), Error>> + use<> {
+        self.snapshot
+            .prefix(self.tables.keyspace(table), prefix)
+            .map(|guard: Guard| guard.into_inner().map_err(Error::engine))
+    }
+
+    pub(super) fn position(&self, partition: Partition) -> Result<Option<PartitionPosition>, Error> {
+        self.get(Table::Partitions, &keys::partition(partition))?.map(|value| codec::position(&value)).transpose()
+    }
+
+    /// The positions of all partitions.
+    pub(super) fn positions(&self) -> Result<HashMap<Partition, PartitionPosition>, Error> {
+        self.starting_with(Table::Partitions, &[])
+            .map(|pair| {
+                let (key, value) = pair?;
+                let partition = keys::partition_of(&key)
+                    .ok_or_else(|| Error::corrupt("partitions", "its key has another length"))?;
+                Ok((partition, codec::position(&value)?))
+            })
+            .collect()
+    }
+
+    pub(super) fn checkpoint(&self, reader: Reader, partition: Partition) -> Result<Option<Checkpoint>, Error> {
+        let key = keys::checkpoint(reader, partition);
+        self.get(Table::Checkpoints, &key)?.map(|value| codec::checkpoint(&value)).transpose()
+    }
+
+    pub(super) fn snapshot(&self, chat: ChatId) -> Result<Option<Bytes>, Error> {
+        let Some(value) = self.get(Table::Snapshots, chat.as_bytes())? else { return Ok(None) };
+        let (_, state) = codec::snapshot(&value)?;
+        Ok(Some(Bytes::copy_from_slice(state)))
+    }
+
+    pub(super) fn has_row(&self, chat: ChatId, seq: Seq) -> Result<bool, Error> {
+        self.snapshot.contains_key(self.tables.keyspace(Table::Log), keys::log(chat, seq)).map_err(Error::engine)
+    }
+
+    pub(super) fn members(&self, chat: ChatId) -> Result<Vec<MemberRow>, Error> {
+        self.starting_with(Table::Members, chat.as_bytes())
+            .map(|pair| {
+                let (key, value) = pair?;
+                codec::member_of(chat, &key, &value)
+            })
+            .collect()
+    }
+
+    /// The lowest seq that is kept: a column of the snapshot's row; without one, nothing was ever let go.
+    fn first_seq(&self, chat: ChatId) -> Result<Seq, Error> {
+        match self.get(Table::Snapshots, chat.as_bytes())? {
+            Some(value) => Ok(codec::snapshot(&value)?.0.first_seq.max(1)),
+            None => Ok(1),
+        }
+    }
+
+    pub(super) fn history(
+        &self,
+        chat: ChatId,
+        after: Seq,
+        limit_entries: usize,
+        limit_bytes: usize,
+    ) -> Result<HistoryPage, Error> {
+        let limit_entries = limit_entries.clamp(1, HISTORY_ROWS_MAX);
+        let limit_bytes = limit_bytes.min(HISTORY_BYTES_MAX);
+        let first_seq = self.first_seq(chat)?;
+        // What lies below the first kept row counts as known.
+        let after = after.max(first_seq - 1);
+        // Begins with the row `after` itself, when that is one: it proves that what the caller knows is stored.
+        let begin = after.max(first_seq);
+        let mut through = first_seq - 1;
+        let mut expected = begin;
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        let (from, to) = (keys::log(chat, begin), keys::log(chat, Seq::MAX));
+        for pair in self.pairs(Table::Log, (Bound::Included(&from), Bound::Included(&to))) {
+            let (key, value) = pair?;
+            if keys::log_seq(&key) != Some(expected) {
+                // A hole: what lies above it is not told, else the answer would look whole (M22).
+                break;
+            }
+            if expected > after {
+                if !rows.is_empty() && bytes + value.len() > limit_bytes {
+                    break;
+                }
+                bytes += value.len();
+                rows.push(decode(chat, expected, &value)?);
+            }
+            through = expected;
+            if rows.len() == limit_entries {
+                break;
+            }
+            let Some(next) = expected.checked_add(1) else { break };
+            expected = next;
+        }
+        if through < after {
+            // The caller is ahead of what is stored: say how far it is whole, never more (M22).
+            let below = (Bound::Included(&keys::log(chat, 0)[..]), Bound::Excluded(&from[..]));
+            if let Some(pair) = self.pairs(Table::Log, below).next_back() {
+                through = keys::log_seq(&pair?.0).ok_or_else(|| Error::corrupt("chat_log", "its key is too short"))?;
+            }
+        }
+        Ok(HistoryPage { rows, through, first_seq })
+    }
+
+    pub(super) fn chats_of(
+        &self,
+        user: UserId,
+        partition: Option<Partition>,
+        after: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<UserChatRow>, Error> {
+        let limit = limit.clamp(1, LIST_ROWS_MAX);
+        let prefix = |partition: Partition| [&user.as_bytes()[..], &partition.0.to_be_bytes()].concat();
+        let mut begin = partition.map_or_else(|| user.as_bytes().to_vec(), prefix);
+        let within = begin.clone();
+        let mut from = Bound::Included(&begin[..]);
+        let key;
+        if let Some(after) = after {
+            key = keys::user_chat(user, after);
+            // An `after` of a lower partition leaves the whole range, one of a higher partition nothing of it.
+            if key[..] >= begin[..] {
+                begin = key.to_vec();
+                from = Bound::Excluded(&begin[..]);
+            }
+        }
+        let mut rows = Vec::new();
+        for pair in self.pairs(Table::UserChats, (from, Bound::Unbounded)) {
+            let (key, value) = pair?;
+            if !key.starts_with(&within) {
+                break;
+            }
+            let chat = keys::user_chat_chat(&key)
+                .ok_or_else(|| Error::corrupt("chats_by_user", "its key has another length"))?;
+            rows.push(codec::user_chat(user, chat, &value)?);
+            if rows.len() == limit {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    pub(super) fn summary(&self, chat: ChatId) -> Result<Option<SummaryRow>, Error> {
+        self.get(Table::Summaries, chat.as_bytes())?.map(|value| codec::summary(chat, &value)).transpose()
+    }
+
+    pub(super) fn watermark(&self, chat: ChatId, user: UserId) -> Result<Watermark, Error> {
+        let value = self.get(Table::Watermarks, &keys::watermark(chat, user))?;
+        value.map(|value| codec::watermark(&value)).transpose().map(Option::unwrap_or_default)
+    }
+
+    pub(super) fn heads(
+        &self,
+        user: UserId,
+        partition: Partition,
+        after: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<Head>, Error> {
+        let chats = self.chats_of(user, Some(partition), after, limit)?;
+        chats.into_iter().map(|row| self.head(&row)).collect()
+    }
+
+    fn head(&self, row: &UserChatRow) -> Result<Head, Error> {
+        let summary = self.summary(row.chat)?;
+        // Without a summary yet the chat is there all the same, at least up to the joining: never left out silently.
+        let (mut head, mut ordinal, first_seq) =
+            summary.map_or((row.joined_seq, 0, 1), |summary| (summary.head, summary.ordinal, summary.first_seq));
+        if let Some(left_seq) = row.left_seq {
+            // What came after the leaving is not this user's.
+            head = left_seq;
+            if let Some(value) = self.get(Table::Log, &keys::log(row.chat, left_seq))? {
+                ordinal = decode(row.chat, left_seq, &value)?.entry.ordinal;
+            }
+        }
+        Ok(Head {
+            chat: row.chat,
+            head,
+            ordinal,
+            first_seq,
+            joined_seq: row.joined_seq,
+            left_seq: row.left_seq,
+            watermark: self.watermark(row.chat, row.user)?,
+        })
+    }
+}
+
+fn decode(chat: ChatId, seq: Seq, value: &[u8]) -> Result<LoggedEntry, Error> {
+    // A copy, not a slice of the engine's block: an answer that waits for a slow socket must not hold whole blocks.
+    let bytes = Bytes::copy_from_slice(value);
+    let entry =
+        Entry::decode(&bytes).map_err(|error| Error::Entry { chat, source: std::sync::Arc::new(error) })?;
+    if (entry.chat, entry.seq) != (chat, seq) {
+        return Err(Error::corrupt("chat_log", format!("under {chat} {seq} stands {} {}", entry.chat, entry.seq)));
+    }
+    Ok(LoggedEntry { entry, bytes })
+}

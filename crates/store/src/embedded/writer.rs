@@ -1,0 +1,196 @@
+//! The one writer: takes all writes that wait, of all partitions and callers, into one commit, and answers each.
+//!
+//! While a commit runs the next writes gather, so under load one commit carries many messages (P19b) and no timer is
+//! needed. Rows that the log can replay are synced about once a second; a claim, which nothing can replay, brings its
+//! whole commit to the disk before anybody is answered. On its own thread, since commits and syncs block.
+
+use std::{
+    sync::{
+        PoisonError,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use domain::{Partition, PartitionPosition};
+use fjall::PersistMode;
+
+use super::{
+    Shared,
+    batch::{Batch, Size},
+    queue::{Waiting, Write},
+    tables::{Table, Tables},
+};
+use crate::{Config, Error};
+
+/// Most bytes that one commit takes up: some milliseconds of work, so that nobody waits long for the others.
+const COMMIT_BYTES_MAX: usize = 4 << 20;
+/// Bytes that a row takes in a memtable beside key and value.
+const MEMTABLE_ROW_OVERHEAD: u64 = 64;
+
+const TABLES: [Table; Table::COUNT] = [
+    Table::Log,
+    Table::Snapshots,
+    Table::Members,
+    Table::Partitions,
+    Table::Direct,
+    Table::UserChats,
+    Table::Summaries,
+    Table::Watermarks,
+    Table::Checkpoints,
+    Table::Meta,
+];
+
+/// The writer's own state.
+pub(super) struct Writer<'a> {
+    tables: &'a Tables,
+    shared: &'a Shared,
+    sync_interval: Duration,
+    memtable_bytes: u64,
+    /// Bytes of each table since its memtable was sealed.
+    unsealed: [u64; Table::COUNT],
+    /// Positions that are committed and perhaps not on disk.
+    unsynced: Vec<(Partition, PartitionPosition)>,
+    /// When the oldest commit that is perhaps not on disk was made.
+    dirty_since: Option<Instant>,
+}
+
+/// Runs until the last caller is gone, then syncs.
+pub(super) fn run(config: &Config, tables: &Tables, shared: &Shared, writes: &Receiver<Waiting>) {
+    let mut writer = Writer {
+        tables,
+        shared,
+        sync_interval: config.sync_interval(),
+        memtable_bytes: config.memtable_bytes.max(64 << 10),
+        unsealed: [0; Table::COUNT],
+        unsynced: Vec::new(),
+        dirty_since: None,
+    };
+    writer.run(writes);
+}
+
+impl Writer<'_> {
+    fn run(&mut self, writes: &Receiver<Waiting>) {
+        loop {
+            let first = match self.dirty_since {
+                None => writes.recv().map_err(|_closed| RecvTimeoutError::Disconnected),
+                Some(since) => writes.recv_timeout(self.sync_interval.saturating_sub(since.elapsed())),
+            };
+            match first {
+                Ok(first) => self.commit(first, writes),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.dirty_since.is_some_and(|since| since.elapsed() >= self.sync_interval) {
+                self.sync_or_say();
+            }
+        }
+        if self.dirty_since.is_some() {
+            self.sync_or_say();
+        }
+    }
+
+    /// One commit out of `first` and all that waits behind it.
+    fn commit(&mut self, first: Waiting, writes: &Receiver<Waiting>) {
+        let mut batch = Batch::new(self.tables);
+        let mut taken = Vec::new();
+        let mut weight = 0;
+        let mut wants_sync = false;
+        let mut next = Some(first);
+        while let Some(waiting) = next {
+            weight += waiting.weight;
+            wants_sync |= matches!(waiting.write, Write::Sync);
+            let added = batch.add(&waiting.write);
+            taken.push((waiting, added));
+            next = if weight < COMMIT_BYTES_MAX { writes.try_recv().ok() } else { None };
+        }
+        let committed = self.commit_batch(batch, wants_sync);
+        metrics::histogram!("store_commit_writes").record(taken.len() as f64);
+        for (waiting, added) in taken {
+            // A caller that is gone does not want to know.
+            let _ = waiting.answer.send(committed.clone().and(added));
+        }
+        self.seal_full_memtables();
+    }
+
+    fn commit_batch(&mut self, mut batch: Batch<'_>, wants_sync: bool) -> Result<(), Error> {
+        let appended = std::mem::take(&mut batch.appended);
+        let positions = std::mem::take(&mut batch.positions);
+        let synced = batch.sync;
+        let began = Instant::now();
+        let size = match batch.commit() {
+            Ok(size) => size,
+            Err(error) => {
+                metrics::counter!("store_commits_failed_total").increment(1);
+                tracing::error!(%error, cause = ?error, "a commit failed; the store takes no further writes");
+                return Err(error);
+            }
+        };
+        if size.rows > 0 {
+            self.count(&size, began);
+            self.dirty_since.get_or_insert(began);
+        }
+        self.unsynced.extend(positions);
+        // After the rows are there: who is woken looks at once.
+        self.shared.waiters.wake(appended);
+        if wants_sync {
+            // Also for a commit that synced itself, or had no rows: earlier ones may not be on disk.
+            return self.sync();
+        }
+        if synced && size.rows > 0 {
+            // One journal: what was committed earlier went to the disk with it.
+            self.synced();
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, size: &Size, began: Instant) {
+        let bytes: u64 = size.bytes.iter().sum();
+        self.shared.commits.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("store_commits_total").increment(1);
+        metrics::counter!("store_rows_total").increment(size.rows);
+        metrics::counter!("store_bytes_total").increment(bytes);
+        metrics::histogram!("store_commit_seconds").record(began.elapsed().as_secs_f64());
+        let rows_overhead = size.rows * MEMTABLE_ROW_OVERHEAD;
+        for (unsealed, bytes) in self.unsealed.iter_mut().zip(size.bytes) {
+            // The overhead is counted to every table that got something: a bound, not a measure.
+            *unsealed += if bytes > 0 { bytes + rows_overhead } else { 0 };
+        }
+    }
+
+    fn seal_full_memtables(&mut self) {
+        for (table, unsealed) in TABLES.into_iter().zip(&mut self.unsealed) {
+            if *unsealed >= self.memtable_bytes {
+                *unsealed = 0;
+                if let Err(error) = self.tables.rotate(table) {
+                    tracing::error!(%error, cause = ?error, table = table.name(), "cannot seal a memtable");
+                }
+            }
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), Error> {
+        let began = Instant::now();
+        self.tables.database.persist(PersistMode::SyncData).map_err(Error::engine)?;
+        metrics::counter!("store_syncs_total").increment(1);
+        metrics::histogram!("store_sync_seconds").record(began.elapsed().as_secs_f64());
+        self.synced();
+        Ok(())
+    }
+
+    fn sync_or_say(&mut self) {
+        if let Err(error) = self.sync() {
+            // Not asked again at once: a failed sync spoils the engine, and the next write says so to its caller.
+            self.dirty_since = None;
+            tracing::error!(%error, cause = ?error, "cannot bring the store to the disk");
+        }
+    }
+
+    /// All that was committed is on disk now.
+    fn synced(&mut self) {
+        self.dirty_since = None;
+        let mut synced = self.shared.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        synced.extend(self.unsynced.drain(..));
+    }
+}

@@ -1,0 +1,106 @@
+//! What can go wrong in the store.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use domain::{ChatId, Seq};
+
+/// A refused or failed operation.
+///
+/// Cheap to clone: one failed commit answers every write that was in it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process, or another handle of this one, has the folder open.
+    #[error("the store in {} is already open; one process at a time may use it", folder.display())]
+    Locked {
+        /// The store's folder.
+        folder: PathBuf,
+    },
+    /// The folder was written by a newer or unknown version.
+    #[error("the store in {} has format {found}; this version reads format {expected}", folder.display())]
+    Format {
+        /// The store's folder.
+        folder: PathBuf,
+        /// What stands in it.
+        found: String,
+        /// What this version writes.
+        expected: u8,
+    },
+    /// The engine failed. After a failed write it takes no further ones until it is opened again.
+    #[error("the storage engine failed")]
+    Engine(#[source] Arc<fjall::Error>),
+    /// The operating system refused something that the store needs.
+    #[error("cannot {what}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
+    /// A stored row cannot be read.
+    #[error("a row of {table} cannot be read: {reason}")]
+    Corrupt {
+        /// The table.
+        table: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An entry or a snapshot cannot be read.
+    #[error("an entry of chat {chat} cannot be read")]
+    Entry {
+        /// The chat.
+        chat: ChatId,
+        /// Why.
+        #[source]
+        source: Arc<domain::Error>,
+    },
+    /// A row with this seq is stored and says something else. Nothing of the write was stored (M8).
+    #[error("chat {chat} already has another entry with seq {seq}")]
+    Conflict {
+        /// The chat.
+        chat: ChatId,
+        /// The seq that is taken.
+        seq: Seq,
+    },
+    /// A write names a row of another chat or partition than its own.
+    #[error("a write for one chat or partition carries a row of another, {chat}")]
+    Misplaced {
+        /// The chat of the row.
+        chat: ChatId,
+    },
+    /// The row that was waited for did not come in time. Asking again later is fine.
+    #[error("chat {chat} is not stored through seq {at_least} yet")]
+    NotYet {
+        /// The chat.
+        chat: ChatId,
+        /// What was asked for.
+        at_least: Seq,
+    },
+    /// Too many readers wait for rows.
+    #[error("too many readers wait for rows that are not stored yet")]
+    Busy,
+    /// The writer gave no answer in time: the disk or the engine stands still. Whether the write landed is open.
+    #[error("the store's writer gave no answer in {waited:?}")]
+    Stalled {
+        /// How long it was given.
+        waited: Duration,
+    },
+    /// The writer has ended.
+    #[error("the store is closed")]
+    Closed,
+}
+
+impl Error {
+    /// Whether asking again later may help without any repair.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::NotYet { .. } | Self::Busy)
+    }
+
+    pub(crate) fn engine(error: fjall::Error) -> Self {
+        Self::Engine(Arc::new(error))
+    }
+
+    pub(crate) fn corrupt(table: &'static str, reason: impl Into<String>) -> Self {
+        Self::Corrupt { table, reason: reason.into() }
+    }
+}

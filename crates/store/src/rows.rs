@@ -1,0 +1,156 @@
+//! What goes into the store and comes out of it: rows, and the writes that carry them.
+//!
+//! Plain data. A log row is a [`LoggedEntry`]: its columns (chat, seq, ordinal, kind, sender, origin, n, time, schema) are
+//! fields of the entry, its bytes the entry's own.
+
+use bytes::Bytes;
+use domain::{ChatId, ChatKind, Epoch, LoggedEntry, Micros, Ordinal, Partition, PartitionPosition, Role, Seq, UserId, Watermark};
+
+/// What ingest appends after it published: rows of some chats and the partition's new position.
+///
+/// Order of an append: member rows, log rows, position. The embedded engine writes it as one atomic batch.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// The partition that all of its chats belong to.
+    pub partition: Partition,
+    /// What is folded and appended once these rows are written.
+    pub position: PartitionPosition,
+    /// The rows, a part a chat.
+    pub chats: Vec<ChatAppend>,
+}
+
+/// The rows of one chat within an [`Append`].
+#[derive(Clone, Debug)]
+pub struct ChatAppend {
+    /// The chat.
+    pub chat: ChatId,
+    /// Intervals that began or ended with these rows.
+    pub members: Vec<MemberRow>,
+    /// Log rows in seq order.
+    pub rows: Vec<LoggedEntry>,
+    /// An encoded `heliograph.log.v1.ChatSnapshot` as of the last of these rows, or of an earlier one.
+    pub snapshot: Option<Bytes>,
+}
+
+/// One stay of a user in a chat; a later stay is a row of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemberRow {
+    /// The chat.
+    pub chat: ChatId,
+    /// The member.
+    pub user: UserId,
+    /// The entry that made the user a member.
+    pub joined_seq: Seq,
+    /// What the member may do.
+    pub role: Role,
+    /// The entry that ended the stay. The interval is inclusive: its member gets and keeps that entry.
+    pub left_seq: Option<Seq>,
+}
+
+impl MemberRow {
+    /// Whether the user is a member in the state after the entry `seq`.
+    pub fn is_member_after(&self, seq: Seq) -> bool {
+        self.joined_seq <= seq && self.left_seq.is_none_or(|left| left > seq)
+    }
+}
+
+/// A whole part of a chat's log.
+#[derive(Clone, Debug)]
+pub struct HistoryPage {
+    /// Rows in seq order with no hole among them.
+    pub rows: Vec<LoggedEntry>,
+    /// The highest seq with no missing row at or below it, within the limits (M22).
+    pub through: Seq,
+    /// The lowest seq that is still kept.
+    pub first_seq: Seq,
+}
+
+/// Who reads a partition's streams and keeps a checkpoint.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Reader {
+    /// The read models.
+    Projections,
+    /// Pushes to online sessions.
+    Delivery,
+    /// Notifications to devices of members who are offline.
+    Push,
+}
+
+/// How far a reader got in a partition's streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Checkpoint {
+    /// The streams' identity; a checkpoint of another epoch is never trusted.
+    pub epoch: Epoch,
+    /// Sequence in EVENTS-p; 0: before the first.
+    pub events: Seq,
+    /// Sequence in STATUS-p; 0: before the first.
+    pub statuses: Seq,
+}
+
+/// What projections fold out of some records, with the checkpoint beside it: one atomic, forward-only write.
+#[derive(Clone, Debug)]
+pub struct Projection {
+    /// Whose checkpoint it is.
+    pub reader: Reader,
+    /// The partition that the records came from.
+    pub partition: Partition,
+    /// Rows of `chats_by_user`: a later stay wins, and of one stay its end.
+    pub user_chats: Vec<UserChatRow>,
+    /// Rows of `chat_summaries`: the higher head wins.
+    pub summaries: Vec<SummaryRow>,
+    /// Rows of `watermarks`: merged by maximum.
+    pub watermarks: Vec<(ChatId, UserId, Watermark)>,
+    /// How far the records go.
+    pub checkpoint: Checkpoint,
+}
+
+/// A chat in a user's list. A left chat stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UserChatRow {
+    /// Whose list it is.
+    pub user: UserId,
+    /// The chat.
+    pub chat: ChatId,
+    /// The entry that began the latest stay.
+    pub joined_seq: Seq,
+    /// The entry that ended it.
+    pub left_seq: Option<Seq>,
+}
+
+/// What a list shows of a chat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SummaryRow {
+    /// The chat.
+    pub chat: ChatId,
+    /// Its highest seq.
+    pub head: Seq,
+    /// How many messages it had up to the head.
+    pub ordinal: Ordinal,
+    /// The lowest seq that is still kept.
+    pub first_seq: Seq,
+    /// What of the last message is shown; opaque to the store.
+    pub preview: Bytes,
+    /// When something last happened.
+    pub activity: Micros,
+    /// The chat's kind.
+    pub kind: ChatKind,
+}
+
+/// One line of a user's heads: the list joined with summary and own watermark.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// The chat.
+    pub chat: ChatId,
+    /// The chat's head for this user: for one who left, the seq of the leaving.
+    pub head: Seq,
+    /// How many messages the chat had up to that head.
+    pub ordinal: Ordinal,
+    /// The lowest seq that is still kept.
+    pub first_seq: Seq,
+    /// When the latest stay began.
+    pub joined_seq: Seq,
+    /// When it ended.
+    pub left_seq: Option<Seq>,
+    /// The user's own watermark.
+    pub watermark: Watermark,
+}

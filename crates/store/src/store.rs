@@ -1,0 +1,203 @@
+//! The port: what roles may ask of the store, over whichever engine is there.
+//!
+//! Futures of writes may be dropped: a write that was taken is still carried out.
+
+use bytes::Bytes;
+use domain::{Chat, ChatId, Partition, PartitionPosition, Seq, UserId, Watermark};
+use tokio::time::Instant;
+
+use crate::{
+    Append, Checkpoint, Config, Embedded, Error, Head, HistoryPage, MemberRow, Projection, Reader, Summary, UserChat, load,
+};
+
+/// The store; clones are cheap and share one engine.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In this process, on this machine's disk.
+    Embedded(Embedded),
+}
+
+#[expect(clippy::unused_async, reason = "engines over a network wait in every operation, and callers must not care")]
+impl Store {
+    /// Opens the embedded engine, and makes its folder if needed. Takes as long as the journal's replay.
+    ///
+    /// Fails with [`Error::Locked`] when the folder is open already.
+    pub async fn open(config: Config) -> Result<Self, Error> {
+        Embedded::open(config).await.map(Self::Embedded)
+    }
+
+    /// Appends rows of one partition and moves its position, which never goes back (M8).
+    ///
+    /// Rewriting rows that are there is no change; another entry under a stored seq is [`Error::Conflict`], and then
+    /// nothing of the append is stored. An answer means: there after a kill; after a power cut, see
+    /// [`Self::synced_position`].
+    pub async fn append(&self, append: Append) -> Result<(), Error> {
+        match self {
+            Self::Embedded(engine) => engine.append(append).await,
+        }
+    }
+
+    /// The partition's position; none before the first append.
+    pub async fn position(&self, partition: Partition) -> Result<Option<PartitionPosition>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.position(partition),
+        }
+    }
+
+    /// The highest position that a power cut cannot take: what the log may be trimmed behind (M9).
+    pub async fn synced_position(&self, partition: Partition) -> Result<Option<PartitionPosition>, Error> {
+        match self {
+            Self::Embedded(engine) => Ok(engine.synced_position(partition)),
+        }
+    }
+
+    /// Brings all that was answered so far to the disk.
+    pub async fn sync(&self) -> Result<(), Error> {
+        match self {
+            Self::Embedded(engine) => engine.sync().await,
+        }
+    }
+
+    /// The chat's latest snapshot: an encoded `heliograph.log.v1.ChatSnapshot`.
+    pub async fn snapshot(&self, chat: ChatId) -> Result<Option<Bytes>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.snapshot(chat),
+        }
+    }
+
+    /// All stays of all members that began at or below the last stored row, by user and time.
+    ///
+    /// Waits for row `at_least` until `deadline`, else [`Error::NotYet`]: members are then whole through the entry
+    /// after it (M18). 0 waits for nothing.
+    pub async fn members(&self, chat: ChatId, at_least: Seq, deadline: Instant) -> Result<Vec<MemberRow>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.members(chat, at_least, deadline).await,
+        }
+    }
+
+    /// The rows from `after` + 1 up to a hole or a limit, whichever comes first; at least one if there is one (M22).
+    ///
+    /// An `after` above what is stored yields no rows, and what is stored as `through`.
+    pub async fn history(
+        &self,
+        chat: ChatId,
+        after: Seq,
+        limit_entries: usize,
+        limit_bytes: usize,
+    ) -> Result<HistoryPage, Error> {
+        match self {
+            Self::Embedded(engine) => engine.history(chat, after, limit_entries, limit_bytes).await,
+        }
+    }
+
+    /// As [`Self::history`], once row `at_least` is stored; [`Error::NotYet`] at `deadline`.
+    pub async fn history_at_least(
+        &self,
+        chat: ChatId,
+        after: Seq,
+        limit_entries: usize,
+        limit_bytes: usize,
+        at_least: Seq,
+        deadline: Instant,
+    ) -> Result<HistoryPage, Error> {
+        match self {
+            Self::Embedded(engine) => {
+                engine.wait_for_row(chat, at_least, deadline).await?;
+                engine.history(chat, after, limit_entries, limit_bytes).await
+            }
+        }
+    }
+
+    /// The chat as of its last stored row: snapshot, members as of it, fold of later rows (M18).
+    pub async fn load_chat(&self, chat: ChatId) -> Result<Option<Chat>, Error> {
+        load::load_chat(self, chat).await
+    }
+
+    /// The direct chat of two users: `proposed` if none was claimed before. Order of the two does not matter.
+    ///
+    /// On disk before it is answered, since nothing could replay it.
+    pub async fn claim_direct(&self, a: UserId, b: UserId, proposed: ChatId) -> Result<ChatId, Error> {
+        match self {
+            Self::Embedded(engine) => engine.claim_direct(a, b, proposed).await,
+        }
+    }
+
+    /// A value fixed at its first claim (partition count, cluster id): what is stored now.
+    ///
+    /// On disk before it is answered.
+    pub async fn claim_meta(&self, key: &str, value: Bytes) -> Result<Bytes, Error> {
+        match self {
+            Self::Embedded(engine) => engine.claim_meta(key, value).await,
+        }
+    }
+
+    /// Writes read models and their checkpoint, merged forward only: any order and repetition gives the same rows.
+    pub async fn project(&self, projection: Projection) -> Result<(), Error> {
+        match self {
+            Self::Embedded(engine) => engine.project(projection).await,
+        }
+    }
+
+    /// A page of a user's chats by (partition, chat id), left ones included.
+    pub async fn chats_of(
+        &self,
+        user: UserId,
+        partition: Option<Partition>,
+        after: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<UserChat>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.chats_of(user, partition, after, limit).await,
+        }
+    }
+
+    /// The summaries of these chats, in the order asked.
+    pub async fn summaries(&self, chats: &[ChatId]) -> Result<Vec<Option<Summary>>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.summaries(chats).await,
+        }
+    }
+
+    /// The watermarks of these users, in the order asked; zero where there is none.
+    pub async fn watermarks(&self, chat: ChatId, users: &[UserId]) -> Result<Vec<Watermark>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.watermarks(chat, users).await,
+        }
+    }
+
+    /// A page of a user's heads in one partition: list, summaries and own watermarks, joined at read time.
+    ///
+    /// Ask on with the last line's chat as `after`; fewer lines than `limit` are the last ones.
+    pub async fn heads(
+        &self,
+        user: UserId,
+        partition: Partition,
+        after: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<Head>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.heads(user, partition, after, limit).await,
+        }
+    }
+
+    /// How far a reader got; none before its first write.
+    pub async fn checkpoint(&self, reader: Reader, partition: Partition) -> Result<Option<Checkpoint>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.checkpoint(reader, partition),
+        }
+    }
+
+    /// Moves a reader's checkpoint; never back (M8).
+    pub async fn save_checkpoint(&self, reader: Reader, partition: Partition, checkpoint: Checkpoint) -> Result<(), Error> {
+        match self {
+            Self::Embedded(engine) => engine.save_checkpoint(reader, partition, checkpoint).await,
+        }
+    }
+
+    /// How many commits the engine made since it was opened: one may carry the writes of many callers.
+    pub fn commits(&self) -> u64 {
+        match self {
+            Self::Embedded(engine) => engine.commits(),
+        }
+    }
+}
