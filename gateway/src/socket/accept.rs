@@ -1,0 +1,269 @@
+//! The accept loop: from a TCP connection to a socket in the handler's hands, and back at shutdown.
+//!
+//! It bounds how many connections there are, how many of them are still being upgraded and for how long. Once
+//! upgraded, a connection leaves HTTP behind: its task, buffers and timer are gone.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fastwebsockets::upgrade::UpgradeFut;
+use http_body_util::Either;
+use http_body_util::Empty;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use rand::seq::SliceRandom;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::Error;
+use super::close::CloseCode;
+use super::config::Config;
+use super::connection::{Connection, Peer};
+use super::edge::Edge;
+use super::outbound::Outbound;
+use super::upgrade::{Asked, Refusal, check, switch};
+
+/// Connections that the kernel may hold for us while we are busy.
+const BACKLOG: u32 = 4_096;
+/// Most bytes of a request head; hyper takes no smaller buffer than 8 KiB.
+const MAX_HEAD_BYTES: usize = 8 * 1024;
+const MAX_HEADERS: usize = 64;
+/// Pause after an accept error that will not go away by itself, such as no free descriptor.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Steps in which sockets are closed while draining.
+const DRAIN_STEP: Duration = Duration::from_millis(20);
+/// Time that handlers get to end after their sockets are closed, beyond the close timeout.
+const LAST_TASKS: Duration = Duration::from_secs(1);
+
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nheliograph-error: overloaded\r\n\
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+type UpgradeBody = Either<Empty<Bytes>, String>;
+
+/// The layer above: takes each socket that was opened.
+pub trait Handler: Send + Sync + 'static {
+    /// Serves one socket; called in a task of its own, which ends with the socket.
+    fn serve(&self, connection: Connection) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Told once at shutdown for each open socket: it will be closed as `draining` after this time.
+    fn draining(&self, socket: &Outbound, closes_in: Duration) {
+        let _ = (socket, closes_in);
+    }
+}
+
+impl<F, S> Handler for F
+where
+    F: Fn(Connection) -> S + Send + Sync + 'static,
+    S: Future<Output = ()> + Send + 'static,
+{
+    fn serve(&self, connection: Connection) -> impl Future<Output = ()> + Send + 'static {
+        self(connection)
+    }
+}
+
+/// A bound listener that is not accepting yet.
+#[derive(Debug)]
+pub struct Acceptor {
+    config: Config,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+impl Acceptor {
+    /// Checks the settings and binds the address.
+    ///
+    /// # Errors
+    /// A setting cannot work, or the address cannot be had.
+    pub fn bind(config: Config) -> Result<Self, Error> {
+        config.validate()?;
+        let bind = || {
+            let socket = if config.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            socket.set_reuseaddr(true)?;
+            if config.send_buffer_bytes > 0 {
+                // Inherited by every accepted connection.
+                socket.set_send_buffer_size(config.send_buffer_bytes)?;
+            }
+            socket.bind(config.listen)?;
+            let listener = socket.listen(BACKLOG)?;
+            let address = listener.local_addr()?;
+            Ok((listener, address))
+        };
+        let (listener, address) = bind().map_err(|source| Error::Bind { address: config.listen, source })?;
+        Ok(Self { config, listener, address })
+    }
+
+    /// The address that clients connect to, its port known.
+    #[must_use]
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Accepts until shutdown, then drains: closes the sockets over the drain time and waits for their tasks.
+    pub async fn run<H: Handler>(self, handler: H, shutdown: CancellationToken) {
+        let Self { config, listener, .. } = self;
+        let edge = Arc::new(Edge::new(config));
+        let stop = CancellationToken::new();
+        let mut workers = tokio::task::JoinSet::new();
+        for worker in 0..edge.flusher.workers() {
+            let (edge, stop) = (Arc::clone(&edge), stop.clone());
+            workers.spawn(async move { edge.flusher.run(worker, stop).await });
+        }
+        {
+            let (edge, stop) = (Arc::clone(&edge), stop.clone());
+            workers.spawn(async move { edge.turn_wheel(stop).await });
+        }
+        let handler = Arc::new(handler);
+        // Ends the handshakes under way as well: their clients have lost nothing yet.
+        let _accepting_ended = shutdown.run_until_cancelled(accept(&edge, &listener, &handler, &shutdown)).await;
+        drop(listener);
+        drain(&edge, &*handler).await;
+        edge.tasks.close();
+        if timeout(edge.config.close_timeout() + LAST_TASKS, edge.tasks.wait()).await.is_err() {
+            tracing::warn!(tasks = edge.tasks.len(), "sockets left behind at shutdown");
+        }
+        stop.cancel();
+        let _ended = workers.join_all().await;
+        edge.forget_all();
+    }
+}
+
+async fn accept<H: Handler>(edge: &Arc<Edge>, listener: &TcpListener, handler: &Arc<H>, shutdown: &CancellationToken) {
+    let connections = Arc::new(Semaphore::new(edge.config.max_connections.min(Semaphore::MAX_PERMITS)));
+    let handshakes = Arc::new(Semaphore::new(edge.config.max_handshakes.min(Semaphore::MAX_PERMITS)));
+    loop {
+        let (stream, address) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) if is_of_one_connection(&error) => continue,
+            Err(error) => {
+                metrics::counter!("gateway_accept_errors_total").increment(1);
+                tracing::warn!(%error, "accept failed");
+                sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let permits = (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&handshakes).try_acquire_owned());
+        let (Ok(connection_permit), Ok(handshake_permit)) = permits else {
+            count_refusal(Refusal::Full);
+            // Best effort: a peer that does not take it sees the connection close.
+            let _ = stream.try_write(FULL);
+            continue;
+        };
+        let (edge, handler, shutdown) = (Arc::clone(edge), Arc::clone(handler), shutdown.clone());
+        let tasks = edge.tasks.clone();
+        tasks.spawn(async move {
+            let opened = shutdown.run_until_cancelled(open(&edge, stream, address, connection_permit)).await;
+            drop(handshake_permit);
+            if let Some(Some(connection)) = opened {
+                // A task of its own: this one is as large as the HTTP connection was.
+                edge.spawn(handler.serve(connection));
+            }
+        });
+    }
+}
+
+/// Whether only this one connection failed.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Serves one HTTP upgrade within the handshake timeout (X16).
+async fn open(
+    edge: &Arc<Edge>,
+    stream: TcpStream,
+    address: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) -> Option<Connection> {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no nodelay");
+    }
+    let limit = Duration::from_millis(edge.config.handshake_timeout_ms);
+    let Ok(upgraded) = timeout(limit, upgrade(edge, stream)).await else {
+        metrics::counter!("gateway_handshakes_refused_total", "code" => "timeout").increment(1);
+        return None;
+    };
+    let (stream, read, asked) = upgraded?;
+    let Asked { sub_protocol, bearer } = asked;
+    Some(Connection::start(edge, stream, read, Peer { address, sub_protocol, bearer, permit }))
+}
+
+/// Runs HTTP on the connection until it is refused or upgraded; gives back the bare stream.
+async fn upgrade(edge: &Arc<Edge>, stream: TcpStream) -> Option<(TcpStream, Bytes, Asked)> {
+    let switched: Mutex<Option<(UpgradeFut, Asked)>> = Mutex::new(None);
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let answer = check(&request, &edge.config.allowed_origins)
+            .and_then(|asked| switch(&mut request, &asked).map(|(response, upgrade)| (response, upgrade, asked)));
+        let response: Response<UpgradeBody> = match answer {
+            Ok((response, upgrade, asked)) => {
+                *switched.lock().unwrap_or_else(PoisonError::into_inner) = Some((upgrade, asked));
+                response.map(Either::Left)
+            }
+            Err(refusal) => {
+                count_refusal(refusal);
+                refusal.response().map(Either::Right)
+            }
+        };
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let mut http = http1::Builder::new();
+    http.keep_alive(false)
+        .half_close(false)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
+        .header_read_timeout(None);
+    let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "upgrade failed");
+        metrics::counter!("gateway_handshakes_refused_total", "code" => "transport").increment(1);
+        return None;
+    }
+    let (upgrade, asked) = switched.into_inner().unwrap_or_else(PoisonError::into_inner)?;
+    // The crate's socket is born with an 8 KiB buffer and has read nothing yet: only its stream is kept.
+    let upgraded = upgrade.await.ok()?.into_inner().into_inner();
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    // Copied, because what came behind the request would keep hyper's whole buffer alive.
+    Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf), asked))
+}
+
+fn count_refusal(refusal: Refusal) {
+    metrics::counter!("gateway_handshakes_refused_total", "code" => refusal.code()).increment(1);
+}
+
+/// Closes what is open, spread evenly over the drain time in random order.
+async fn drain<H: Handler>(edge: &Edge, handler: &H) {
+    let drain = Duration::from_millis(edge.config.drain_ms);
+    let started = Instant::now();
+    let mut leaving = edge.open_sockets();
+    leaving.shuffle(&mut rand::rng());
+    let count = leaving.len().max(1) as u32;
+    let closes_in = |index: usize| drain * (index as u32 + 1) / count;
+    for (index, socket) in leaving.iter().enumerate() {
+        handler.draining(&Outbound::new(Arc::clone(socket)), closes_in(index));
+    }
+    let mut closed = 0;
+    while closed < leaving.len() {
+        let until = started.elapsed() + DRAIN_STEP;
+        while closed < leaving.len() && closes_in(closed) <= until {
+            leaving[closed].close(CloseCode::Draining);
+            closed += 1;
+        }
+        if closed < leaving.len() {
+            sleep_until(started + until).await;
+        }
+    }
+    edge.close_all(CloseCode::Draining);
+}

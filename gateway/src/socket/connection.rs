@@ -1,0 +1,352 @@
+//! One socket as its reader, its pushers, the flusher and the wheel share it.
+//!
+//! It owns the order of ending: who ended the socket first, which close frame goes out, and when the writing
+//! half is given up. It never reads: only the socket's one `Reader` does.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use futures_util::task::AtomicWaker;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::close::{CloseCode, PeerClose};
+use super::edge::Edge;
+use super::heartbeat::{Facts, Verdict, check};
+use super::outbound::Outbound;
+use super::queue::{Bound, Queue};
+use super::reader::Reader;
+use super::upgrade::{Bearer, SubProtocol};
+
+/// The socket is open. Close codes, all at least 1000, are the other values of `ending`.
+const OPEN: u16 = 0;
+const LOST: u16 = 1;
+const CLOSED_BY_PEER: u16 = 2;
+
+/// Why no more messages come from a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer sent a close frame.
+    ByPeer(PeerClose),
+    /// The server closed with this code.
+    ByServer(CloseCode),
+    /// The transport ended without a close frame.
+    Lost,
+}
+
+/// A socket whose upgrade is done, as it is handed to the layer above.
+#[derive(Debug)]
+pub struct Connection {
+    /// Number of the socket in this process, never used twice.
+    pub id: u64,
+    /// Address of the TCP peer.
+    pub peer: SocketAddr,
+    /// The encoding that both sides agreed on.
+    pub sub_protocol: SubProtocol,
+    /// The token of an `Authorization: Bearer` header, if the client sent one.
+    pub bearer: Option<Bearer>,
+    /// The one reader; dropping it closes the socket.
+    pub reader: Reader,
+    /// Writes to the socket; clones are cheap and may outlive it.
+    pub outbound: Outbound,
+}
+
+pub(super) struct Shared {
+    pub(super) id: u64,
+    pub(super) sub_protocol: SubProtocol,
+    pub(super) edge: Arc<Edge>,
+    opened_ms: u64,
+    last_read_ms: AtomicU64,
+    authenticated: AtomicBool,
+    /// Who ended it first: `OPEN`, `LOST`, `CLOSED_BY_PEER` or the server's code.
+    ending: AtomicU16,
+    reader: AtomicWaker,
+    state: Mutex<State>,
+}
+
+struct State {
+    queue: Queue,
+    sink: Option<OwnedWriteHalf>,
+    writer: Writer,
+    drained: Vec<Waker>,
+}
+
+/// Who writes next.
+enum Writer {
+    Nobody,
+    /// The socket stands on a flusher's list.
+    Listed,
+    /// The kernel took no more: a task waits until it does.
+    Blocked(Option<Waker>),
+}
+
+impl Connection {
+    /// Takes over an upgraded stream; `read` is what came behind the upgrade request.
+    pub(super) fn start(edge: &Arc<Edge>, stream: TcpStream, read: Bytes, peer: Peer) -> Self {
+        let (input, sink) = stream.into_split();
+        let now_ms = edge.now_ms();
+        let shared = Arc::new(Shared {
+            id: edge.next_id(),
+            sub_protocol: peer.sub_protocol,
+            edge: Arc::clone(edge),
+            opened_ms: now_ms,
+            last_read_ms: AtomicU64::new(now_ms),
+            authenticated: AtomicBool::new(false),
+            ending: AtomicU16::new(OPEN),
+            reader: AtomicWaker::new(),
+            state: Mutex::new(State {
+                queue: Queue::default(),
+                sink: Some(sink),
+                writer: Writer::Nobody,
+                drained: Vec::new(),
+            }),
+        });
+        edge.watch(&shared);
+        Self {
+            id: shared.id,
+            peer: peer.address,
+            sub_protocol: peer.sub_protocol,
+            bearer: peer.bearer,
+            reader: Reader::new(Arc::clone(&shared), input, read, peer.permit),
+            outbound: Outbound::new(shared),
+        }
+    }
+}
+
+/// What the upgrade found out about the other side.
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    pub(super) sub_protocol: SubProtocol,
+    pub(super) bearer: Option<Bearer>,
+    /// Counts the socket until its descriptor is closed.
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn bound(&self) -> Bound {
+        Bound { bytes: self.edge.config.queue_bytes, frames: self.edge.config.queue_frames }
+    }
+
+    /// Changes the queue and sees to it that somebody writes what is in it.
+    ///
+    /// The writing itself is left to the flusher, so that what is pushed in one go leaves in one write.
+    pub(super) fn with_queue<T>(self: &Arc<Self>, change: impl FnOnce(&mut Queue) -> T) -> T {
+        let mut state = self.lock();
+        let result = change(&mut state.queue);
+        if state.sink.is_none() {
+            state.queue.clear();
+        } else if !state.queue.is_empty() && matches!(state.writer, Writer::Nobody) {
+            state.writer = Writer::Listed;
+            drop(state);
+            self.edge.flusher.list(Arc::clone(self));
+        }
+        result
+    }
+
+    pub(super) fn waiting(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.queue.bytes(), state.queue.frames())
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        self.ending.load(Ordering::Acquire) == OPEN
+    }
+
+    /// How the socket ended, unless by the peer, whose words its reader has.
+    pub(super) fn ended(&self) -> Option<Closed> {
+        match self.ending.load(Ordering::Acquire) {
+            OPEN => None,
+            LOST => Some(Closed::Lost),
+            CLOSED_BY_PEER => Some(Closed::ByPeer(PeerClose::default())),
+            code => Some(CloseCode::from_number(code).map_or(Closed::Lost, Closed::ByServer)),
+        }
+    }
+
+    fn end(&self, how: u16) -> bool {
+        self.ending.compare_exchange(OPEN, how, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    /// Sends the close frame and stops the reader; only the first close counts.
+    pub(super) fn close(self: &Arc<Self>, code: CloseCode) {
+        if !self.end(code.number()) {
+            return;
+        }
+        metrics::counter!("gateway_sockets_closed_total", "code" => code.name()).increment(1);
+        let mut payload = BytesMut::with_capacity(2 + code.name().len());
+        payload.put_u16(code.number());
+        payload.put_slice(code.name().as_bytes());
+        // What waits for a slow or silent reader would only hold memory and keep the close frame back.
+        let at_once = matches!(code, CloseCode::Slow | CloseCode::HeartbeatTimeout);
+        self.with_queue(|queue| queue.close(payload.freeze(), at_once));
+        self.reader.wake();
+    }
+
+    /// Answers the peer's close frame with its own code.
+    pub(super) fn closed_by_peer(self: &Arc<Self>, close: &PeerClose) {
+        if !self.end(CLOSED_BY_PEER) {
+            return;
+        }
+        metrics::counter!("gateway_sockets_closed_total", "code" => "peer").increment(1);
+        let payload = close.code.map_or_else(Bytes::new, |code| Bytes::copy_from_slice(&code.to_be_bytes()));
+        self.with_queue(|queue| queue.close(payload, true));
+    }
+
+    /// The transport is gone.
+    pub(super) fn lost(&self) {
+        if self.end(LOST) {
+            metrics::counter!("gateway_sockets_closed_total", "code" => "lost").increment(1);
+        }
+        self.give_up_writing();
+    }
+
+    /// Drops what waits and ends the writing half, which sends FIN.
+    pub(super) fn give_up_writing(&self) {
+        let mut state = self.lock();
+        state.sink = None;
+        state.settle();
+        drop(state);
+        self.reader.wake();
+    }
+
+    pub(super) fn register_reader(&self, waker: &Waker) {
+        self.reader.register(waker);
+    }
+
+    pub(super) fn note_read(&self) {
+        self.last_read_ms.store(self.edge.now_ms(), Ordering::Relaxed);
+    }
+
+    pub(super) fn authenticated(&self) {
+        self.authenticated.store(true, Ordering::Relaxed);
+    }
+
+    /// Pings, closes or leaves alone; `None` once the wheel may forget the socket.
+    pub(super) fn beat(self: &Arc<Self>, now_ms: u64, next_ping_ms: u64) -> Option<(u64, u64)> {
+        if !self.is_open() {
+            return None;
+        }
+        let config = &self.edge.config;
+        let authenticate_by_ms =
+            (!self.authenticated.load(Ordering::Relaxed)).then_some(self.opened_ms + config.authenticate_timeout_ms);
+        let last_read_ms = self.last_read_ms.load(Ordering::Relaxed);
+        match check(config, Facts { now_ms, last_read_ms, next_ping_ms, authenticate_by_ms }) {
+            Verdict::Close(code) => {
+                self.close(code);
+                None
+            }
+            Verdict::Keep { ping, next_ping_ms, due_ms } => {
+                if ping {
+                    self.with_queue(Queue::ping);
+                }
+                Some((next_ping_ms, due_ms))
+            }
+        }
+    }
+
+    /// Writes all that the kernel takes now; `false` if it takes no more and a task has to wait for it.
+    pub(super) fn flush(&self) -> bool {
+        let mut state = self.lock();
+        let done = state.write(|sink, slices| match sink.try_write_vectored(slices) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        });
+        self.after_write(state, done)
+    }
+
+    /// Goes on when the kernel takes more; ready once nothing waits.
+    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        let done = state.write(|sink, slices| std::pin::Pin::new(sink).poll_write_vectored(cx, slices));
+        if matches!(done, Poll::Pending) {
+            state.writer = Writer::Blocked(Some(cx.waker().clone()));
+        }
+        if self.after_write(state, done) { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn after_write(&self, mut state: MutexGuard<'_, State>, done: Poll<io::Result<()>>) -> bool {
+        match done {
+            Poll::Pending => {
+                if !matches!(state.writer, Writer::Blocked(_)) {
+                    state.writer = Writer::Blocked(None);
+                }
+                false
+            }
+            Poll::Ready(Ok(())) => {
+                state.settle();
+                true
+            }
+            Poll::Ready(Err(error)) => {
+                drop(state);
+                tracing::debug!(socket.id = self.id, %error, "write failed");
+                self.lost();
+                true
+            }
+        }
+    }
+
+    /// Ready once nothing waits to be written.
+    pub(super) fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.lock();
+        if state.queue.is_empty() {
+            return Poll::Ready(());
+        }
+        if !state.drained.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.drained.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+impl State {
+    /// Writes until the queue is empty, the kernel takes no more or the socket is broken.
+    fn write(
+        &mut self,
+        mut write: impl FnMut(&mut OwnedWriteHalf, &[io::IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
+        let Some(sink) = &mut self.sink else {
+            return Poll::Ready(Ok(()));
+        };
+        while !self.queue.is_empty() {
+            match write(sink, &self.queue.slices()) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(written)) => self.queue.advance(written),
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Nothing waits any more: nobody writes, and who waited for that goes on.
+    fn settle(&mut self) {
+        self.queue.clear();
+        if let Writer::Blocked(Some(waker)) = std::mem::replace(&mut self.writer, Writer::Nobody) {
+            waker.wake();
+        }
+        std::mem::take(&mut self.drained).into_iter().for_each(Waker::wake);
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes, frames) = self.waiting();
+        f.debug_struct("Socket")
+            .field("id", &self.id)
+            .field("ended", &self.ended())
+            .field("waiting_bytes", &bytes)
+            .field("waiting_frames", &frames)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+//! What all sockets of one acceptor share: settings, clock, flusher, wheel and the count of running tasks.
+//!
+//! The wheel is also the register of open sockets: each stands in it once, from its upgrade to its end.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::close::CloseCode;
+use super::config::Config;
+use super::connection::Shared;
+use super::flush::Flusher;
+use super::heartbeat::Wheel;
+
+pub(super) struct Edge {
+    pub(super) config: Config,
+    pub(super) flusher: Flusher,
+    pub(super) tasks: TaskTracker,
+    runtime: Handle,
+    started: Instant,
+    ids: AtomicU64,
+    wheel: Mutex<Wheel<Watched>>,
+    /// Set when the last sockets are closed: one that turns up later is closed at once.
+    closing_all: AtomicBool,
+}
+
+/// A socket on the wheel.
+struct Watched {
+    socket: Arc<Shared>,
+    next_ping_ms: u64,
+}
+
+impl Edge {
+    pub(super) fn new(config: Config) -> Self {
+        let runtime = Handle::current();
+        Self {
+            wheel: Mutex::new(Wheel::new(&config)),
+            flusher: Flusher::new(runtime.metrics().num_workers()),
+            tasks: TaskTracker::new(),
+            runtime,
+            started: Instant::now(),
+            ids: AtomicU64::new(1),
+            closing_all: AtomicBool::new(false),
+            config,
+        }
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    pub(super) fn next_id(&self) -> u64 {
+        self.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Runs a task that the shutdown waits for.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn_on(task, &self.runtime);
+    }
+
+    /// Puts a new socket on the wheel. Its first ping comes after a random part of the interval, so that
+    /// sockets which came together are not pinged together.
+    pub(super) fn watch(&self, socket: &Arc<Shared>) {
+        let now_ms = self.now_ms();
+        let next_ping_ms = now_ms + rand::random_range(0..=self.config.heartbeat_interval_ms);
+        let due_ms = next_ping_ms.min(now_ms + self.config.authenticate_timeout_ms);
+        self.rewatch(Watched { socket: Arc::clone(socket), next_ping_ms }, due_ms);
+    }
+
+    fn rewatch(&self, watched: Watched, due_ms: u64) {
+        let mut wheel = self.wheel();
+        // Asked under the wheel's lock: the last sweep either sees the flag's effect here or the entry.
+        if self.closing_all.load(Ordering::Acquire) {
+            drop(wheel);
+            watched.socket.close(CloseCode::Draining);
+        } else {
+            wheel.insert(due_ms, watched);
+        }
+    }
+
+    /// Turns the wheel until stopped.
+    pub(super) async fn turn_wheel(&self, stop: CancellationToken) {
+        let mut ticks = interval(Duration::from_millis(self.wheel().tick_ms()));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            let now_ms = self.now_ms();
+            let due = self.wheel().advance(now_ms);
+            for Watched { socket, next_ping_ms } in due {
+                if let Some((next_ping_ms, due_ms)) = socket.beat(now_ms, next_ping_ms) {
+                    self.rewatch(Watched { socket, next_ping_ms }, due_ms);
+                }
+            }
+        }
+    }
+
+    /// The sockets that are open now.
+    pub(super) fn open_sockets(&self) -> Vec<Arc<Shared>> {
+        let wheel = self.wheel();
+        wheel.entries().map(|watched| &watched.socket).filter(|socket| socket.is_open()).cloned().collect()
+    }
+
+    /// Closes every socket, also those that are just being opened.
+    pub(super) fn close_all(&self, code: CloseCode) {
+        self.closing_all.store(true, Ordering::Release);
+        for socket in self.open_sockets() {
+            socket.close(code);
+        }
+    }
+
+    /// Forgets all sockets: wheel and sockets would else hold each other.
+    pub(super) fn forget_all(&self) {
+        self.wheel().clear();
+    }
+
+    fn wheel(&self) -> MutexGuard<'_, Wheel<Watched>> {
+        self.wheel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
