@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use fastwebsockets::OpCode;
 use futures_util::task::AtomicWaker;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
@@ -21,7 +22,7 @@ use super::close::{CloseCode, PeerClose};
 use super::edge::Edge;
 use super::heartbeat::{Facts, Verdict, check};
 use super::outbound::Outbound;
-use super::queue::{Bound, Queue};
+use super::queue::{Admitted, Bound, Class, Queue};
 use super::reader::Reader;
 use super::upgrade::{Bearer, SubProtocol};
 
@@ -134,7 +135,7 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn bound(&self) -> Bound {
+    fn bound(&self) -> Bound {
         Bound { bytes: self.edge.config.queue_bytes, frames: self.edge.config.queue_frames }
     }
 
@@ -152,6 +153,21 @@ impl Shared {
             self.edge.flusher.list(Arc::clone(self));
         }
         result
+    }
+
+    /// Admits a frame to the queue; `None` if the socket is not open.
+    ///
+    /// A full queue is first written to the kernel: a client is slow only if the kernel takes no more, not because
+    /// one burst outran the flusher.
+    pub(super) fn admit(self: &Arc<Self>, opcode: OpCode, frame: &Bytes, class: Class) -> Option<Admitted> {
+        let bound = self.bound();
+        // Asked under the queue's lock: nothing may be queued behind a close frame.
+        let admit = |queue: &mut Queue| self.is_open().then(|| queue.admit(opcode, frame.clone(), class, bound));
+        let admitted = self.with_queue(admit);
+        if admitted != Some(Admitted::Full) || !self.flush_listed() {
+            return admitted;
+        }
+        self.with_queue(admit)
     }
 
     pub(super) fn waiting(&self) -> (usize, usize) {
@@ -257,11 +273,20 @@ impl Shared {
     /// Writes all that the kernel takes now; `false` if it takes no more and a task has to wait for it.
     pub(super) fn flush(&self) -> bool {
         let mut state = self.lock();
-        let done = state.write(|sink, slices| match sink.try_write_vectored(slices) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            result => Poll::Ready(result),
-        });
+        let done = state.try_write();
         self.after_write(state, done)
+    }
+
+    /// Writes ahead of the flusher, which still has the socket on its list; whether that made room.
+    fn flush_listed(&self) -> bool {
+        let mut state = self.lock();
+        if !matches!(state.writer, Writer::Listed) {
+            return false;
+        }
+        let before = state.queue.bytes();
+        // An error is left to the flusher, which meets it again.
+        let _ = state.try_write();
+        state.queue.bytes() < before
     }
 
     /// Goes on when the kernel takes more; ready once nothing waits.
@@ -309,6 +334,13 @@ impl Shared {
 }
 
 impl State {
+    fn try_write(&mut self) -> Poll<io::Result<()>> {
+        self.write(|sink, slices| match sink.try_write_vectored(slices) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        })
+    }
+
     /// Writes until the queue is empty, the kernel takes no more or the socket is broken.
     fn write(
         &mut self,

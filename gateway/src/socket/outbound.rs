@@ -70,11 +70,7 @@ impl Outbound {
             SubProtocol::Proto => OpCode::Binary,
             SubProtocol::Json => OpCode::Text,
         };
-        let bound = self.shared.bound();
-        // Asked under the queue's lock: nothing may be queued behind a close frame.
-        let admitted =
-            self.shared.with_queue(|queue| self.shared.is_open().then(|| queue.admit(opcode, frame, class, bound)));
-        match admitted {
+        match self.shared.admit(opcode, &frame, class) {
             None => Err(PushError::Closed),
             Some(Admitted::Queued) => Ok(()),
             Some(Admitted::NotEmpty) => Err(PushError::NotEmpty),

@@ -196,24 +196,25 @@ impl Drop for Reader {
     }
 }
 
-/// Ends the close handshake (RFC 6455 §7.1.1): our close frame out, the peer's in, FIN, the peer's FIN.
+/// Ends the close handshake (RFC 6455 §7.1.1): our close frame out, the peer's in, then the connection is dropped.
 ///
-/// Reading on until then keeps the kernel from answering unread bytes with a reset, which would take our close
-/// frame from the peer. All of it together has one deadline.
+/// After a fault no close frame of the peer can be told from garbage. Then all is read up to its end: the kernel
+/// would answer unread bytes with a reset, which takes our close frame from the peer. One deadline holds for all.
 async fn end(shared: Arc<Shared>, mut input: Input) {
     let closing = async {
         let close_sent = poll_fn(|cx| shared.poll_drained(cx));
         match shared.ended() {
-            // After a fault no close frame of the peer can be told from garbage.
-            Some(Closed::ByServer(_)) if input.guard.is_done() => close_sent.await,
-            Some(Closed::ByServer(_)) => {
+            Some(Closed::ByServer(_)) if !input.guard.is_done() => {
                 tokio::join!(close_sent, input.discard_to_close(&shared));
             }
+            Some(Closed::ByServer(_)) => {
+                close_sent.await;
+                shared.give_up_writing();
+                input.discard_to_close(&shared).await;
+            }
             Some(Closed::ByPeer(_)) => close_sent.await,
-            Some(Closed::Lost) | None => return,
+            Some(Closed::Lost) | None => {}
         }
-        shared.give_up_writing();
-        while !matches!(poll_fn(|cx| input.poll_next(cx, &shared)).await, Read::End) {}
     };
     let _timed_out = tokio::time::timeout(shared.edge.config.close_timeout(), closing).await;
     shared.give_up_writing();

@@ -1,0 +1,7 @@
+//! The socket layer against raw bytes and a foreign client.
+
+mod abuse;
+mod ending;
+mod exchange;
+mod opening;
+mod peer;
