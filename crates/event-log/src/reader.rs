@@ -10,16 +10,15 @@ use std::time::Duration;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
-use futures_util::future::{Fuse, FusedFuture as _};
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use metrics::counter;
-use tokio::time::error::Elapsed;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::ReadError;
 use crate::record::{self, Bounds, Record};
 use crate::streams::Stream;
 use crate::tenure::Tenure;
-use crate::{Error, ReadError};
 
 /// Records asked for at a time; another request goes out when half of them have come.
 ///
@@ -43,14 +42,22 @@ const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(1);
 const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Reads a stream in order; made by [`Tenure::reader`].
+///
+/// What takes longer than a call may live is kept here, so that a caller who gives up calls again and again does not
+/// keep it from ending.
 pub struct OrderedReader {
     tenure: Tenure,
     stream: Stream,
     /// The next record that is due.
     due: u64,
     feed: Option<Box<pull::Stream>>,
+    /// A new consumer in the making, while there is no feed.
+    opening: Option<BoxFuture<'static, Result<Opened, ReadError>>>,
     /// Where the last consumer left a hole, to see whether a new one leaves it too.
     hole: Option<u64>,
+    /// When the watchdog looks next, and its question to the broker while it looks.
+    look_at: Instant,
+    looking: Option<BoxFuture<'static, Option<Bounds>>>,
     /// What was due when the watchdog last saw a backlog.
     stalled: Option<u64>,
 }
@@ -79,11 +86,18 @@ enum Step {
     End(ReadError),
 }
 
+/// A consumer that starts at what is due.
+struct Opened {
+    feed: Box<pull::Stream>,
+    due: u64,
+}
+
 impl OrderedReader {
     pub(crate) async fn open(tenure: Tenure, stream: Stream, from: u64) -> Result<Self, ReadError> {
-        let mut reader = Self { tenure, stream, due: from.max(1), feed: None, hole: None, stalled: None };
-        reader.reopen().await?;
-        Ok(reader)
+        let Opened { feed, due } = open(tenure.clone(), stream, from.max(1)).await?;
+        let look_at = Instant::now() + WATCHDOG_INTERVAL;
+        let feed = Some(feed);
+        Ok(Self { tenure, stream, due, feed, opening: None, hole: None, look_at, looking: None, stalled: None })
     }
 
     /// The next record that is due.
@@ -97,28 +111,47 @@ impl OrderedReader {
     /// error the reader is of no more use. On the lossy stream holes are passed over and counted.
     pub async fn next(&mut self) -> Result<Vec<Record>, ReadError> {
         let tenure = self.tenure.clone();
-        let mut watchdog = interval_at(Instant::now() + WATCHDOG_INTERVAL, WATCHDOG_INTERVAL);
-        watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // Looked at beside the records: a broker that is slow to answer must not hold them up.
-        let mut looking = pin!(Fuse::terminated());
+        let mut lost = pin!(tenure.lost());
         loop {
             // M6: what the lost connection brought is not handed on either; its owner has to step down.
             if tenure.is_lost() {
                 return Err(ReadError::Lost);
             }
             let Some(feed) = self.feed.as_mut() else {
-                self.reopen().await?;
+                let (tenure, stream, due) = (self.tenure.clone(), self.stream, self.due);
+                let opening = self.opening.get_or_insert_with(|| open(tenure, stream, due).boxed());
+                let opened = tokio::select! {
+                    biased;
+                    () = &mut lost => Err(ReadError::Lost),
+                    opened = opening => opened,
+                };
+                self.opening = None;
+                let Opened { feed, due } = opened?;
+                self.feed = Some(feed);
+                self.due = due;
                 continue;
             };
-            let step = tokio::select! {
-                biased;
-                item = feed.next() => self.take(item),
-                () = tenure.lost() => Step::End(ReadError::Lost),
-                bounds = &mut looking => self.judge(bounds),
-                _ = watchdog.tick(), if looking.is_terminated() => {
-                    looking.set(timeout(OPEN_WITHIN, tenure.bounds(self.stream)).fuse());
-                    Step::Go
-                }
+            let step = match self.looking.as_mut() {
+                None => tokio::select! {
+                    biased;
+                    item = feed.next() => self.take(item),
+                    () = &mut lost => Step::End(ReadError::Lost),
+                    () = sleep_until(self.look_at) => {
+                        self.looking = Some(bounds(tenure.clone(), self.stream).boxed());
+                        Step::Go
+                    }
+                },
+                // Looked at beside the records: a broker that is slow to answer must not hold them up.
+                Some(looking) => tokio::select! {
+                    biased;
+                    item = feed.next() => self.take(item),
+                    () = &mut lost => Step::End(ReadError::Lost),
+                    bounds = looking => {
+                        self.looking = None;
+                        self.look_at = Instant::now() + WATCHDOG_INTERVAL;
+                        self.judge(bounds)
+                    }
+                },
             };
             match step {
                 Step::Go => {}
@@ -183,6 +216,8 @@ impl OrderedReader {
             return Step::Go;
         }
         self.stalled = None;
+        self.looking = None;
+        self.look_at = Instant::now() + WATCHDOG_INTERVAL;
         Step::Records(records)
     }
 
@@ -209,9 +244,9 @@ impl OrderedReader {
     }
 
     /// The watchdog: a backlog at two looks in a row, and no record between them, means that the consumer is stuck.
-    fn judge(&mut self, looked: Result<Result<Bounds, Error>, Elapsed>) -> Step {
+    fn judge(&mut self, looked: Option<Bounds>) -> Step {
         // No answer: the next look will tell, and a lost tenure is noticed on its own.
-        let Ok(Ok(bounds)) = looked else { return Step::Go };
+        let Some(bounds) = looked else { return Step::Go };
         let waits = bounds.last >= self.due;
         // The stream begins anew below us: nothing would ever come.
         let ahead = bounds.last.saturating_add(1) < self.due;
@@ -226,73 +261,64 @@ impl OrderedReader {
         counter!("event_log_reader_restarts_total", "reason" => reason, "stream" => self.stream.name()).increment(1);
         tracing::debug!(stream = %self.stream, partition = %self.tenure.partition(), due = self.due, reason, "reader restarts");
         self.feed = None;
+        self.looking = None;
+        self.look_at = Instant::now() + WATCHDOG_INTERVAL;
         self.stalled = None;
     }
+}
 
-    /// Makes a consumer that starts at what is due, trying for a while.
-    async fn reopen(&mut self) -> Result<(), ReadError> {
-        let end = Instant::now() + REOPEN_WITHIN;
-        let mut pause = REOPEN_PAUSE;
-        loop {
-            if self.tenure.is_lost() {
-                return Err(ReadError::Lost);
-            }
-            let tried = timeout(OPEN_WITHIN, self.try_open()).await;
-            let failed = match tried {
-                Ok(Ok(feed)) => {
-                    self.feed = Some(feed);
-                    return Ok(());
-                }
-                Ok(Err(Failed::For(error))) => return Err(error),
-                Ok(Err(Failed::Now(text))) => text,
-                Err(_) => "no answer in time".to_owned(),
-            };
-            if Instant::now() + pause >= end {
-                return Err(ReadError::Broker(failed));
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(REOPEN_PAUSE_MAX);
-        }
-    }
+async fn bounds(tenure: Tenure, stream: Stream) -> Option<Bounds> {
+    timeout(OPEN_WITHIN, tenure.bounds(stream)).await.ok()?.ok()
+}
 
-    async fn try_open(&mut self) -> Result<Box<pull::Stream>, Failed> {
-        let bounds = self.tenure.bounds(self.stream).await.map_err(|error| Failed::Now(error.to_string()))?;
-        if self.stream.is_lossy() {
-            let due = self.due.clamp(bounds.first, bounds.last.max(bounds.first - 1) + 1);
-            missed(self.stream, due.saturating_sub(self.due));
-            self.due = due;
-        } else if self.due < bounds.first {
-            let gap = ReadError::Gap { stream: self.stream, expected: self.due, found: bounds.first };
-            return Err(Failed::For(gap));
-        } else if self.due > bounds.last + 1 {
-            let lost = ReadError::LostTail { stream: self.stream, expected: self.due, last: bounds.last };
-            return Err(Failed::For(lost));
+/// Makes a consumer that starts at `due`, trying for a while.
+async fn open(tenure: Tenure, stream: Stream, due: u64) -> Result<Opened, ReadError> {
+    let end = Instant::now() + REOPEN_WITHIN;
+    let mut pause = REOPEN_PAUSE;
+    loop {
+        if tenure.is_lost() {
+            return Err(ReadError::Lost);
         }
-        let config = pull::Config {
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.due },
-            ack_policy: AckPolicy::None,
-            inactive_threshold: CONSUMER_UNUSED,
-            memory_storage: true,
-            num_replicas: 1,
-            ..pull::Config::default()
+        let failed = match timeout(OPEN_WITHIN, try_open(&tenure, stream, due)).await {
+            Ok(Ok(opened)) => return Ok(opened),
+            Ok(Err(Failed::For(error))) => return Err(error),
+            Ok(Err(Failed::Now(text))) => text,
+            Err(_) => "no answer in time".to_owned(),
         };
-        let name = self.tenure.stream_name(self.stream);
-        let consumer = self
-            .tenure
-            .context()
-            .create_consumer_on_stream(config, name)
-            .await
-            .map_err(|error| Failed::Now(error.to_string()))?;
-        let feed = consumer
-            .stream()
-            .max_messages_per_batch(PULL_RECORDS)
-            .expires(PULL_EXPIRES)
-            .heartbeat(HEARTBEAT)
-            .messages()
-            .await
-            .map_err(|error| Failed::Now(error.to_string()))?;
-        Ok(Box::new(feed))
+        if Instant::now() + pause >= end {
+            return Err(ReadError::Broker(failed));
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(REOPEN_PAUSE_MAX);
     }
+}
+
+async fn try_open(tenure: &Tenure, stream: Stream, mut due: u64) -> Result<Opened, Failed> {
+    let bounds = tenure.bounds(stream).await.map_err(|error| Failed::Now(error.to_string()))?;
+    let mut passed = 0;
+    if stream.is_lossy() {
+        let from = due.clamp(bounds.first, bounds.last.max(bounds.first - 1) + 1);
+        passed = from.saturating_sub(due);
+        due = from;
+    } else if due < bounds.first {
+        return Err(Failed::For(ReadError::Gap { stream, expected: due, found: bounds.first }));
+    } else if due > bounds.last + 1 {
+        return Err(Failed::For(ReadError::LostTail { stream, expected: due, last: bounds.last }));
+    }
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: due },
+        ack_policy: AckPolicy::None,
+        inactive_threshold: CONSUMER_UNUSED,
+        memory_storage: true,
+        num_replicas: 1,
+        ..pull::Config::default()
+    };
+    let made = tenure.context().create_consumer_on_stream(config, tenure.stream_name(stream)).await;
+    let consumer = made.map_err(|error| Failed::Now(error.to_string()))?;
+    let asking = consumer.stream().max_messages_per_batch(PULL_RECORDS).expires(PULL_EXPIRES).heartbeat(HEARTBEAT);
+    let feed = asking.messages().await.map_err(|error| Failed::Now(error.to_string()))?;
+    missed(stream, passed);
+    Ok(Opened { feed: Box::new(feed), due })
 }
 
 enum Failed {

@@ -168,6 +168,15 @@ async fn a_deleted_consumer_is_replaced() {
     assert!(counters.get(RESTARTS, "") >= 2);
 }
 
+/// The broker keeps the consumers and gives them nothing.
+async fn pause_consumers(context: &Context) {
+    let stream = context.get_stream("EVENTS-0").await.unwrap();
+    let in_an_hour = stream.cached_info().created + Duration::from_secs(3600);
+    for name in consumers(context).await {
+        stream.pause_consumer(&name, in_an_hour).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_consumer_that_stands_still_is_replaced_by_the_watchdog() {
     let counters = Counters::default();
@@ -178,14 +187,33 @@ async fn a_consumer_that_stands_still_is_replaced_by_the_watchdog() {
     let mut reader = tenure.reader(Stream::Events, 1).await.unwrap();
     publish_events(&tenure, 1, 1).await;
     assert_eq!(sequences(&read(&mut reader, 1).await), [1]);
-    let stream = context.get_stream("EVENTS-0").await.unwrap();
-    for name in consumers(&context).await {
-        let in_an_hour = stream.cached_info().created + Duration::from_secs(3600);
-        stream.pause_consumer(&name, in_an_hour).await.unwrap();
-    }
+    pause_consumers(&context).await;
     publish_events(&tenure, 2, 4).await;
     assert_eq!(sequences(&read(&mut reader, 3).await), [2, 3, 4]);
     assert_eq!(counters.get(RESTARTS, "watchdog"), 1);
+}
+
+#[tokio::test]
+async fn a_reader_whose_calls_are_given_up_early_is_watched_all_the_same() {
+    let broker = Broker::start().await;
+    let tenure = owner(&broker.log().await).await;
+    let context = broker.beside().await;
+    let mut reader = tenure.reader(Stream::Events, 1).await.unwrap();
+    publish_events(&tenure, 1, 1).await;
+    assert_eq!(sequences(&read(&mut reader, 1).await), [1]);
+    pause_consumers(&context).await;
+    publish_events(&tenure, 2, 4).await;
+    let reading = async {
+        let mut seen = Vec::new();
+        while seen.len() < 3 {
+            // Shorter than the watchdog's interval, and than making a consumer takes.
+            if let Ok(records) = timeout(Duration::from_micros(100), reader.next()).await {
+                seen.extend(sequences(&records.unwrap()));
+            }
+        }
+        seen
+    };
+    assert_eq!(timeout(SOON, reading).await.unwrap(), [2, 3, 4]);
 }
 
 #[tokio::test]
@@ -232,7 +260,10 @@ async fn a_reader_ends_with_its_tenure() {
     publish_events(&tenure, 1, 5).await;
     let mut reader = tenure.reader(Stream::Events, 1).await.unwrap();
     let mut behind = tenure.reader(Stream::Events, 1).await.unwrap();
-    assert_eq!(sequences(&read(&mut reader, 5).await), [1, 2, 3, 4, 5]);
+    assert_eq!(sequences(&read(&mut behind, 5).await), [1, 2, 3, 4, 5]);
+    // These wait for it in its queue when the connection goes.
+    publish_events(&tenure, 6, 8).await;
+    assert_eq!(sequences(&read(&mut reader, 8).await), [1, 2, 3, 4, 5, 6, 7, 8]);
     let (met, ()) = tokio::join!(timeout(SOON, reader.next()), async { broker.server.kill().unwrap() });
     assert_eq!(met.unwrap(), Err(ReadError::Lost));
     broker.server.restart().await.unwrap();
