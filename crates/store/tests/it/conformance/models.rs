@@ -1,0 +1,266 @@
+//! Read models: projections, lists, summaries, watermarks, heads and checkpoints.
+
+use std::collections::BTreeMap;
+
+use domain::{ChatId, Epoch, Partition, UserId, Watermark};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config, TestRunner},
+};
+use store::{Checkpoint, Head, Projection, Reader, Store, UserChatRow};
+
+use crate::rows::{append, at, new_chat, new_partition, new_user, projection, rows, summary};
+
+fn listed(user: UserId, chat: ChatId, joined_seq: u64, left_seq: Option<u64>) -> UserChatRow {
+    UserChatRow { user, chat, joined_seq, left_seq }
+}
+
+fn mark(delivered: u64, seen: u64, seen_ordinal: u64) -> Watermark {
+    Watermark { delivered, seen, seen_ordinal }
+}
+
+pub(crate) async fn a_projection_is_read_back_whole(store: &Store) {
+    let (partition, user, other) = (new_partition(), new_user(), new_user());
+    let (one, two) = (new_chat(partition), new_chat(partition));
+    store
+        .project(Projection {
+            user_chats: vec![listed(user, one, 1, None), listed(user, two, 4, None), listed(other, one, 2, None)],
+            summaries: vec![summary(one, 9), summary(two, 8)],
+            watermarks: vec![(one, user, mark(7, 5, 4)), (one, other, mark(3, 0, 0))],
+            ..projection(partition, 1, 30, 12)
+        })
+        .await
+        .unwrap();
+    let listed_now = store.chats_of(user, None, None, 10).await.unwrap();
+    assert_eq!(listed_now, [listed(user, one, 1, None), listed(user, two, 4, None)]);
+    let unknown = new_chat(partition);
+    let summaries = store.summaries(&[two, unknown, one]).await.unwrap();
+    assert_eq!(summaries, [Some(summary(two, 8)), None, Some(summary(one, 9))]);
+    let marks = store.watermarks(one, &[other, new_user(), user]).await.unwrap();
+    assert_eq!(marks, [mark(3, 0, 0), Watermark::default(), mark(7, 5, 4)]);
+    let reached = store.checkpoint(Reader::Projections, Partition(partition)).await.unwrap();
+    assert_eq!(reached, Some(Checkpoint { epoch: Epoch(1), events: 30, statuses: 12 }));
+}
+
+pub(crate) async fn heads_join_list_summary_and_watermark(store: &Store) {
+    let (partition, user, other) = (new_partition(), new_user(), new_user());
+    let (chat, foreign) = (new_chat(partition), new_chat((partition + 1) % 4_096));
+    store
+        .project(Projection {
+            user_chats: vec![
+                listed(user, chat, 2, None),
+                listed(other, new_chat(partition), 1, None),
+                listed(user, foreign, 1, None),
+            ],
+            summaries: vec![summary(chat, 9), summary(foreign, 3)],
+            watermarks: vec![(chat, user, mark(7, 5, 4)), (chat, other, mark(9, 9, 8))],
+            ..projection(partition, 1, 1, 1)
+        })
+        .await
+        .unwrap();
+    let heads = store.heads(user, Partition(partition), None, 10).await.unwrap();
+    assert_eq!(
+        heads,
+        [Head {
+            chat,
+            head: 9,
+            ordinal: 8,
+            first_seq: 1,
+            joined_seq: 2,
+            left_seq: None,
+            watermark: mark(7, 5, 4)
+        }]
+    );
+}
+
+pub(crate) async fn a_left_chat_has_the_leaving_as_its_head(store: &Store) {
+    let (partition, user) = (new_partition(), new_user());
+    let chat = new_chat(partition);
+    store.append(append(chat, at(1, 1), rows(chat, user, 1..=9))).await.unwrap();
+    let left = Projection {
+        user_chats: vec![listed(user, chat, 1, Some(6))],
+        summaries: vec![summary(chat, 9)],
+        ..projection(partition, 1, 2, 1)
+    };
+    store.project(left).await.unwrap();
+    let heads = store.heads(user, Partition(partition), None, 10).await.unwrap();
+    // Messages up to the leaving only, of the nine entries' eight.
+    assert_eq!((heads[0].head, heads[0].ordinal, heads[0].left_seq), (6, 5, Some(6)));
+    // A late write from when the user was still in, then a return.
+    let late = Projection { user_chats: vec![listed(user, chat, 1, None)], ..projection(partition, 1, 1, 1) };
+    store.project(late).await.unwrap();
+    assert_eq!(store.heads(user, Partition(partition), None, 10).await.unwrap(), heads);
+    let back = Projection { user_chats: vec![listed(user, chat, 8, None)], ..projection(partition, 1, 3, 1) };
+    store.project(back).await.unwrap();
+    let heads = store.heads(user, Partition(partition), None, 10).await.unwrap();
+    assert_eq!((heads[0].head, heads[0].joined_seq, heads[0].left_seq), (9, 8, None));
+}
+
+pub(crate) async fn a_chat_without_summary_is_not_left_out(store: &Store) {
+    let (partition, user) = (new_partition(), new_user());
+    let chat = new_chat(partition);
+    let bare = Projection { user_chats: vec![listed(user, chat, 5, None)], ..projection(partition, 1, 1, 1) };
+    store.project(bare).await.unwrap();
+    let heads = store.heads(user, Partition(partition), None, 10).await.unwrap();
+    assert_eq!((heads.len(), heads[0].chat, heads[0].head), (1, chat, 5));
+}
+
+pub(crate) async fn pages_of_chats_cover_all_once(store: &Store) {
+    let user = new_user();
+    let partitions = [new_partition(), new_partition(), new_partition()];
+    let mut chats: Vec<_> = (0..50).flat_map(|_| partitions.map(new_chat)).collect();
+    for partition in partitions {
+        let of_partition = chats.iter().filter(|chat| chat.partition() == Partition(partition));
+        let user_chats = of_partition.map(|chat| listed(user, *chat, 1, None)).collect();
+        store.project(Projection { user_chats, ..projection(partition, 1, 1, 1) }).await.unwrap();
+    }
+    chats.sort_by_key(|chat| (chat.partition(), *chat));
+    let mut walked = Vec::new();
+    loop {
+        let page = store.chats_of(user, None, walked.last().copied(), 7).await.unwrap();
+        let full = page.len() == 7;
+        walked.extend(page.into_iter().map(|row| row.chat));
+        if !full {
+            break;
+        }
+    }
+    assert_eq!(walked, chats);
+    // One partition, with an `after` of a lower, of this and of a higher one.
+    let middle = Partition(partitions[1]);
+    let within: Vec<_> = chats.iter().copied().filter(|chat| chat.partition() == middle).collect();
+    let of_middle = async |after| -> Vec<ChatId> {
+        let page = store.heads(user, middle, after, 1_000).await.unwrap();
+        page.into_iter().map(|head| head.chat).collect()
+    };
+    assert_eq!(of_middle(None).await, within);
+    assert_eq!(of_middle(Some(chats[0])).await, within);
+    assert_eq!(of_middle(Some(within[9])).await, within[10..]);
+    assert!(of_middle(chats.last().copied()).await.is_empty());
+}
+
+pub(crate) async fn checkpoints_only_move_forward(store: &Store) {
+    let partition = Partition(new_partition());
+    let reach = |epoch, events, statuses| Checkpoint { epoch: Epoch(epoch), events, statuses };
+    let steps = [
+        (reach(2, 5, 3), reach(2, 5, 3)),
+        (reach(2, 4, 3), reach(2, 5, 3)),
+        // Each part for itself: what both stand for is stored.
+        (reach(2, 4, 9), reach(2, 5, 9)),
+        (reach(1, 90, 90), reach(2, 5, 9)),
+        (reach(3, 1, 0), reach(3, 1, 0)),
+    ];
+    for (saved, expected) in steps {
+        store.save_checkpoint(Reader::Delivery, partition, saved).await.unwrap();
+        assert_eq!(store.checkpoint(Reader::Delivery, partition).await.unwrap(), Some(expected));
+    }
+}
+
+pub(crate) async fn readers_keep_their_own_checkpoints(store: &Store) {
+    let partition = new_partition();
+    let reach = |events| Checkpoint { epoch: Epoch(1), events, statuses: 0 };
+    for (reader, events) in [(Reader::Projections, 3), (Reader::Delivery, 4), (Reader::Push, 5)] {
+        store.save_checkpoint(reader, Partition(partition), reach(events)).await.unwrap();
+    }
+    for (reader, events) in [(Reader::Projections, 3), (Reader::Delivery, 4), (Reader::Push, 5)] {
+        assert_eq!(store.checkpoint(reader, Partition(partition)).await.unwrap(), Some(reach(events)));
+    }
+    assert_eq!(store.checkpoint(Reader::Push, Partition(new_partition())).await.unwrap(), None);
+}
+
+/// One step of a random projection, with chats and users by number.
+#[derive(Clone, Debug)]
+enum Row {
+    List { user: usize, chat: usize, joined_seq: u64, left_seq: Option<u64> },
+    Summary { chat: usize, head: u64 },
+    Mark { chat: usize, user: usize, watermark: Watermark },
+    Reach { events: u64, statuses: u64 },
+}
+
+fn row() -> impl Strategy<Value = Row> {
+    prop_oneof![
+        (0..2_usize, 0..2_usize, 1..5_u64, prop::option::of(5..9_u64))
+            .prop_map(|(user, chat, joined_seq, left_seq)| Row::List { user, chat, joined_seq, left_seq }),
+        (0..2_usize, 1..9_u64).prop_map(|(chat, head)| Row::Summary { chat, head }),
+        (0..2_usize, 0..2_usize, 0..9_u64, 0..9_u64, 0..9_u64).prop_map(|(chat, user, delivered, seen, ordinal)| {
+            Row::Mark { chat, user, watermark: mark(delivered, seen, ordinal) }
+        }),
+        (0..9_u64, 0..9_u64).prop_map(|(events, statuses)| Row::Reach { events, statuses }),
+    ]
+}
+
+/// All that the models say of two chats and two users, with their own ids taken out.
+async fn project_and_read(store: &Store, groups: &[Vec<Row>]) -> Vec<String> {
+    let partition = new_partition();
+    let (chats, users) = ([new_chat(partition), new_chat(partition)], [new_user(), new_user()]);
+    for group in groups {
+        let mut write = projection(partition, 1, 0, 0);
+        for row in group {
+            match *row {
+                Row::List { user, chat, joined_seq, left_seq } => {
+                    write.user_chats.push(listed(users[user], chats[chat], joined_seq, left_seq));
+                }
+                Row::Summary { chat, head } => write.summaries.push(summary(chats[chat], head)),
+                Row::Mark { chat, user, watermark } => write.watermarks.push((chats[chat], users[user], watermark)),
+                Row::Reach { events, statuses } => {
+                    let reached = &mut write.checkpoint;
+                    reached.events = reached.events.max(events);
+                    reached.statuses = reached.statuses.max(statuses);
+                }
+            }
+        }
+        store.project(write).await.unwrap();
+    }
+    let mut read = Vec::new();
+    for user in users {
+        for row in store.chats_of(user, None, None, 10).await.unwrap() {
+            let number = chats.iter().position(|chat| *chat == row.chat);
+            read.push(format!("{number:?} {} {:?}", row.joined_seq, row.left_seq));
+        }
+        read.push("list ends".to_owned());
+    }
+    for row in store.summaries(&chats).await.unwrap() {
+        read.push(format!("{:?}", row.map(|row| (row.head, row.ordinal, row.preview))));
+    }
+    for chat in chats {
+        read.push(format!("{:?}", store.watermarks(chat, &users).await.unwrap()));
+    }
+    read.push(format!("{:?}", store.checkpoint(Reader::Projections, Partition(partition)).await.unwrap()));
+    read
+}
+
+pub(crate) async fn projections_in_any_order_and_grouping_give_the_same_rows(store: &Store) {
+    // Rows, where each goes in a second order, and after how many of them a write ends.
+    let cases = vec((row(), any::<u32>(), any::<bool>(), any::<bool>()), 1..12);
+    let mut runner = TestRunner::new(Config { cases: 128, failure_persistence: None, ..Config::default() });
+    let handle = tokio::runtime::Handle::current();
+    tokio::task::block_in_place(|| {
+        runner
+            .run(&cases, |rows| {
+                let grouped = |rows: &[(Row, bool)]| {
+                    rows.iter().fold(vec![Vec::new()], |mut groups: Vec<Vec<Row>>, (row, ends)| {
+                        groups.last_mut().expect("there is always one").push(row.clone());
+                        if *ends {
+                            groups.push(Vec::new());
+                        }
+                        groups
+                    })
+                };
+                let first: Vec<_> = rows.iter().map(|(row, _, ends, _)| (row.clone(), *ends)).collect();
+                let mut order: BTreeMap<(u32, usize), _> = BTreeMap::new();
+                for (number, (row, place, _, ends)) in rows.iter().enumerate() {
+                    order.insert((*place, number), (row.clone(), *ends));
+                }
+                let mut second: Vec<_> = order.into_values().collect();
+                // And the first of them once more at the end: a repetition.
+                second.push(first[0].clone());
+                let (one, other) = handle.block_on(async {
+                    let one = project_and_read(store, &grouped(&first)).await;
+                    (one, project_and_read(store, &grouped(&second)).await)
+                });
+                prop_assert_eq!(one, other);
+                Ok(())
+            })
+            .unwrap();
+    });
+}

@@ -1,0 +1,216 @@
+//! What the embedded engine promises beside the suite: its folder, its commits and its bounds.
+
+use std::fs;
+
+use bytes::Bytes;
+use domain::Partition;
+use store::{Config, Error, Store};
+use testkit::Scratch;
+
+use crate::rows::{append, at, later, message, new_chat, new_partition, new_user, rows};
+
+/// A fresh engine for the suite; the folder lives as long as what is returned beside it.
+pub(crate) async fn open() -> (Store, Scratch) {
+    let scratch = Scratch::new("store").unwrap();
+    let store = Store::open(quick_sync(&scratch)).await.unwrap();
+    (store, scratch)
+}
+
+fn quick_sync(scratch: &Scratch) -> Config {
+    Config { sync_interval_ms: 100, ..Config::in_folder(scratch.join("store")) }
+}
+
+#[tokio::test]
+async fn a_second_opening_of_the_folder_is_refused_until_the_first_is_gone() {
+    let scratch = Scratch::new("lock").unwrap();
+    let store = Store::open(quick_sync(&scratch)).await.unwrap();
+    let second = store.clone();
+    let refused = Store::open(quick_sync(&scratch)).await;
+    assert!(matches!(refused, Err(Error::Locked { .. })), "{refused:?}");
+    assert!(refused.unwrap_err().to_string().contains("is already open"));
+    drop(store);
+    assert!(matches!(Store::open(quick_sync(&scratch)).await, Err(Error::Locked { .. })));
+    drop(second);
+    Store::open(quick_sync(&scratch)).await.unwrap();
+}
+
+#[tokio::test]
+async fn everything_is_there_after_a_reopening_and_counts_as_synced() {
+    let scratch = Scratch::new("reopen").unwrap();
+    let (user, chat) = (new_user(), new_chat(new_partition()));
+    let proposed = new_chat(2);
+    let other = new_user();
+    {
+        let store = Store::open(quick_sync(&scratch)).await.unwrap();
+        store.append(append(chat, at(1, 7), rows(chat, user, 1..=20))).await.unwrap();
+        store.claim_direct(user, other, proposed).await.unwrap();
+        store.claim_meta("cluster", Bytes::from_static(b"here")).await.unwrap();
+    }
+    let store = Store::open(quick_sync(&scratch)).await.unwrap();
+    assert_eq!(store.history(chat, 0, 100, 1 << 20).await.unwrap().rows, rows(chat, user, 1..=20));
+    assert_eq!(store.position(chat.partition()).await.unwrap(), Some(at(1, 7)));
+    assert_eq!(store.synced_position(chat.partition()).await.unwrap(), Some(at(1, 7)));
+    assert_eq!(store.claim_direct(other, user, new_chat(2)).await.unwrap(), proposed);
+    assert_eq!(store.claim_meta("cluster", Bytes::from_static(b"there")).await.unwrap(), "here");
+}
+
+#[tokio::test]
+async fn a_folder_whose_making_was_cut_short_is_made_again() {
+    let scratch = Scratch::new("cut").unwrap();
+    let half_made = scratch.join("store/engine.new");
+    fs::create_dir_all(half_made.join("keyspaces")).unwrap();
+    fs::write(half_made.join("0.jnl"), b"half").unwrap();
+    let store = Store::open(quick_sync(&scratch)).await.unwrap();
+    assert_eq!(store.position(Partition(0)).await.unwrap(), None);
+    assert!(!half_made.exists());
+}
+
+#[tokio::test]
+async fn a_folder_of_another_format_is_refused() {
+    let scratch = Scratch::new("format").unwrap();
+    drop(Store::open(quick_sync(&scratch)).await.unwrap());
+    {
+        let database = fjall::Database::builder(scratch.join("store/engine")).open().unwrap();
+        let meta = database.keyspace("meta", fjall::KeyspaceCreateOptions::default).unwrap();
+        meta.insert("format", [9]).unwrap();
+    }
+    let refused = Store::open(quick_sync(&scratch)).await;
+    assert!(matches!(refused, Err(Error::Format { expected: 1, .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn one_commit_carries_the_writes_of_many_callers() {
+    let scratch = Scratch::new("group").unwrap();
+    let store = Store::open(quick_sync(&scratch)).await.unwrap();
+    let user = new_user();
+    let before = store.commits();
+    let callers: Vec<_> = (0..64)
+        .map(|_| {
+            let (store, chat) = (store.clone(), new_chat(new_partition()));
+            tokio::spawn(async move {
+                for sequence in 1..=20 {
+                    store.append(append(chat, at(1, sequence), rows(chat, user, [sequence]))).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let commits = store.commits() - before;
+    // 64 callers with one append in flight each: 20 rounds would be 20 commits, one by one 1,280.
+    assert!((20..=320).contains(&commits), "{commits} commits for 1,280 appends");
+}
+
+#[tokio::test]
+async fn a_write_without_change_is_no_commit() {
+    let (store, _scratch) = open().await;
+    let (user, chat) = (new_user(), new_chat(new_partition()));
+    let write = append(chat, at(1, 1), rows(chat, user, 1..=3));
+    store.append(write.clone()).await.unwrap();
+    let commits = store.commits();
+    for _ in 0..5 {
+        store.append(write.clone()).await.unwrap();
+        store.sync().await.unwrap();
+    }
+    assert_eq!(store.commits(), commits);
+}
+
+#[tokio::test]
+async fn a_failed_write_does_not_harm_the_others_of_its_commit() {
+    let (store, _scratch) = open().await;
+    let user = new_user();
+    let chat = new_chat(new_partition());
+    store.append(append(chat, at(1, 1), rows(chat, user, 1..=2))).await.unwrap();
+    let writes: Vec<_> = (0..40)
+        .map(|turn| {
+            let (store, own) = (store.clone(), new_chat(new_partition()));
+            let write = if turn % 2 == 0 {
+                append(own, at(1, 1), rows(own, user, 1..=2))
+            } else {
+                append(chat, at(1, 2), vec![message(chat, user, 2, b"another")])
+            };
+            tokio::spawn(async move { (turn, own, store.append(write).await) })
+        })
+        .collect();
+    for write in writes {
+        let (turn, own, written) = write.await.unwrap();
+        if turn % 2 == 0 {
+            written.unwrap();
+            assert_eq!(store.history(own, 0, 9, 1 << 20).await.unwrap().through, 2);
+        } else {
+            assert!(matches!(written, Err(Error::Conflict { .. })));
+        }
+    }
+    assert_eq!(store.position(chat.partition()).await.unwrap(), Some(at(1, 1)));
+}
+
+#[tokio::test]
+async fn writes_beyond_the_bounds_wait_and_all_land() {
+    let scratch = Scratch::new("bounds").unwrap();
+    // Two writes, or one that is larger than the whole room.
+    let config = Config { queue_bytes: 2_000, queue_writes: 2, ..quick_sync(&scratch) };
+    let store = Store::open(config).await.unwrap();
+    let user = new_user();
+    let writes: Vec<_> = (0..40)
+        .map(|turn| {
+            let (store, chat) = (store.clone(), new_chat(new_partition()));
+            let body = vec![b'x'; if turn % 8 == 0 { 10_000 } else { 100 }];
+            tokio::spawn(async move {
+                store.append(append(chat, at(1, 1), vec![message(chat, user, 1, &body)])).await.unwrap();
+                assert_eq!(store.history(chat, 0, 9, 1 << 20).await.unwrap().through, 1);
+            })
+        })
+        .collect();
+    for write in writes {
+        write.await.unwrap();
+    }
+    // Each commit holds what was in the room, never more than two of them.
+    assert!(store.commits() >= 20, "{} commits", store.commits());
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_is_gone_still_lands() {
+    let (store, _scratch) = open().await;
+    let (user, chat) = (new_user(), new_chat(new_partition()));
+    let caller = tokio::spawn({
+        let store = store.clone();
+        async move { store.append(append(chat, at(1, 1), rows(chat, user, 1..=1))).await }
+    });
+    // Handed over at its first step, before any answer can be back.
+    tokio::task::yield_now().await;
+    caller.abort();
+    store.history_at_least(chat, 0, 9, 1 << 20, 1, later()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sealing_memtables_all_the_time_neither_halts_nor_loses() {
+    let scratch = Scratch::new("seal").unwrap();
+    let config = Config { memtable_bytes: 1, stall_limit_ms: 20_000, ..quick_sync(&scratch) };
+    let store = Store::open(config.clone()).await.unwrap();
+    let user = new_user();
+    let callers: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, chat) = (store.clone(), new_chat(new_partition()));
+            tokio::spawn(async move {
+                for sequence in 1..=150 {
+                    let row = message(chat, user, sequence, &[b'x'; 8_000]);
+                    store.append(append(chat, at(1, sequence), vec![row])).await.unwrap();
+                }
+                chat
+            })
+        })
+        .collect();
+    let mut chats = Vec::new();
+    for caller in callers {
+        chats.push(caller.await.unwrap());
+    }
+    drop(store);
+    let store = Store::open(config).await.unwrap();
+    for chat in chats {
+        for after in [0, 50, 100] {
+            let page = store.history(chat, after, 50, 1 << 20).await.unwrap();
+            assert_eq!((page.rows.len(), page.through), (50, after + 50));
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Rows to write: chats, users and entries that no other test uses.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use domain::{
+    ChatId, ChatKind, CommandPosition, Entry, Epoch, Event, EventPosition, LoggedEntry, Member, Origin, Partition,
+    PartitionPosition, Role, Seq, UserId, WriterId,
+};
+use prost::Message;
+use store::{Append, ChatAppend, Checkpoint, MemberRow, Projection, Reader, SummaryRow};
+use tokio::time::Instant;
+
+static DRAWN: AtomicU64 = AtomicU64::new(1);
+
+/// A number that was not drawn before.
+fn draw() -> u64 {
+    DRAWN.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A chat that no other test knows.
+pub(crate) fn new_chat(partition: u16) -> ChatId {
+    ChatId::draw(Partition(partition), draw(), draw() << 8)
+}
+
+/// A user that no other test knows.
+pub(crate) fn new_user() -> UserId {
+    let mut bytes = [7; 16];
+    bytes[8..].copy_from_slice(&draw().to_be_bytes());
+    UserId::new(bytes)
+}
+
+/// A partition that no other test in this process writes to.
+pub(crate) fn new_partition() -> u16 {
+    static PARTITIONS: AtomicU64 = AtomicU64::new(0);
+    u16::try_from(PARTITIONS.fetch_add(1, Ordering::Relaxed)).expect("fewer than 4,096 tests")
+}
+
+/// Soon, but long for anything that is there.
+pub(crate) fn soon() -> Instant {
+    Instant::now() + Duration::from_millis(50)
+}
+
+/// Long beside anything that is awaited.
+pub(crate) fn later() -> Instant {
+    Instant::now() + Duration::from_secs(20)
+}
+
+/// An entry as it is stored.
+pub(crate) fn logged(entry: Entry) -> LoggedEntry {
+    let bytes = entry.encode();
+    LoggedEntry { entry, bytes }
+}
+
+/// The message `seq` of a chat whose every entry but the first is a message.
+pub(crate) fn message(chat: ChatId, sender: UserId, seq: Seq, body: &[u8]) -> LoggedEntry {
+    logged(Entry {
+        chat,
+        seq,
+        ordinal: seq - 1,
+        sender,
+        origin: Origin(9),
+        n: seq,
+        time: 1_000 + seq,
+        event: Event::MessageSent { body: Bytes::copy_from_slice(body) },
+    })
+}
+
+/// The first entry of a group of one.
+pub(crate) fn created(chat: ChatId, creator: UserId) -> LoggedEntry {
+    logged(Entry {
+        chat,
+        seq: 1,
+        ordinal: 0,
+        sender: creator,
+        origin: Origin(0),
+        n: 0,
+        time: 1_001,
+        event: Event::ChatCreated {
+            kind: ChatKind::Group,
+            members: vec![Member { user: creator, role: Role::Owner }],
+        },
+    })
+}
+
+/// Rows 1 to `head` of a chat: its creation and messages.
+pub(crate) fn rows(chat: ChatId, creator: UserId, seqs: impl IntoIterator<Item = Seq>) -> Vec<LoggedEntry> {
+    seqs.into_iter()
+        .map(|seq| {
+            if seq == 1 { created(chat, creator) } else { message(chat, creator, seq, format!("body {seq}").as_bytes()) }
+        })
+        .collect()
+}
+
+/// A position at one event of one epoch.
+pub(crate) fn at(epoch: u64, sequence: Seq) -> PartitionPosition {
+    PartitionPosition {
+        epoch: Epoch(epoch),
+        commands: CommandPosition { sequence, count: 1, time_ns: 5, message_id: format!("m{sequence}") },
+        events: EventPosition { sequence, writer: WriterId(4), batch: sequence },
+    }
+}
+
+/// An append of one chat's rows.
+pub(crate) fn append(chat: ChatId, position: PartitionPosition, rows: Vec<LoggedEntry>) -> Append {
+    Append {
+        partition: chat.partition(),
+        position,
+        chats: vec![ChatAppend { chat, members: Vec::new(), rows, snapshot: None }],
+    }
+}
+
+/// A stay in a chat.
+pub(crate) fn stay(chat: ChatId, user: UserId, joined_seq: Seq, left_seq: Option<Seq>) -> MemberRow {
+    MemberRow { chat, user, joined_seq, role: Role::Member, left_seq }
+}
+
+/// A snapshot that says no more than head and first seq.
+pub(crate) fn snapshot(head: Seq, first_seq: Seq) -> Bytes {
+    proto::log::ChatSnapshot { schema: 1, head, first_seq, ..Default::default() }.encode_to_vec().into()
+}
+
+/// A summary at one head.
+pub(crate) fn summary(chat: ChatId, head: Seq) -> SummaryRow {
+    SummaryRow {
+        chat,
+        head,
+        ordinal: head.saturating_sub(1),
+        first_seq: 1,
+        preview: Bytes::from(format!("preview {head}")),
+        activity: 1_000 + head,
+        kind: ChatKind::Group,
+    }
+}
+
+/// A projection with nothing but a checkpoint.
+pub(crate) fn projection(partition: u16, epoch: u64, events: Seq, statuses: Seq) -> Projection {
+    Projection {
+        reader: Reader::Projections,
+        partition: Partition(partition),
+        user_chats: Vec::new(),
+        summaries: Vec::new(),
+        watermarks: Vec::new(),
+        checkpoint: Checkpoint { epoch: Epoch(epoch), events, statuses },
+    }
+}
+
+/// The seqs of some rows.
+pub(crate) fn seqs(rows: &[LoggedEntry]) -> Vec<Seq> {
+    rows.iter().map(|row| row.entry.seq).collect()
+}
