@@ -1,0 +1,44 @@
+//! What one client holds of one chat: an unbroken run and what lies above its first hole.
+
+use std::collections::BTreeSet;
+
+use crate::{User, truth::ChatTruth};
+
+#[derive(Debug, Default)]
+pub(crate) struct Run {
+    /// Nothing that the user may see is missing at or below.
+    through: u64,
+    above: BTreeSet<u64>,
+}
+
+impl Run {
+    /// The client's timeline begins above this seq.
+    pub(crate) fn begin(&mut self, through: u64) {
+        self.through = self.through.max(through);
+        self.above = self.above.split_off(&(self.through + 1));
+    }
+
+    pub(crate) fn got(&mut self, seq: u64) {
+        if seq > self.through {
+            self.above.insert(seq);
+        }
+    }
+
+    /// The highest seq that came, whatever is missing below it.
+    pub(crate) fn highest(&self) -> u64 {
+        self.above.last().copied().unwrap_or(self.through)
+    }
+
+    /// The first seq at or below `last` that the user may see and the client does not hold.
+    pub(crate) fn missing(&mut self, truth: &ChatTruth<'_>, user: User, last: u64) -> Option<u64> {
+        // What membership hides counts as held. Each seq is passed once in the life of a run.
+        while self.through < last.min(truth.head()) {
+            let next = self.through + 1;
+            if !self.above.remove(&next) && truth.shows(user, next) {
+                return Some(next);
+            }
+            self.through = next;
+        }
+        None
+    }
+}
