@@ -30,7 +30,9 @@ async fn many_publishers_at_once_are_read_once_and_in_each_ones_order() {
             }
         });
     }
-    let records = read(&mut reader, PUBLISHERS * RECORDS).await;
+    // In a task of its own, as its owner would.
+    let reading = tokio::spawn(async move { read(&mut reader, PUBLISHERS * RECORDS).await });
+    let records = reading.await.unwrap();
     let taken = started.elapsed();
     publishing.join_all().await;
     tracing::info!(records = records.len(), ?taken, "published and read");
