@@ -62,8 +62,13 @@ impl<'a> Clients<'a> {
             let user = users[client];
             for (chat, log) in truth.iter().filter(|(_, log)| log.whole) {
                 let Some(since) = timelines.caught_up.get(&chat.partition()) else { continue };
+                let highest = timelines.runs.get(chat).map_or(0, Run::highest);
+                let last = if options.quiet_end { log.last_shown(user) } else { highest };
+                if last == 0 {
+                    // Most clients have no part in most chats: no run is kept for those.
+                    continue;
+                }
                 let run = timelines.runs.entry(*chat).or_default();
-                let last = if options.quiet_end { log.last_shown(user) } else { run.highest() };
                 if let Some(missing) = run.missing(log, user, last) {
                     let what = || format!("{client} is caught up at the end and lacks seq {missing} of chat {chat}");
                     let lacks = log.at(missing).map(|placed| format!("the final history says: {}", placed.entry));

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::Court;
-use crate::{Answer, Client, Content, Hash, Invariant, Line, SeenEntry, SendKey, User, truth::Placed};
+use crate::{Answer, Chat, Client, Content, Hash, Invariant, Line, SeenEntry, SendKey, User, truth::Placed};
 
 /// The wire's codes that a copy of a stored send may be answered with: conflict, superseded, `origin_unknown`.
 const CODES_OF_LATE_COPIES: [u32; 3] = [19, 20, 22];
@@ -44,35 +44,27 @@ impl<'a> Sends<'a> {
     pub(super) fn outcome(&mut self, court: &mut Court<'_>, line: &'a Line, user: User, key: SendKey, answer: Answer) {
         let send = self.known(court, line, user, key);
         send.answered = true;
-        match (&answer, &send.stored) {
-            (Answer::Stored { .. }, Some((first, known))) => {
-                if *known != answer {
-                    court.report.fault(Invariant::N2, || format!("two outcomes of {key}"), [*first, line]);
+        let first = send.stored;
+        match answer {
+            Answer::Stored { chat, seq, time } => {
+                send.stored.get_or_insert((line, answer));
+                match first {
+                    Some((_, known)) if known == answer => return,
+                    Some((first, _)) => {
+                        court.report.fault(Invariant::N2, || format!("two outcomes of {key}"), [first, line]);
+                    }
+                    None => {}
                 }
+                stands(court, line, user, key, (chat, seq, time));
             }
-            (Answer::Stored { chat, seq, time }, None) => {
-                send.stored = Some((line, answer));
-                if !court.has_truth(line, *chat) {
-                    return;
-                }
-                let Some(Placed { entry, .. }) = court.truth[chat].at(*seq) else {
-                    let what = || format!("{key} is said to be stored at seq {seq}, where nothing is");
-                    court.report.fault(Invariant::N1, what, [line]);
-                    return;
-                };
-                if !is_of(entry, user, key, *chat) || entry.time != *time {
-                    let what = || format!("{key} is said to be stored at seq {seq}, where something else is");
-                    let evidence = [line.to_string(), format!("the final history says: {entry}")];
-                    court.report.fault(Invariant::N1, what, evidence);
-                }
-            }
-            (Answer::Rejected { code }, Some((first, _))) => {
-                if send.asked_again && !CODES_OF_LATE_COPIES.contains(code) {
+            Answer::Rejected { code } => {
+                // Before it is known to be stored, an earlier copy may be rejected and a later one stored.
+                let Some((first, _)) = first.filter(|_| send.asked_again) else { return };
+                if !CODES_OF_LATE_COPIES.contains(&code) {
                     let what = || format!("{key} was stored and is rejected when asked for again");
-                    court.report.fault(Invariant::N1, what, [*first, line]);
+                    court.report.fault(Invariant::N1, what, [first, line]);
                 }
             }
-            (Answer::Rejected { .. }, None) => {}
         }
     }
 
@@ -94,7 +86,7 @@ impl<'a> Sends<'a> {
             if let Some(send) = self.sends.get(&(entry.sender, key)) {
                 let sent_so = |(_, content): &(&Line, Option<Hash>)| content.is_none_or(|hash| hash == entry.content);
                 if !send.sent.is_empty() && !send.sent.iter().any(sent_so) {
-                    let mut lines: Vec<_> = send.sent.iter().map(|(sent, _)| sent.to_string()).collect();
+                    let mut lines: Vec<_> = send.sent.iter().take(4).map(|(sent, _)| sent.to_string()).collect();
                     lines.push(evidence());
                     report.fault(Invariant::N1, || format!("{key} was stored with other content"), lines);
                 }
@@ -125,8 +117,25 @@ impl<'a> Sends<'a> {
     }
 }
 
+/// N1: the log holds, where the outcome says, what the command led to.
+fn stands(court: &mut Court<'_>, line: &Line, user: User, key: SendKey, (chat, seq, time): (Chat, u64, u64)) {
+    if !court.has_truth(line, chat) {
+        return;
+    }
+    let Some(Placed { entry, .. }) = court.truth[&chat].at(seq) else {
+        let what = || format!("{key} is said to be stored at seq {seq}, where nothing is");
+        court.report.fault(Invariant::N1, what, [line]);
+        return;
+    };
+    if !is_of(entry, user, key, chat) || entry.time != time {
+        let what = || format!("{key} is said to be stored at seq {seq}, where something else is");
+        let evidence = [line.to_string(), format!("the final history says: {entry}")];
+        court.report.fault(Invariant::N1, what, evidence);
+    }
+}
+
 /// Whether this entry is what that command led to.
-fn is_of(entry: &SeenEntry, user: User, key: SendKey, chat: crate::Chat) -> bool {
+fn is_of(entry: &SeenEntry, user: User, key: SendKey, chat: Chat) -> bool {
     if let Content::ChatCreated { members } = &entry.event {
         // A direct chat that existed answers for the new one: the other may have made it.
         let own = entry.sender == user && chat == key.chat;

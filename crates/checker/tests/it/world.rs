@@ -1,0 +1,286 @@
+//! Makes a correct random history: a tiny chat server that is right by construction.
+//!
+//! Keeps membership and timelines in its own way, so that it cannot share a mistake with the checker.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use checker::{Answer, Chat, Client, Content, Hash, Line, Observation, SeenEntry, SendKey, User, Via};
+
+const ROLE_MEMBER: i32 = 3;
+const ROLE_READER: i32 = 4;
+
+/// Splitmix64: small, and the same on every machine.
+pub(crate) struct Dice(pub(crate) u64);
+
+impl Dice {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    pub(crate) fn one_in(&mut self, odds: usize) -> bool {
+        self.below(odds) == 0
+    }
+}
+
+struct Log {
+    entries: Vec<SeenEntry>,
+    /// Who gets the entry of each seq.
+    audience: Vec<BTreeSet<User>>,
+    roles: BTreeMap<User, i32>,
+    ever: BTreeSet<User>,
+    watermarks: BTreeMap<User, (u64, u64)>,
+}
+
+struct Device {
+    client: Client,
+    user: User,
+    online: bool,
+    known: BTreeMap<Chat, u64>,
+    sent: BTreeMap<Chat, u64>,
+}
+
+struct World {
+    dice: Dice,
+    lines: Vec<Line>,
+    logs: BTreeMap<Chat, Log>,
+    devices: Vec<Device>,
+    users: Vec<User>,
+    clock: u64,
+}
+
+/// The history of a run with this seed and this many steps, in which nothing is wrong.
+pub(crate) fn history(seed: u64, steps: usize) -> Vec<Line> {
+    let mut world = World::new(seed);
+    for _ in 0..steps {
+        world.step();
+    }
+    world.end()
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed);
+        let users: Vec<_> = (0..3 + dice.below(4)).map(|number| User::from([number as u8 + 1; 16])).collect();
+        let mut world = Self { dice, lines: vec![], logs: BTreeMap::new(), devices: vec![], users, clock: 1_000 };
+        for user in world.users.clone() {
+            for device in 0..1 + world.dice.below(2) {
+                let client = Client(world.devices.len() as u32 + 1);
+                let known = BTreeMap::new();
+                world.devices.push(Device { client, user, online: false, known, sent: BTreeMap::new() });
+                world.saw(client, Observation::Started { user, device: format!("device-{device}") });
+                world.connect(world.devices.len() - 1);
+            }
+        }
+        for number in 0..1 + world.dice.below(3) {
+            world.create(number as u8);
+        }
+        world
+    }
+
+    fn saw(&mut self, client: Client, saw: Observation) {
+        self.lines.push(Line { index: self.lines.len() as u64, client, saw });
+    }
+
+    fn create(&mut self, number: u8) {
+        let mut bytes = [number; 16];
+        bytes[6] = 0x70;
+        bytes[7] = number % 2;
+        let chat = Chat::from(bytes);
+        let creator = self.dice.below(self.devices.len());
+        let Device { client, user: sender, .. } = self.devices[creator];
+        let mut members = vec![(sender, 1)];
+        for user in self.users.clone() {
+            if user != sender && !self.dice.one_in(3) {
+                members.push((user, if self.dice.one_in(4) { ROLE_READER } else { ROLE_MEMBER }));
+            }
+        }
+        let roles: BTreeMap<_, _> = members.iter().copied().collect();
+        let ever = roles.keys().copied().collect();
+        let log = Log { entries: vec![], audience: vec![], roles, ever, watermarks: BTreeMap::new() };
+        self.logs.insert(chat, log);
+        let send = SendKey { chat, origin: 0, n: 0 };
+        self.saw(client, Observation::Sent { send, content: None, at: self.clock });
+        self.saw(client, Observation::Accepted { send });
+        let answer = self.append(chat, sender, (0, 0), Content::ChatCreated { members }, Hash::of(&bytes));
+        self.saw(client, Observation::Outcome { send, answer });
+    }
+
+    fn step(&mut self) {
+        let place = self.dice.below(self.devices.len());
+        match self.dice.below(10) {
+            0 => self.disconnect(place),
+            1 if !self.devices[place].online => self.connect(place),
+            2 => self.watermark(place),
+            _ if self.devices[place].online => self.command(place),
+            _ => {}
+        }
+    }
+
+    fn command(&mut self, place: usize) {
+        let chats: Vec<_> = self.logs.keys().copied().collect();
+        let chat = chats[self.dice.below(chats.len())];
+        let Device { client, user, .. } = self.devices[place];
+        let roles = &self.logs[&chat].roles;
+        let role = roles.get(&user).copied();
+        let other = self.users[self.dice.below(self.users.len())];
+        let member = roles.contains_key(&other);
+        let many = roles.len() > 2;
+        let body = self.dice.next().to_be_bytes();
+        let event = match self.dice.below(12) {
+            0 if !member => Content::MemberAdded { user: other, role: ROLE_MEMBER },
+            1 if member && many && other != user => Content::MemberRemoved { user: other },
+            2 if many => Content::MemberLeft,
+            _ => Content::Message,
+        };
+        let allowed = role.is_some_and(|role| role != ROLE_READER || event != Content::Message);
+        let origin = 0xabc0 + u64::from(client.0);
+        let n = self.devices[place].sent.get(&chat).copied().unwrap_or(0) + 1;
+        self.devices[place].sent.insert(chat, n);
+        let send = SendKey { chat, origin, n };
+        self.saw(client, Observation::Sent { send, content: Some(Hash::of(&body)), at: self.clock });
+        self.saw(client, Observation::Accepted { send });
+        if !allowed {
+            self.saw(client, Observation::Outcome { send, answer: Answer::Rejected { code: 17 } });
+            return;
+        }
+        let answer = self.append(chat, user, (origin, n), event, Hash::of(&body));
+        if self.dice.one_in(8) {
+            // The answer is lost; the entry alone settles it.
+            return;
+        }
+        for _ in 0..1 + usize::from(self.dice.one_in(6)) {
+            self.saw(client, Observation::Outcome { send, answer });
+            if self.dice.one_in(6) {
+                self.saw(client, Observation::Sent { send, content: Some(Hash::of(&body)), at: self.clock });
+                self.saw(client, Observation::Outcome { send, answer });
+            }
+        }
+    }
+
+    fn append(&mut self, chat: Chat, sender: User, (origin, n): (u64, u64), event: Content, content: Hash) -> Answer {
+        self.clock += 1 + self.dice.below(5) as u64;
+        let time = self.clock;
+        let log = self.logs.get_mut(&chat).unwrap();
+        let before: BTreeSet<User> = log.roles.keys().copied().collect();
+        match &event {
+            Content::MemberAdded { user, role } => {
+                log.roles.insert(*user, *role);
+            }
+            Content::MemberRemoved { user } => {
+                log.roles.remove(user);
+            }
+            Content::MemberLeft => {
+                log.roles.remove(&sender);
+            }
+            Content::ChatCreated { .. } | Content::Message => {}
+        }
+        let after: BTreeSet<User> = log.roles.keys().copied().collect();
+        log.ever.extend(&after);
+        let seq = log.entries.len() as u64 + 1;
+        let ordinal = log.entries.last().map_or(0, |last| last.ordinal) + u64::from(event == Content::Message);
+        let hash = Hash::of(&[chat.to_string().as_bytes(), &seq.to_be_bytes(), &time.to_be_bytes()].concat());
+        let entry = SeenEntry { chat, seq, ordinal, sender, origin, n, time, hash, content, event };
+        log.entries.push(entry.clone());
+        log.audience.push(before.union(&after).copied().collect());
+        for place in 0..self.devices.len() {
+            if self.devices[place].online
+                && self.logs[&chat].audience.last().unwrap().contains(&self.devices[place].user)
+            {
+                let client = self.devices[place].client;
+                for _ in 0..1 + usize::from(self.dice.one_in(10)) {
+                    self.saw(client, Observation::Entry { via: Via::Push, entry: entry.clone() });
+                }
+                self.devices[place].known.insert(chat, seq);
+            }
+        }
+        Answer::Stored { chat, seq, time }
+    }
+
+    fn watermark(&mut self, place: usize) {
+        let (client, user) = (self.devices[place].client, self.devices[place].user);
+        let chats: Vec<_> =
+            self.logs.keys().copied().filter(|chat| self.logs[chat].roles.contains_key(&user)).collect();
+        if chats.is_empty() || !self.devices[place].online {
+            return;
+        }
+        let chat = chats[self.dice.below(chats.len())];
+        let of = self.users[self.dice.below(self.users.len())];
+        let log = self.logs.get_mut(&chat).unwrap();
+        let mark = log.watermarks.entry(of).or_default();
+        mark.0 += self.dice.below((log.entries.len() as u64 - mark.0 + 1) as usize) as u64;
+        mark.1 += self.dice.below((mark.0 - mark.1 + 1) as usize) as u64;
+        let (delivered, seen) = *mark;
+        self.saw(client, Observation::Watermark { chat, user: of, delivered, seen });
+    }
+
+    fn disconnect(&mut self, place: usize) {
+        if std::mem::replace(&mut self.devices[place].online, false) {
+            self.saw(self.devices[place].client, Observation::Disconnected);
+        }
+    }
+
+    fn connect(&mut self, place: usize) {
+        let (client, user) = (self.devices[place].client, self.devices[place].user);
+        self.devices[place].online = true;
+        self.saw(client, Observation::Connected);
+        for partition in 0..2 {
+            self.saw(client, Observation::Ready { partition });
+            let chats: Vec<_> = self.logs.keys().copied().filter(|chat| chat.partition() == partition).collect();
+            for chat in chats {
+                let Some(head) = self.logs[&chat].audience.iter().rposition(|who| who.contains(&user)) else {
+                    continue;
+                };
+                let head = head as u64 + 1;
+                self.saw(client, Observation::HeadTold { chat, head });
+                self.catch_up(place, chat, head);
+            }
+            self.saw(client, Observation::CaughtUp { partition });
+        }
+    }
+
+    fn catch_up(&mut self, place: usize, chat: Chat, head: u64) {
+        let (client, user) = (self.devices[place].client, self.devices[place].user);
+        let mut after = self.devices[place].known.get(&chat).copied().unwrap_or(0);
+        while after < head {
+            let through = (after + 1 + self.dice.below(9) as u64).min(head);
+            let log = &self.logs[&chat];
+            let shown: Vec<_> = (after..through)
+                .map(|place| place as usize)
+                .filter(|place| log.audience[*place].contains(&user))
+                .map(|place| log.entries[place].clone())
+                .collect();
+            let seqs = shown.iter().map(|entry| entry.seq).collect();
+            for entry in shown {
+                self.saw(client, Observation::Entry { via: Via::History, entry });
+            }
+            self.saw(client, Observation::HistoryAnswer { chat, after, through, seqs });
+            after = through;
+        }
+        self.devices[place].known.insert(chat, head);
+    }
+
+    fn end(mut self) -> Vec<Line> {
+        for place in 0..self.devices.len() {
+            if !self.devices[place].online {
+                self.connect(place);
+            }
+        }
+        for (chat, log) in std::mem::take(&mut self.logs) {
+            for reader in log.ever {
+                let shown = log.entries.iter().zip(&log.audience).filter(|(_, who)| who.contains(&reader));
+                let entries = shown.map(|(entry, _)| entry.clone()).collect();
+                let through = log.entries.len() as u64;
+                self.saw(Client(0), Observation::FinalHistory { chat, reader, through, entries });
+            }
+        }
+        self.lines
+    }
+}
