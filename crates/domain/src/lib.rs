@@ -1,1 +1,31 @@
-//! The chat as an aggregate: ids, commands, entries, decide and apply.
+//! The chat as an aggregate, and the words that every role shares.
+//!
+//! `decide(chat, command) -> entry or rejection`, `apply(chat, entry) -> chat`: pure, no clock, no I/O.
+//! Conversions between the wire types of `proto` and these types live here.
+
+mod chat;
+mod command;
+mod crash;
+mod entry;
+mod error;
+mod ids;
+pub mod limits;
+mod origins;
+mod outcome;
+mod position;
+mod rules;
+mod watermark;
+
+pub use chat::{Chat, Decision, MemberState, decide};
+pub use command::{Action, Command};
+pub use crash::crash_point;
+pub use entry::{ChatKind, Entry, Event, EventKind, LoggedEntry, Member, Role};
+pub use error::Error;
+pub use ids::{
+    ChatId, Epoch, GatewayId, Micros, Ordinal, Origin, PARTITIONS_MAX, Partition, Seq, SessionId, TenureId, UserId,
+    WriterId,
+};
+pub use outcome::{Code, Outcome, text};
+pub use position::{CommandPosition, EventPosition, PartitionPosition};
+pub use rules::Rules;
+pub use watermark::Watermark;

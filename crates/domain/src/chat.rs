@@ -1,0 +1,326 @@
+//! The chat as an aggregate: `decide` says what happens, `apply` makes it so.
+//!
+//! Both are pure: chat state, the command and its record's stamp go in, nothing else is looked at (M4). So a batch
+//! decided again after a crash gives the same bytes, and any replay gives the same chat.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use proto::log;
+
+use crate::{
+    Action, ChatId, ChatKind, Code, Command, Entry, Error, Event, Member, Micros, Ordinal, Role, Rules, Seq, UserId,
+    limits::{MEMBERS_MAX, SCHEMA},
+    origins::Origins,
+};
+
+/// A current member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MemberState {
+    /// As what.
+    pub role: Role,
+    /// The entry that let it in.
+    pub joined_seq: Seq,
+}
+
+/// The state that a chat's entries fold to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Chat {
+    id: ChatId,
+    kind: ChatKind,
+    creator: UserId,
+    creation_hash: u128,
+    creation_time: Micros,
+    head: Seq,
+    ordinal: Ordinal,
+    first_seq: Seq,
+    last_time: Micros,
+    members: BTreeMap<UserId, MemberState>,
+    origins: Origins,
+}
+
+/// What becomes of a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Decision {
+    /// It happens, as this entry.
+    Append(Entry),
+    /// It happened before, here.
+    Repeat {
+        /// Where.
+        seq: Seq,
+        /// When.
+        time: Micros,
+    },
+    /// It does not happen.
+    Reject {
+        /// Why.
+        code: Code,
+        /// The chat's head; 0 where the sender must not learn it.
+        head: Seq,
+    },
+}
+
+/// Decides one command. `stamp` is the log's time for the command's record, in µs.
+pub fn decide(chat: Option<&Chat>, command: &Command, stamp: Micros, rules: &Rules) -> Decision {
+    let Some(chat) = chat else {
+        return match &command.action {
+            Action::CreateChat { .. } => Decision::Append(first_entry(command, stamp)),
+            Action::AddMember { .. } | Action::RemoveMember { .. } | Action::LeaveChat | Action::SendMessage { .. } => {
+                Decision::Reject { code: Code::UnknownChat, head: 0 }
+            }
+        };
+    };
+    if let Action::CreateChat { .. } = &command.action {
+        return chat.repeat_creation(command);
+    }
+    // M10: a repeat is answered as the first was, whatever today's membership is.
+    let answer = if rules.m10 {
+        chat.repeat(command, rules).or_else(|| chat.refusal(command))
+    } else {
+        chat.refusal(command).or_else(|| chat.repeat(command, rules))
+    };
+    answer.unwrap_or_else(|| Decision::Append(chat.next_entry(command, stamp, rules)))
+}
+
+fn first_entry(command: &Command, stamp: Micros) -> Entry {
+    Entry {
+        chat: command.chat,
+        seq: 1,
+        ordinal: 0,
+        sender: command.sender,
+        // The chat id is the identity of a creation.
+        origin: crate::Origin(0),
+        n: 0,
+        time: stamp,
+        event: command.event(),
+    }
+}
+
+impl Chat {
+    /// The chat that its first entry makes; `None` if that is no creation with seq 1.
+    pub fn create(entry: &Entry) -> Option<Self> {
+        let Event::ChatCreated { kind, members } = &entry.event else { return None };
+        (entry.seq == 1).then(|| Self {
+            id: entry.chat,
+            kind: *kind,
+            creator: entry.sender,
+            creation_hash: entry.event.content_hash(),
+            creation_time: entry.time,
+            head: 1,
+            ordinal: 0,
+            first_seq: 1,
+            last_time: entry.time,
+            members: members
+                .iter()
+                .map(|member| (member.user, MemberState { role: member.role, joined_seq: 1 }))
+                .collect(),
+            origins: Origins::default(),
+        })
+    }
+
+    /// Folds the next entry in.
+    ///
+    /// # Panics
+    /// If `entry.seq` is not head + 1: a caller that folds out of order would corrupt the chat silently.
+    pub fn apply(&mut self, entry: &Entry) {
+        assert_eq!(entry.seq, self.head + 1, "entries of {} are folded in order", self.id);
+        self.head = entry.seq;
+        self.ordinal = entry.ordinal;
+        self.last_time = entry.time;
+        match &entry.event {
+            Event::ChatCreated { .. } | Event::MessageSent { .. } => {}
+            Event::MemberAdded { member } => {
+                self.members.insert(member.user, MemberState { role: member.role, joined_seq: entry.seq });
+            }
+            Event::MemberRemoved { user } => {
+                self.members.remove(user);
+            }
+            Event::MemberLeft => {
+                self.members.remove(&entry.sender);
+            }
+        }
+        self.origins.remember(entry);
+    }
+
+    fn repeat_creation(&self, command: &Command) -> Decision {
+        let same_creator = self.creator == command.sender || self.kind == ChatKind::Direct;
+        if same_creator && command.event().content_hash() == self.creation_hash {
+            Decision::Repeat { seq: 1, time: self.creation_time }
+        } else {
+            Decision::Reject { code: Code::Conflict, head: self.head_for(command.sender) }
+        }
+    }
+
+    /// What dedupe says, before any other rule.
+    fn repeat(&self, command: &Command, rules: &Rules) -> Option<Decision> {
+        let last_n = match self.origins.get(command.sender, command.origin) {
+            Some(origin) if command.n <= origin.last_n() => {
+                return Some(match origin.recent(command.n) {
+                    Some(first) if first.hash == command.event().content_hash() => {
+                        Decision::Repeat { seq: first.seq, time: first.time }
+                    }
+                    Some(_) => self.reject(command, Code::Conflict),
+                    None => self.reject(command, Code::Superseded),
+                });
+            }
+            Some(origin) => origin.last_n(),
+            // M14: it may be one that was forgotten, and the command stored before that.
+            None if rules.m14 && command.basis < self.origins.evicted_through() => {
+                return Some(self.reject(command, Code::OriginUnknown));
+            }
+            None => 0,
+        };
+        (command.after > last_n).then(|| self.reject(command, Code::PredecessorMissing))
+    }
+
+    /// What membership, roles and limits say (N7).
+    fn refusal(&self, command: &Command) -> Option<Decision> {
+        let Some(sender) = self.members.get(&command.sender) else {
+            return Some(Decision::Reject { code: Code::NotAMember, head: 0 });
+        };
+        let fixed = self.kind == ChatKind::Direct;
+        let code = match &command.action {
+            Action::CreateChat { .. } => None,
+            Action::SendMessage { .. } => {
+                let may = match self.kind {
+                    ChatKind::Direct | ChatKind::Group => sender.role != Role::Reader,
+                    ChatKind::Channel => sender.role <= Role::Admin,
+                };
+                (!may).then_some(Code::Forbidden)
+            }
+            Action::AddMember { .. } | Action::RemoveMember { .. } | Action::LeaveChat if fixed => {
+                Some(Code::DirectChatIsFixed)
+            }
+            Action::AddMember { member } => self.refuse_adding(sender.role, *member),
+            Action::RemoveMember { user } => self.refuse_removing(sender.role, *user),
+            Action::LeaveChat => self.is_last_owner(command.sender).then_some(Code::LastOwner),
+        };
+        code.map(|code| self.reject(command, code))
+    }
+
+    fn refuse_adding(&self, by: Role, member: Member) -> Option<Code> {
+        if by > Role::Admin || member.role <= by && by != Role::Owner {
+            Some(Code::Forbidden)
+        } else if self.members.contains_key(&member.user) {
+            Some(Code::AlreadyAMember)
+        } else {
+            (self.members.len() >= MEMBERS_MAX).then_some(Code::TooManyMembers)
+        }
+    }
+
+    fn refuse_removing(&self, by: Role, user: UserId) -> Option<Code> {
+        let Some(member) = self.members.get(&user) else {
+            return Some(if by > Role::Admin { Code::Forbidden } else { Code::NoSuchMember });
+        };
+        (by > Role::Admin || member.role <= by).then_some(Code::Forbidden)
+    }
+
+    fn is_last_owner(&self, user: UserId) -> bool {
+        let owners = || self.members.iter().filter(|(_, member)| member.role == Role::Owner);
+        self.members.len() > 1 && owners().count() == 1 && owners().any(|(owner, _)| *owner == user)
+    }
+
+    fn reject(&self, command: &Command, code: Code) -> Decision {
+        Decision::Reject { code, head: self.head_for(command.sender) }
+    }
+
+    /// Only members learn how far a chat has come.
+    fn head_for(&self, user: UserId) -> Seq {
+        if self.members.contains_key(&user) { self.head } else { 0 }
+    }
+
+    fn next_entry(&self, command: &Command, stamp: Micros, rules: &Rules) -> Entry {
+        let event = command.event();
+        Entry {
+            chat: self.id,
+            seq: self.head + 1,
+            ordinal: self.ordinal + u64::from(event.is_message()),
+            sender: command.sender,
+            origin: command.origin,
+            n: command.n,
+            // M4: strictly monotone, whatever the log's clock did.
+            time: if rules.m4 { stamp.max(self.last_time + 1) } else { stamp },
+            event,
+        }
+    }
+
+    /// Its id.
+    pub const fn id(&self) -> ChatId {
+        self.id
+    }
+
+    /// Direct, group or channel.
+    pub const fn kind(&self) -> ChatKind {
+        self.kind
+    }
+
+    /// The highest seq.
+    pub const fn head(&self) -> Seq {
+        self.head
+    }
+
+    /// How many messages there are up to the head.
+    pub const fn ordinal(&self) -> Ordinal {
+        self.ordinal
+    }
+
+    /// The lowest seq that is kept.
+    pub const fn first_seq(&self) -> Seq {
+        self.first_seq
+    }
+
+    /// Who is in it now.
+    pub const fn members(&self) -> &BTreeMap<UserId, MemberState> {
+        &self.members
+    }
+
+    /// About how many bytes of memory this chat takes.
+    pub fn weight(&self) -> usize {
+        256 + self.members.len() * 64 + self.origins.len() * 160 + self.origins.remembered() * 40
+    }
+
+    /// The state without its members, which have rows of their own.
+    pub fn snapshot(&self) -> log::ChatSnapshot {
+        log::ChatSnapshot {
+            schema: SCHEMA,
+            head: self.head,
+            ordinal: self.ordinal,
+            first_seq: self.first_seq,
+            last_time_us: self.last_time,
+            kind: self.kind.to_wire().into(),
+            creator: self.creator.to_wire(),
+            creation_hash: Bytes::copy_from_slice(&self.creation_hash.to_be_bytes()),
+            creation_time_us: self.creation_time,
+            evicted_through: self.origins.evicted_through(),
+            origins: self.origins.to_wire(),
+        }
+    }
+
+    /// The chat of a snapshot and its members as of the snapshot's head.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] for a newer snapshot, else the fault of the field that does not hold what it should.
+    pub fn restore(
+        id: ChatId,
+        snapshot: &log::ChatSnapshot,
+        members: impl IntoIterator<Item = (UserId, MemberState)>,
+    ) -> Result<Self, Error> {
+        if snapshot.schema > SCHEMA {
+            return Err(Error::Schema { found: snapshot.schema });
+        }
+        let hash: [u8; 16] = snapshot.creation_hash[..].try_into().map_err(|_| Error::Missing("creation_hash"))?;
+        Ok(Self {
+            id,
+            kind: ChatKind::from_wire(snapshot.kind)?,
+            creator: UserId::try_from(&snapshot.creator[..])?,
+            creation_hash: u128::from_be_bytes(hash),
+            creation_time: snapshot.creation_time_us,
+            head: snapshot.head,
+            ordinal: snapshot.ordinal,
+            first_seq: snapshot.first_seq,
+            last_time: snapshot.last_time_us,
+            members: members.into_iter().collect(),
+            origins: Origins::from_wire(&snapshot.origins, snapshot.evicted_through)?,
+        })
+    }
+}

@@ -1,0 +1,159 @@
+//! Commands: what a client asked of one chat, checked for shape and limits.
+
+use bytes::Bytes;
+use proto::v1;
+
+use crate::{
+    ChatId, ChatKind, Code, Event, Member, Origin, Role, Seq, UserId,
+    limits::{BODY_BYTES_MAX, MEMBERS_MAX},
+};
+
+/// What a client asked of one chat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Command {
+    /// Which chat.
+    pub chat: ChatId,
+    /// The authenticated user.
+    pub sender: UserId,
+    /// The sender's outbox.
+    pub origin: Origin,
+    /// The outbox's counter in this chat; 0 only for `CreateChat`.
+    pub n: u64,
+    /// The highest unsettled n below this one; 0: none.
+    pub after: u64,
+    /// The chat's head as the client knew it when the command was made.
+    pub basis: Seq,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Open a chat under the id that the client drew.
+    CreateChat {
+        /// Direct, group or channel.
+        kind: ChatKind,
+        /// Without the creator.
+        members: Vec<Member>,
+    },
+    /// Let someone in.
+    AddMember {
+        /// Who and as what.
+        member: Member,
+    },
+    /// Put someone out.
+    RemoveMember {
+        /// Who.
+        user: UserId,
+    },
+    /// Go.
+    LeaveChat,
+    /// Say something.
+    SendMessage {
+        /// Opaque bytes.
+        body: Bytes,
+    },
+}
+
+impl Command {
+    /// Checks a client's command for shape and limits.
+    ///
+    /// # Errors
+    /// [`Code::BodyTooLarge`], [`Code::TooManyMembers`], or [`Code::BadRequest`] for any other field that does not
+    /// hold what the protocol says.
+    pub fn from_wire(sender: UserId, wire: v1::Command) -> Result<Self, Code> {
+        use v1::command::Action as Wire;
+        let action = match wire.action.ok_or(Code::BadRequest)? {
+            Wire::CreateChat(create) => {
+                if create.members.len() >= MEMBERS_MAX {
+                    return Err(Code::TooManyMembers);
+                }
+                let members = create.members.iter().map(member).collect::<Result<_, _>>()?;
+                Action::CreateChat { kind: ChatKind::from_wire(create.kind).map_err(|_| Code::BadRequest)?, members }
+            }
+            Wire::AddMember(add) => Action::AddMember { member: member(&add.member.ok_or(Code::BadRequest)?)? },
+            Wire::RemoveMember(remove) => Action::RemoveMember { user: user(&remove.user)? },
+            Wire::LeaveChat(v1::LeaveChat {}) => Action::LeaveChat,
+            Wire::SendMessage(send) if send.body.len() > BODY_BYTES_MAX => return Err(Code::BodyTooLarge),
+            Wire::SendMessage(send) => Action::SendMessage { body: send.body },
+        };
+        let chat = ChatId::try_from(&wire.chat[..]).map_err(|_| Code::BadRequest)?;
+        if !chat.is_well_formed() {
+            return Err(Code::BadRequest);
+        }
+        let command =
+            Self { chat, sender, origin: Origin(wire.origin), n: wire.n, after: wire.after, basis: wire.basis, action };
+        command.check()?;
+        Ok(command)
+    }
+
+    fn check(&self) -> Result<(), Code> {
+        if let Action::CreateChat { kind, members } = &self.action {
+            let mut users: Vec<_> = members.iter().map(|member| member.user).chain([self.sender]).collect();
+            users.sort_unstable();
+            let distinct = users.windows(2).all(|pair| pair[0] != pair[1]);
+            let sized = *kind != ChatKind::Direct || members.len() == 1;
+            // The creator owns it; a second owner is made by one who may, later.
+            let ranked = members.iter().all(|member| member.role != Role::Owner);
+            return if distinct && sized && ranked { Ok(()) } else { Err(Code::BadRequest) };
+        }
+        if self.n == 0 || self.after >= self.n || self.origin.0 == 0 { Err(Code::BadRequest) } else { Ok(()) }
+    }
+
+    /// The command as a client sends it.
+    pub fn to_wire(&self) -> v1::Command {
+        use v1::command::Action as Wire;
+        let action = match &self.action {
+            Action::CreateChat { kind, members } => Wire::CreateChat(v1::CreateChat {
+                kind: kind.to_wire().into(),
+                members: members.iter().map(|member| member.to_wire()).collect(),
+            }),
+            Action::AddMember { member } => Wire::AddMember(v1::AddMember { member: Some(member.to_wire()) }),
+            Action::RemoveMember { user } => Wire::RemoveMember(v1::RemoveMember { user: user.to_wire() }),
+            Action::LeaveChat => Wire::LeaveChat(v1::LeaveChat {}),
+            Action::SendMessage { body } => Wire::SendMessage(v1::SendMessage { body: body.clone() }),
+        };
+        v1::Command {
+            chat: self.chat.to_wire(),
+            origin: self.origin.0,
+            n: self.n,
+            after: self.after,
+            basis: self.basis,
+            action: Some(action),
+        }
+    }
+
+    /// What happens if this command is granted; what a repeat is compared by.
+    pub fn event(&self) -> Event {
+        match &self.action {
+            Action::CreateChat { kind, members } => {
+                Event::ChatCreated { kind: *kind, members: self.first_members(*kind, members) }
+            }
+            Action::AddMember { member } => Event::MemberAdded { member: *member },
+            Action::RemoveMember { user } => Event::MemberRemoved { user: *user },
+            Action::LeaveChat => Event::MemberLeft,
+            Action::SendMessage { body } => Event::MessageSent { body: body.clone() },
+        }
+    }
+
+    /// All first members in order of user. Both of a direct chat are plain members: it does not matter who opened it.
+    fn first_members(&self, kind: ChatKind, others: &[Member]) -> Vec<Member> {
+        let direct = kind == ChatKind::Direct;
+        let mut members: Vec<_> = others
+            .iter()
+            .map(|member| if direct { Member { user: member.user, role: Role::Member } } else { *member })
+            .collect();
+        members.push(Member { user: self.sender, role: if direct { Role::Member } else { Role::Owner } });
+        members.sort_unstable();
+        members
+    }
+}
+
+fn member(wire: &v1::Member) -> Result<Member, Code> {
+    Member::from_wire(wire).map_err(|_| Code::BadRequest)
+}
+
+fn user(bytes: &Bytes) -> Result<UserId, Code> {
+    UserId::try_from(&bytes[..]).map_err(|_| Code::BadRequest)
+}

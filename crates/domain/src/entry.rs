@@ -1,0 +1,365 @@
+//! Entries: what happened in a chat, numbered, as it stands in record, row and push.
+
+use bytes::Bytes;
+use prost::Message as _;
+use proto::v1;
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::{ChatId, Error, Micros, Ordinal, Origin, Seq, UserId, limits::SCHEMA};
+
+/// Where people talk.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum ChatKind {
+    /// Two members, for ever.
+    Direct = 1,
+    /// Anyone in it may write.
+    Group = 2,
+    /// Few write, many read.
+    Channel = 3,
+}
+
+/// What a member may do.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum Role {
+    /// May do everything; a group always has one.
+    Owner = 1,
+    /// May add and remove members below it.
+    Admin = 2,
+    /// May write in groups.
+    Member = 3,
+    /// Reads, never writes.
+    Reader = 4,
+}
+
+/// A user with a role.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Member {
+    /// Who.
+    pub user: UserId,
+    /// As what.
+    pub role: Role,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Always seq 1, with all first members, the creator among them.
+    ChatCreated {
+        /// Direct, group or channel.
+        kind: ChatKind,
+        /// In ascending order of user.
+        members: Vec<Member>,
+    },
+    /// Someone came in.
+    MemberAdded {
+        /// Who and as what.
+        member: Member,
+    },
+    /// Someone was put out.
+    MemberRemoved {
+        /// Who.
+        user: UserId,
+    },
+    /// The sender left.
+    MemberLeft,
+    /// Someone said something.
+    MessageSent {
+        /// Opaque bytes.
+        body: Bytes,
+    },
+}
+
+/// Which event an entry holds, as one byte: the wire's field number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum EventKind {
+    /// [`Event::ChatCreated`].
+    ChatCreated = 16,
+    /// [`Event::MemberAdded`].
+    MemberAdded = 17,
+    /// [`Event::MemberRemoved`].
+    MemberRemoved = 18,
+    /// [`Event::MemberLeft`].
+    MemberLeft = 19,
+    /// [`Event::MessageSent`].
+    MessageSent = 20,
+}
+
+impl Event {
+    /// Which event this is.
+    pub const fn kind(&self) -> EventKind {
+        match self {
+            Self::ChatCreated { .. } => EventKind::ChatCreated,
+            Self::MemberAdded { .. } => EventKind::MemberAdded,
+            Self::MemberRemoved { .. } => EventKind::MemberRemoved,
+            Self::MemberLeft => EventKind::MemberLeft,
+            Self::MessageSent { .. } => EventKind::MessageSent,
+        }
+    }
+
+    /// Whether this entry counts as a message: takes an ordinal.
+    pub const fn is_message(&self) -> bool {
+        matches!(self, Self::MessageSent { .. })
+    }
+
+    /// xxh3-128 over the kind's byte and the content: what a repeat is compared by.
+    pub fn content_hash(&self) -> u128 {
+        let mut hash = Xxh3::new();
+        hash.update(&[self.kind() as u8]);
+        let mut member = |member: &Member| {
+            hash.update(member.user.as_bytes());
+            hash.update(&[member.role as u8]);
+        };
+        match self {
+            Self::ChatCreated { kind, members } => {
+                members.iter().for_each(&mut member);
+                hash.update(&[*kind as u8]);
+            }
+            Self::MemberAdded { member: added } => member(added),
+            Self::MemberRemoved { user } => hash.update(user.as_bytes()),
+            Self::MemberLeft => {}
+            Self::MessageSent { body } => hash.update(body),
+        }
+        hash.digest128()
+    }
+}
+
+/// One numbered entry of a chat's log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Entry {
+    /// Whose log.
+    pub chat: ChatId,
+    /// Dense: 1, 2, 3 …
+    pub seq: Seq,
+    /// How many messages the chat had up to and including this entry.
+    pub ordinal: Ordinal,
+    /// Whose command it was.
+    pub sender: UserId,
+    /// With `n` the command's identity; 0 for `ChatCreated`.
+    pub origin: Origin,
+    /// The origin's counter in this chat; 0 for `ChatCreated`.
+    pub n: u64,
+    /// Strictly growing within the chat.
+    pub time: Micros,
+    /// What happened.
+    pub event: Event,
+}
+
+impl Entry {
+    /// Encodes as a `heliograph.v1.Entry`: done once, by the owner that publishes it.
+    pub fn encode(&self) -> Bytes {
+        self.to_wire().encode_to_vec().into()
+    }
+
+    /// Decodes a `heliograph.v1.Entry`; a message's body is a slice of `bytes`.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] for what is no such message, [`Error::Schema`] for a newer one, and the fault of any field
+    /// that does not hold what this version writes.
+    pub fn decode(bytes: &Bytes) -> Result<Self, Error> {
+        Self::from_wire(v1::Entry::decode(bytes.clone()).map_err(Error::Decode)?)
+    }
+
+    fn to_wire(&self) -> v1::Entry {
+        use v1::entry::Event as Wire;
+        let event = match &self.event {
+            Event::ChatCreated { kind, members } => Wire::ChatCreated(v1::ChatCreated {
+                kind: kind.to_wire().into(),
+                members: members.iter().map(|member| member.to_wire()).collect(),
+            }),
+            Event::MemberAdded { member } => Wire::MemberAdded(v1::MemberAdded { member: Some(member.to_wire()) }),
+            Event::MemberRemoved { user } => Wire::MemberRemoved(v1::MemberRemoved { user: user.to_wire() }),
+            Event::MemberLeft => Wire::MemberLeft(v1::MemberLeft {}),
+            Event::MessageSent { body } => Wire::MessageSent(v1::MessageSent { body: body.clone() }),
+        };
+        v1::Entry {
+            chat: self.chat.to_wire(),
+            seq: self.seq,
+            ordinal: self.ordinal,
+            sender: self.sender.to_wire(),
+            origin: self.origin.0,
+            n: self.n,
+            time_us: self.time,
+            schema: SCHEMA,
+            event: Some(event),
+        }
+    }
+
+    /// Checks a decoded wire entry.
+    ///
+    /// # Errors
+    /// As [`Entry::decode`].
+    pub fn from_wire(wire: v1::Entry) -> Result<Self, Error> {
+        use v1::entry::Event as Wire;
+        if wire.schema > SCHEMA {
+            return Err(Error::Schema { found: wire.schema });
+        }
+        let event = match wire.event.ok_or(Error::Missing("event"))? {
+            Wire::ChatCreated(created) => Event::ChatCreated {
+                kind: ChatKind::from_wire(created.kind)?,
+                members: created.members.iter().map(Member::from_wire).collect::<Result<_, _>>()?,
+            },
+            Wire::MemberAdded(added) => {
+                Event::MemberAdded { member: Member::from_wire(&added.member.ok_or(Error::Missing("member"))?)? }
+            }
+            Wire::MemberRemoved(removed) => Event::MemberRemoved { user: UserId::try_from(&removed.user[..])? },
+            Wire::MemberLeft(v1::MemberLeft {}) => Event::MemberLeft,
+            Wire::MessageSent(sent) => Event::MessageSent { body: sent.body },
+        };
+        if wire.seq == 0 {
+            return Err(Error::Missing("seq"));
+        }
+        Ok(Self {
+            chat: ChatId::try_from(&wire.chat[..])?,
+            seq: wire.seq,
+            ordinal: wire.ordinal,
+            sender: UserId::try_from(&wire.sender[..])?,
+            origin: Origin(wire.origin),
+            n: wire.n,
+            time: wire.time_us,
+            event,
+        })
+    }
+}
+
+/// An entry beside its encoded bytes: what record, row and push share.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LoggedEntry {
+    /// The decoded form.
+    pub entry: Entry,
+    /// The bytes of a `heliograph.v1.Entry`.
+    pub bytes: Bytes,
+}
+
+impl LoggedEntry {
+    /// Encodes a new entry.
+    pub fn encode(entry: Entry) -> Self {
+        Self { bytes: entry.encode(), entry }
+    }
+
+    /// Decodes an entry that someone encoded.
+    ///
+    /// # Errors
+    /// As [`Entry::decode`].
+    pub fn decode(bytes: Bytes) -> Result<Self, Error> {
+        Ok(Self { entry: Entry::decode(&bytes)?, bytes })
+    }
+}
+
+impl Member {
+    pub(crate) fn to_wire(self) -> v1::Member {
+        v1::Member { user: self.user.to_wire(), role: self.role.to_wire().into() }
+    }
+
+    pub(crate) fn from_wire(wire: &v1::Member) -> Result<Self, Error> {
+        Ok(Self { user: UserId::try_from(&wire.user[..])?, role: Role::from_wire(wire.role)? })
+    }
+}
+
+impl ChatKind {
+    /// The wire's value.
+    pub const fn to_wire(self) -> v1::ChatKind {
+        match self {
+            Self::Direct => v1::ChatKind::Direct,
+            Self::Group => v1::ChatKind::Group,
+            Self::Channel => v1::ChatKind::Channel,
+        }
+    }
+
+    /// Checks the wire's value.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for 0 and for values of newer versions.
+    pub fn from_wire(value: i32) -> Result<Self, Error> {
+        match v1::ChatKind::try_from(value) {
+            Ok(v1::ChatKind::Direct) => Ok(Self::Direct),
+            Ok(v1::ChatKind::Group) => Ok(Self::Group),
+            Ok(v1::ChatKind::Channel) => Ok(Self::Channel),
+            Ok(v1::ChatKind::Unspecified) | Err(_) => Err(Error::Value { field: "kind", value }),
+        }
+    }
+}
+
+impl Role {
+    /// The wire's value.
+    pub const fn to_wire(self) -> v1::Role {
+        match self {
+            Self::Owner => v1::Role::Owner,
+            Self::Admin => v1::Role::Admin,
+            Self::Member => v1::Role::Member,
+            Self::Reader => v1::Role::Reader,
+        }
+    }
+
+    /// Checks the wire's value.
+    ///
+    /// # Errors
+    /// [`Error::Value`] for 0 and for values of newer versions.
+    pub fn from_wire(value: i32) -> Result<Self, Error> {
+        match v1::Role::try_from(value) {
+            Ok(v1::Role::Owner) => Ok(Self::Owner),
+            Ok(v1::Role::Admin) => Ok(Self::Admin),
+            Ok(v1::Role::Member) => Ok(Self::Member),
+            Ok(v1::Role::Reader) => Ok(Self::Reader),
+            Ok(v1::Role::Unspecified) | Err(_) => Err(Error::Value { field: "role", value }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(byte: u8) -> UserId {
+        UserId::new([byte; 16])
+    }
+
+    #[test]
+    fn every_event_survives_the_wire() {
+        let member = Member { user: user(2), role: Role::Member };
+        for event in [
+            Event::ChatCreated { kind: ChatKind::Group, members: vec![member] },
+            Event::MemberAdded { member },
+            Event::MemberRemoved { user: user(2) },
+            Event::MemberLeft,
+            Event::MessageSent { body: Bytes::from_static(b"hello") },
+            Event::MessageSent { body: Bytes::new() },
+        ] {
+            let entry = Entry {
+                chat: ChatId::new([7; 16]),
+                seq: 3,
+                ordinal: 1,
+                sender: user(1),
+                origin: Origin(9),
+                n: 2,
+                time: 1_790_000_000_000_000,
+                event,
+            };
+            assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
+        }
+    }
+
+    #[test]
+    fn a_newer_schema_and_missing_fields_are_refused() {
+        let good = v1::Entry {
+            chat: vec![7; 16].into(),
+            seq: 1,
+            sender: vec![1; 16].into(),
+            schema: SCHEMA,
+            event: Some(v1::entry::Event::MemberLeft(v1::MemberLeft {})),
+            ..v1::Entry::default()
+        };
+        assert!(Entry::from_wire(good.clone()).is_ok());
+        for bad in [
+            v1::Entry { schema: SCHEMA + 1, ..good.clone() },
+            v1::Entry { event: None, ..good.clone() },
+            v1::Entry { seq: 0, ..good.clone() },
+            v1::Entry { chat: Bytes::new(), ..good.clone() },
+            v1::Entry { sender: vec![1; 17].into(), ..good },
+        ] {
+            assert!(Entry::from_wire(bad).is_err());
+        }
+    }
+}
