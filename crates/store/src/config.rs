@@ -18,7 +18,7 @@ pub struct Config {
     pub memtable_bytes: u64,
     /// Journals kept on disk, in bytes; at least 64 MiB. What a start has to replay grows with it.
     pub journal_bytes: u64,
-    /// Threads that write files and merge them; at least 2 (see `embedded::tables`).
+    /// Threads that write files and merge them; one is enough for most, and more cost (see `embedded::tables`).
     pub background_threads: usize,
     /// Writes that may wait, in bytes; later ones wait for room.
     pub queue_bytes: usize,
@@ -36,7 +36,7 @@ impl Default for Config {
             cache_bytes: 128 << 20,
             memtable_bytes: 32 << 20,
             journal_bytes: 256 << 20,
-            background_threads: 2,
+            background_threads: 1,
             queue_bytes: 32 << 20,
             queue_writes: 4_096,
             stall_limit_ms: 30_000,

@@ -10,6 +10,7 @@
 mod batch;
 mod codec;
 mod keys;
+mod presync;
 mod queue;
 mod read;
 mod tables;
@@ -39,8 +40,8 @@ use tables::Tables;
 use waiters::Waiters;
 
 use crate::{
-    Append, Checkpoint, Config, Error, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, Projection, Reader,
-    SummaryRow, UserChatRow,
+    Append, Checkpoint, Config, Error, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, Projection,
+    Reader, SummaryRow, UserChatRow,
 };
 
 /// Reads of more rows than this run on a blocking thread.
@@ -158,7 +159,12 @@ impl Embedded {
         self.view().snapshot(chat)
     }
 
-    pub(crate) async fn members(&self, chat: ChatId, at_least: Seq, deadline: Instant) -> Result<Vec<MemberRow>, Error> {
+    pub(crate) async fn members(
+        &self,
+        chat: ChatId,
+        at_least: Seq,
+        deadline: Instant,
+    ) -> Result<Vec<MemberRow>, Error> {
         self.wait_for_row(chat, at_least, deadline).await?;
         self.view().members(chat)
     }
@@ -196,6 +202,10 @@ impl Embedded {
     }
 
     pub(crate) async fn claim_direct(&self, a: UserId, b: UserId, proposed: ChatId) -> Result<ChatId, Error> {
+        // What is visible was synced before it became so.
+        if let Some(chat) = self.view().direct(a, b)? {
+            return Ok(chat);
+        }
         match self.queue.submit(Write::Direct { a, b, proposed }).await? {
             Written::Chat(chat) => Ok(chat),
             Written::Done | Written::Value(_) => Err(Error::Closed),

@@ -26,7 +26,14 @@ pub(crate) fn user_chat(stored: Option<UserChatRow>, new: UserChatRow) -> Option
 /// The higher head; the parts after it only make the order total, one head has one summary.
 pub(crate) fn summary(stored: Option<&SummaryRow>, new: &SummaryRow) -> bool {
     fn rank(row: &SummaryRow) -> (u64, u64, u64, u64, i32, &[u8]) {
-        (row.head, row.first_seq, row.ordinal, row.activity, i32::from(crate::embedded::kind_code(row.kind)), &row.preview)
+        (
+            row.head,
+            row.first_seq,
+            row.ordinal,
+            row.activity,
+            i32::from(crate::embedded::kind_code(row.kind)),
+            &row.preview,
+        )
     }
     stored.is_none_or(|stored| rank(stored) < rank(new))
 }

@@ -4,7 +4,9 @@
 //! fields of the entry, its bytes the entry's own.
 
 use bytes::Bytes;
-use domain::{ChatId, ChatKind, Epoch, LoggedEntry, Micros, Ordinal, Partition, PartitionPosition, Role, Seq, UserId, Watermark};
+use domain::{
+    ChatId, ChatKind, Epoch, LoggedEntry, Micros, Ordinal, Partition, PartitionPosition, Role, Seq, UserId, Watermark,
+};
 
 /// What ingest appends after it published: rows of some chats and the partition's new position.
 ///

@@ -7,7 +7,8 @@ use domain::{Chat, ChatId, Partition, PartitionPosition, Seq, UserId, Watermark}
 use tokio::time::Instant;
 
 use crate::{
-    Append, Checkpoint, Config, Embedded, Error, Head, HistoryPage, MemberRow, Projection, Reader, Summary, UserChat, load,
+    Append, Checkpoint, Config, Embedded, Error, Head, HistoryPage, MemberRow, Projection, Reader, Summary, UserChat,
+    load,
 };
 
 /// The store; clones are cheap and share one engine.
@@ -188,7 +189,12 @@ impl Store {
     }
 
     /// Moves a reader's checkpoint; never back (M8).
-    pub async fn save_checkpoint(&self, reader: Reader, partition: Partition, checkpoint: Checkpoint) -> Result<(), Error> {
+    pub async fn save_checkpoint(
+        &self,
+        reader: Reader,
+        partition: Partition,
+        checkpoint: Checkpoint,
+    ) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.save_checkpoint(reader, partition, checkpoint).await,
         }

@@ -3,10 +3,10 @@
 //! fjall's batch cannot be read, so it is built here first: a write sees what the ones before it in the same commit
 //! staged. A write that fails leaves nothing behind; the others of its commit go on.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::{HashMap, hash_map::Entry};
 
 use bytes::Bytes;
-use domain::{ChatId, Partition, PartitionPosition};
+use domain::{ChatId, Partition, PartitionPosition, Seq};
 use fjall::{PersistMode, Slice};
 use prost::Message;
 
@@ -33,8 +33,10 @@ pub(super) struct Batch<'a> {
     staged: HashMap<(Table, Slice), Slice>,
     // How to take back what the present write staged.
     undo: Vec<((Table, Slice), Option<Slice>)>,
-    /// Chats with rows in this commit.
-    pub(super) appended: HashSet<ChatId>,
+    // Heads of chats as committed, where they are known.
+    heads: &'a HashMap<ChatId, Seq>,
+    /// Chats with new rows in this commit, and the highest of them.
+    pub(super) appended: HashMap<ChatId, Seq>,
     /// Positions that this commit moves to.
     pub(super) positions: HashMap<Partition, PartitionPosition>,
     /// Whether the disk must have it before anybody is answered.
@@ -50,12 +52,14 @@ pub(super) struct Size {
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(tables: &'a Tables) -> Self {
+    /// An empty batch; `heads` are those of chats that were appended to before.
+    pub(super) fn new(tables: &'a Tables, heads: &'a HashMap<ChatId, Seq>) -> Self {
         Self {
             tables,
+            heads,
             staged: HashMap::new(),
             undo: Vec::new(),
-            appended: HashSet::new(),
+            appended: HashMap::new(),
             positions: HashMap::new(),
             sync: false,
         }
@@ -128,7 +132,14 @@ impl<'a> Batch<'a> {
             self.positions.insert(append.partition, append.position.clone());
         }
         // Last, when nothing can fail any more.
-        self.appended.extend(append.chats.iter().map(|chat| chat.chat));
+        for (table, key) in self.undo.iter().map(|(place, _)| place) {
+            if *table == Table::Log
+                && let Some((chat, seq)) = keys::log_parts(key)
+            {
+                let head = self.appended.entry(chat).or_default();
+                *head = seq.max(*head);
+            }
+        }
         Ok(())
     }
 
@@ -155,7 +166,7 @@ impl<'a> Batch<'a> {
                 return Err(Error::Misplaced { chat: row.entry.chat });
             }
             let key = keys::log(append.chat, row.entry.seq);
-            match self.newest(Table::Log, &key)? {
+            match self.newest_row(append.chat, row.entry.seq, &key)? {
                 // A stale owner or a takeover repeats what the log says (N6): no change.
                 Some(stored) if stored[..] == row.bytes[..] => {}
                 Some(_) => {
@@ -229,6 +240,17 @@ impl<'a> Batch<'a> {
         // Nothing could replay a claim: on disk before it is answered.
         self.sync = true;
         Ok(Slice::from(proposed))
+    }
+
+    /// As [`Self::newest`]; a row above the chat's known head is not looked for on the disk.
+    ///
+    /// Rows of a chat come in seq order (one write in flight a chat), so none lies above the head. This spares a search
+    /// a row, about a third of the writer's work.
+    fn newest_row(&self, chat: ChatId, seq: Seq, key: &[u8]) -> Result<Option<Slice>, Error> {
+        if self.heads.get(&chat).is_some_and(|head| *head < seq) {
+            return Ok(self.staged.get(&(Table::Log, Slice::from(key))).cloned());
+        }
+        self.newest(Table::Log, key)
     }
 
     fn newest(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Error> {

@@ -33,11 +33,11 @@ impl<'a> Fields<'a> {
     }
 
     fn byte(&mut self) -> Result<u8, Error> {
-        self.bytes.try_get_u8().map_err(|_| self.short())
+        self.bytes.try_get_u8().map_err(|_short| self.short())
     }
 
     fn number(&mut self) -> Result<u64, Error> {
-        self.bytes.try_get_u64().map_err(|_| self.short())
+        self.bytes.try_get_u64().map_err(|_short| self.short())
     }
 
     fn option(&mut self) -> Result<Option<u64>, Error> {
@@ -168,8 +168,7 @@ pub(super) fn put_watermark(watermark: &Watermark) -> Vec<u8> {
 
 pub(super) fn watermark(bytes: &[u8]) -> Result<Watermark, Error> {
     let mut fields = Fields::of("watermarks", bytes)?;
-    let watermark =
-        Watermark { delivered: fields.number()?, seen: fields.number()?, seen_ordinal: fields.number()? };
+    let watermark = Watermark { delivered: fields.number()?, seen: fields.number()?, seen_ordinal: fields.number()? };
     fields.end(watermark)
 }
 
@@ -205,11 +204,8 @@ pub(super) fn position(bytes: &[u8]) -> Result<PartitionPosition, Error> {
     const TABLE: &str = "partitions";
     let mut fields = Fields::of(TABLE, bytes)?;
     let epoch = Epoch(fields.number()?);
-    let events = EventPosition {
-        sequence: fields.number()?,
-        writer: WriterId(fields.number()?),
-        batch: fields.number()?,
-    };
+    let events =
+        EventPosition { sequence: fields.number()?, writer: WriterId(fields.number()?), batch: fields.number()? };
     let sequence = fields.number()?;
     let count = u32::try_from(fields.number()?).map_err(|error| Error::corrupt(TABLE, error.to_string()))?;
     let time_ns = fields.number()?.cast_signed();

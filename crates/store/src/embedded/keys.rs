@@ -22,6 +22,11 @@ pub(super) fn log_seq(key: &[u8]) -> Option<Seq> {
     Some(Seq::from_be_bytes(key.get(ID..)?.try_into().ok()?))
 }
 
+/// Chat and seq of a `chat_log` key.
+pub(super) fn log_parts(key: &[u8]) -> Option<(ChatId, Seq)> {
+    Some((ChatId::try_from(key.get(..ID)?).ok()?, log_seq(key)?))
+}
+
 /// `chat_members`: chat ▸ user ▸ `joined_seq`.
 pub(super) fn member(chat: ChatId, user: UserId, joined_seq: Seq) -> [u8; 40] {
     let mut key = [0; 40];
@@ -98,7 +103,7 @@ mod tests {
         let other = ChatId::draw(Partition(1), 6, 5);
         assert!(log(chat, 255) < log(chat, 256));
         assert!(log(chat, Seq::MAX) < log(other, 0));
-        assert_eq!(log_seq(&log(chat, 77)), Some(77));
+        assert_eq!(log_parts(&log(chat, 77)), Some((chat, 77)));
     }
 
     #[test]

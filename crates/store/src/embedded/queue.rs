@@ -113,9 +113,7 @@ impl Queue {
         let place = Arc::clone(&self.count).acquire_owned().await.map_err(|_closed| Error::Closed)?;
         let room = Arc::clone(&self.bytes).acquire_many_owned(share).await.map_err(|_closed| Error::Closed)?;
         let (answer, answered) = oneshot::channel();
-        self.sender
-            .send(Waiting { write, weight, answer, _room: [place, room] })
-            .map_err(|_closed| Error::Closed)?;
+        self.sender.send(Waiting { write, weight, answer, _room: [place, room] }).map_err(|_closed| Error::Closed)?;
         answered.await.map_err(|_closed| Error::Closed)?
     }
 }

@@ -13,8 +13,8 @@ use super::{
     tables::{Table, Tables},
 };
 use crate::{
-    Checkpoint, Error, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, Reader, SummaryRow,
-    UserChatRow,
+    Checkpoint, Error, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, Reader,
+    SummaryRow, UserChatRow,
 };
 
 /// The engine as of one moment.
@@ -43,7 +43,11 @@ impl<'a> View<'a> {
             .map(|guard: Guard| guard.into_inner().map_err(Error::engine))
     }
 
-    fn starting_with(&self, table: Table, prefix: &[u8]) -> impl Iterator<Item = Result<(Slice, Slice), Error>> + use<> {
+    fn starting_with(
+        &self,
+        table: Table,
+        prefix: &[u8],
+    ) -> impl Iterator<Item = Result<(Slice, Slice), Error>> + use<> {
         self.snapshot
             .prefix(self.tables.keyspace(table), prefix)
             .map(|guard: Guard| guard.into_inner().map_err(Error::engine))
@@ -68,6 +72,10 @@ impl<'a> View<'a> {
     pub(super) fn checkpoint(&self, reader: Reader, partition: Partition) -> Result<Option<Checkpoint>, Error> {
         let key = keys::checkpoint(reader, partition);
         self.get(Table::Checkpoints, &key)?.map(|value| codec::checkpoint(&value)).transpose()
+    }
+
+    pub(super) fn direct(&self, a: UserId, b: UserId) -> Result<Option<ChatId>, Error> {
+        self.get(Table::Direct, &keys::direct(a, b))?.map(|value| codec::direct(&value)).transpose()
     }
 
     pub(super) fn snapshot(&self, chat: ChatId) -> Result<Option<Bytes>, Error> {
@@ -230,8 +238,7 @@ impl<'a> View<'a> {
 fn decode(chat: ChatId, seq: Seq, value: &[u8]) -> Result<LoggedEntry, Error> {
     // A copy, not a slice of the engine's block: an answer that waits for a slow socket must not hold whole blocks.
     let bytes = Bytes::copy_from_slice(value);
-    let entry =
-        Entry::decode(&bytes).map_err(|error| Error::Entry { chat, source: std::sync::Arc::new(error) })?;
+    let entry = Entry::decode(&bytes).map_err(|error| Error::Entry { chat, source: std::sync::Arc::new(error) })?;
     if (entry.chat, entry.seq) != (chat, seq) {
         return Err(Error::corrupt("chat_log", format!("under {chat} {seq} stands {} {}", entry.chat, entry.seq)));
     }

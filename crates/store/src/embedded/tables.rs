@@ -1,14 +1,17 @@
 //! The engine's tables, and how its folder is made, locked and opened.
 //!
-//! fjall is used in a way that keeps clear of its known ways to stand still (its issue 257): a worker that rotates a
-//! table sends to the bounded queue that the workers themselves drain, so with all of them rotating under a full queue
-//! none gets on, sealed memtables pile up and every write halts. Here only the writer rotates, by its own count of
-//! bytes, and there are always two workers; should it halt all the same, writes fail as stalled instead of hanging.
+//! fjall's writes halt while a table has four sealed memtables that wait for a background thread (its issue 257: for
+//! ever, after some kills). As its source reads, a background thread may wait for room in the very queue that it drains.
+//! So the engine is used in a way that keeps clear of it: only the writer seals memtables, by its own count of bytes, and
+//! the queue stays short. Should it halt all the same, writes fail as stalled instead of hanging.
+//!
+//! One background thread by default: of two or more, the first turns in a circle while another merges files, which on a
+//! machine of two cores halved the rate of writes.
 
 use std::{
     fs::{self, File, TryLockError},
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -79,7 +82,7 @@ impl Tables {
     /// Locks the folder, makes the engine if there is none, opens it and checks its format.
     pub(super) fn open(config: &Config) -> Result<Self, Error> {
         let lock = lock(&config.folder)?;
-        let engine = config.folder.join(ENGINE_FOLDER);
+        let engine = engine_folder(config);
         if !engine.try_exists().map_err(system("look for the store's engine"))? {
             create(config, &engine)?;
         }
@@ -112,6 +115,11 @@ impl Tables {
         let found = found.map_or_else(|| "none".to_owned(), |bytes| format!("{:?}", &bytes[..]));
         Err(Error::Format { folder: config.folder.clone(), found, expected: FORMAT })
     }
+}
+
+/// Where fjall keeps its files.
+pub(super) fn engine_folder(config: &Config) -> PathBuf {
+    config.folder.join(ENGINE_FOLDER)
 }
 
 pub(super) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
@@ -158,11 +166,13 @@ fn open(config: &Config, engine: &Path) -> Result<(Database, Vec<Keyspace>), Err
     let database = Database::builder(engine)
         .cache_size(config.cache_bytes)
         .max_journaling_size(config.journal_bytes.max(64 << 20))
-        .worker_threads(config.background_threads.max(2))
+        .worker_threads(config.background_threads.max(1))
         .open()
-        .map_err(|error| match error {
-            fjall::Error::Locked => Error::Locked { folder: config.folder.clone() },
-            other => Error::engine(other),
+        .map_err(|error| {
+            if matches!(error, fjall::Error::Locked) {
+                return Error::Locked { folder: config.folder.clone() };
+            }
+            Error::engine(error)
         })?;
     // The engine must never ask for a rotation itself: the writer does, see the module's head.
     let options = || KeyspaceCreateOptions::default().max_memtable_size(u64::MAX);

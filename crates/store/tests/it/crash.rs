@@ -24,9 +24,10 @@ const BODY: &str = "HELIOGRAPH_STORE_CRASH_BODY";
 const PARTITIONS: u16 = 4;
 const CHATS: u64 = 3;
 
-fn config(folder: impl Into<PathBuf>) -> Config {
+fn config(folder: impl Into<PathBuf>, bytes: usize) -> Config {
     // Small memtables: a kill then falls on sealing, flushing and merging too.
-    Config { sync_interval_ms: 50, memtable_bytes: 1 << 20, journal_bytes: 64 << 20, ..Config::in_folder(folder) }
+    let memtable_bytes = 256 * bytes as u64;
+    Config { sync_interval_ms: 50, memtable_bytes, journal_bytes: 64 << 20, ..Config::in_folder(folder) }
 }
 
 fn chat(partition: u16, number: u64) -> ChatId {
@@ -37,11 +38,17 @@ fn user() -> UserId {
     UserId::new([5; 16])
 }
 
-/// The body says which row it is in, so that a row in a wrong place is seen.
+/// The body says which row it is in, so that a row in a wrong place is seen; noise, so that the journal cannot shrink it.
 fn body(partition: u16, seq: Seq, bytes: usize) -> Vec<u8> {
-    let mut body = vec![u8::try_from(seq % 251).expect("below 251"); bytes];
-    body[..2].copy_from_slice(&partition.to_be_bytes());
-    body
+    let mut state = (seq << 16) | u64::from(partition) | 1 << 63;
+    let mut noise = || {
+        // xorshift64 (Marsaglia 2003).
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..bytes.div_ceil(8)).flat_map(|_| noise()).take(bytes).collect()
 }
 
 /// The append that event `sequence` stands for: row `sequence` of each chat, with member row and snapshot.
@@ -52,7 +59,7 @@ fn append(partition: u16, sequence: Seq, bytes: usize) -> Append {
             chat,
             members: vec![stay(chat, user(), sequence, None)],
             rows: vec![message(chat, user(), sequence, &body(partition, sequence, bytes))],
-            snapshot: (sequence % 16 == 0).then(|| snapshot(sequence, 1)),
+            snapshot: sequence.is_multiple_of(16).then(|| snapshot(sequence, 1)),
         }
     };
     Append { partition: Partition(partition), position: at(1, sequence), chats: (0..CHATS).map(part).collect() }
@@ -67,7 +74,7 @@ async fn position(store: &Store, partition: u16) -> Seq {
 async fn child_writes_until_it_is_killed() {
     let Some(folder) = env::var_os(FOLDER) else { return };
     let bytes: usize = env::var(BODY).unwrap().parse().unwrap();
-    let store = Store::open(config(folder)).await.unwrap();
+    let store = Store::open(config(folder, bytes)).await.unwrap();
     let mut writers = Vec::new();
     for partition in 0..PARTITIONS {
         let store = store.clone();
@@ -153,7 +160,7 @@ async fn kill_rounds(rounds: u64, appends: u64, bytes: usize) {
         child.wait_for_line(Duration::from_secs(120), &awaited).await.unwrap();
         child.kill().unwrap();
         let answered = answered(&child.lines());
-        let store = timeout(Duration::from_secs(60), Store::open(config(&folder))).await.unwrap().unwrap();
+        let store = timeout(Duration::from_secs(60), Store::open(config(&folder, bytes))).await.unwrap().unwrap();
         for partition in 0..PARTITIONS {
             let number = usize::from(partition);
             let position = check(&store, partition, answered[number].max(reached[number]), bytes).await;
@@ -171,5 +178,5 @@ async fn killed_in_the_middle_of_small_appends_the_store_is_a_prefix() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_among_sealed_journals_the_store_opens_and_goes_on() {
-    kill_rounds(3, 600, 16_000).await;
+    kill_rounds(3, 450, 16_000).await;
 }

@@ -4,10 +4,10 @@ use std::fs;
 
 use bytes::Bytes;
 use domain::Partition;
-use store::{Config, Error, Store};
+use store::{Config, Error, Store, UserChatRow};
 use testkit::Scratch;
 
-use crate::rows::{append, at, later, message, new_chat, new_partition, new_user, rows};
+use crate::rows::{append, at, later, message, new_chat, new_partition, new_user, projection, rows, summary};
 
 /// A fresh engine for the suite; the folder lives as long as what is returned beside it.
 pub(crate) async fn open() -> (Store, Scratch) {
@@ -167,6 +167,63 @@ async fn writes_beyond_the_bounds_wait_and_all_land() {
     }
     // Each commit holds what was in the room, never more than two of them.
     assert!(store.commits() >= 20, "{} commits", store.commits());
+}
+
+#[tokio::test]
+async fn only_a_sync_moves_the_synced_position() {
+    let scratch = Scratch::new("synced").unwrap();
+    let config = Config { sync_interval_ms: 3_600_000, ..quick_sync(&scratch) };
+    let store = Store::open(config).await.unwrap();
+    let (user, chat) = (new_user(), new_chat(new_partition()));
+    let synced = async || store.synced_position(chat.partition()).await.unwrap();
+    store.append(append(chat, at(1, 1), rows(chat, user, 1..=1))).await.unwrap();
+    assert_eq!(synced().await, None);
+    store.sync().await.unwrap();
+    assert_eq!(synced().await, Some(at(1, 1)));
+    store.append(append(chat, at(1, 2), rows(chat, user, 2..=2))).await.unwrap();
+    assert_eq!(synced().await, Some(at(1, 1)));
+    // A claim is on disk before it is answered, and with it all that was committed before.
+    store.claim_direct(user, new_user(), chat).await.unwrap();
+    assert_eq!(synced().await, Some(at(1, 2)));
+}
+
+#[tokio::test]
+async fn a_write_without_an_answer_in_time_fails_as_stalled() {
+    let scratch = Scratch::new("stall").unwrap();
+    let store = Store::open(Config { stall_limit_ms: 0, ..quick_sync(&scratch) }).await.unwrap();
+    let (user, chat) = (new_user(), new_chat(new_partition()));
+    // Many milliseconds of work, one of patience.
+    let stalled = store.append(append(chat, at(1, 1), rows(chat, user, 1..=20_000))).await;
+    assert!(matches!(stalled, Err(Error::Stalled { .. })), "{stalled:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_never_sees_half_a_projection() {
+    let (store, _scratch) = open().await;
+    let (partition, user) = (new_partition(), new_user());
+    let chats: Vec<_> = (0..30).map(|_| new_chat(partition)).collect();
+    let writer = tokio::spawn({
+        let (store, chats) = (store.clone(), chats.clone());
+        async move {
+            for step in 1..=200 {
+                let mut write = projection(partition, 1, step, step);
+                for chat in &chats {
+                    write.user_chats.push(UserChatRow { user, chat: *chat, joined_seq: step, left_seq: None });
+                    write.summaries.push(summary(*chat, step));
+                }
+                store.project(write).await.unwrap();
+            }
+        }
+    });
+    let mut reads = 0;
+    while !writer.is_finished() {
+        let heads = store.heads(user, Partition(partition), None, 21).await.unwrap();
+        let first = heads.first().map(|head| head.head);
+        assert!(heads.iter().all(|head| Some(head.head) == first && Some(head.joined_seq) == first), "{heads:?}");
+        reads += 1;
+    }
+    writer.await.unwrap();
+    assert!(reads > 10, "{reads} reads beside 200 writes");
 }
 
 #[tokio::test]

@@ -79,10 +79,7 @@ pub(crate) fn created(chat: ChatId, creator: UserId) -> LoggedEntry {
         origin: Origin(0),
         n: 0,
         time: 1_001,
-        event: Event::ChatCreated {
-            kind: ChatKind::Group,
-            members: vec![Member { user: creator, role: Role::Owner }],
-        },
+        event: Event::ChatCreated { kind: ChatKind::Group, members: vec![Member { user: creator, role: Role::Owner }] },
     })
 }
 
@@ -90,7 +87,11 @@ pub(crate) fn created(chat: ChatId, creator: UserId) -> LoggedEntry {
 pub(crate) fn rows(chat: ChatId, creator: UserId, seqs: impl IntoIterator<Item = Seq>) -> Vec<LoggedEntry> {
     seqs.into_iter()
         .map(|seq| {
-            if seq == 1 { created(chat, creator) } else { message(chat, creator, seq, format!("body {seq}").as_bytes()) }
+            if seq == 1 {
+                created(chat, creator)
+            } else {
+                message(chat, creator, seq, format!("body {seq}").as_bytes())
+            }
         })
         .collect()
 }

@@ -7,9 +7,7 @@ use domain::Partition;
 use store::{Append, ChatAppend, Error, Store};
 use testkit::wait;
 
-use crate::rows::{
-    append, at, later, message, new_chat, new_partition, new_user, rows, seqs, snapshot, soon, stay,
-};
+use crate::rows::{append, at, later, message, new_chat, new_partition, new_user, rows, seqs, snapshot, soon, stay};
 
 pub(crate) async fn rows_members_snapshot_and_position_come_back(store: &Store) {
     let (partition, user) = (new_partition(), new_user());

@@ -62,15 +62,7 @@ pub(crate) async fn heads_join_list_summary_and_watermark(store: &Store) {
     let heads = store.heads(user, Partition(partition), None, 10).await.unwrap();
     assert_eq!(
         heads,
-        [Head {
-            chat,
-            head: 9,
-            ordinal: 8,
-            first_seq: 1,
-            joined_seq: 2,
-            left_seq: None,
-            watermark: mark(7, 5, 4)
-        }]
+        [Head { chat, head: 9, ordinal: 8, first_seq: 1, joined_seq: 2, left_seq: None, watermark: mark(7, 5, 4) }]
     );
 }
 
