@@ -1,0 +1,727 @@
+//! Holds a user's commands until each has its final answer, and says when to send them again.
+//!
+//! A command settles by its outcome, or by its own entry seen in a push or in history; until then it is sent again on
+//! every new socket, and after some seconds on a live one. This module never reads frames and never touches a socket.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::v1::{self, ErrorCode, command};
+
+use super::{Micros, back_off};
+use crate::{ChatId, Rules};
+
+/// Distance that n keeps to the lowest unsettled n: the server remembers as many outcomes (M11).
+const SPAN: u64 = 32;
+
+/// Names one command of this outbox, whatever origin and n it travels under.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SendId(pub u64);
+
+/// What an outbox may hold, and how long it waits.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Most unsettled commands.
+    pub count: usize,
+    /// Most bytes of unsettled commands.
+    pub bytes: usize,
+    /// Rejected commands that are remembered, should one turn out to be stored after all (M13).
+    pub rejected: usize,
+    /// Time without an answer after which a command is sent again on the live socket.
+    pub resend_us: Micros,
+    /// First wait after `busy`; doubles from there.
+    pub busy_us: Micros,
+    /// Longest wait of either kind.
+    pub longest_us: Micros,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            count: 1_024,
+            bytes: 4 << 20,
+            rejected: 256,
+            resend_us: 5_000_000,
+            busy_us: 100_000,
+            longest_us: 60_000_000,
+        }
+    }
+}
+
+/// A command to be held and sent.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// The chat that it is for.
+    pub chat: ChatId,
+    /// The chat's head as known now (M14).
+    pub basis: u64,
+    /// What is asked.
+    pub action: command::Action,
+}
+
+/// The outbox is at a bound: the caller slows down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the outbox holds {count} commands of {bytes} bytes and takes no more until some settle")]
+pub struct Full {
+    /// Commands held.
+    pub count: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// The final answer to a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Settlement {
+    /// In the chat's log for good. The chat is another than asked for where a direct chat existed.
+    Stored {
+        /// The chat that holds it.
+        chat: ChatId,
+        /// Its place in the chat.
+        seq: u64,
+        /// Its time, µs since 1970.
+        time_us: u64,
+    },
+    /// Not stored, as far as is known; a correction may follow (M13).
+    Rejected {
+        /// Why.
+        code: ErrorCode,
+        /// The chat's head when it was decided; 0 where unknown.
+        head: u64,
+    },
+}
+
+/// One's own entry as a push or a history answer shows it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sighting {
+    /// The chat.
+    pub chat: ChatId,
+    /// The entry's place in it.
+    pub seq: u64,
+    /// The entry's time.
+    pub time_us: u64,
+    /// The outbox that it came from; 0 for the creation of a chat.
+    pub origin: u64,
+    /// Its number there; 0 for the creation of a chat.
+    pub n: u64,
+}
+
+/// What the server knows a command by; the creation of a chat has origin 0 and n 0.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Identity {
+    /// The chat that was asked for.
+    pub chat: ChatId,
+    /// The outbox.
+    pub origin: u64,
+    /// The number.
+    pub n: u64,
+}
+
+/// What happens to an outbox.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A socket is signed in: everything unsettled is sent again, in order.
+    Opened,
+    /// The socket is gone.
+    Closed,
+    /// Time has passed; see [`Outbox::deadline`].
+    Tick,
+    /// The server has a command in its log.
+    Accepted(SendId),
+    /// The server's answer.
+    Outcome(SendId, v1::Outcome),
+    /// An error frame in reply to a command.
+    Refused {
+        /// The command.
+        id: SendId,
+        /// Why.
+        code: ErrorCode,
+        /// Whether it may be sent again unchanged.
+        retryable: bool,
+        /// Not before this time has passed.
+        retry_after_us: Micros,
+    },
+    /// One's own entry was seen.
+    Seen(Sighting),
+    /// The chat is known through `through`, all own entries up to there were shown; `fresh` are random bits.
+    Read {
+        /// The chat.
+        chat: ChatId,
+        /// Known without a hole up to here.
+        through: u64,
+        /// Becomes the chat's new origin if one is needed.
+        fresh: u64,
+    },
+    /// The chat's history cannot be read.
+    Unreadable {
+        /// The chat.
+        chat: ChatId,
+        /// Why.
+        code: ErrorCode,
+    },
+}
+
+/// What an outbox wants done.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Send this command.
+    Send(SendId, v1::Command),
+    /// Know the chat at least through `head`, then answer with [`Input::Read`].
+    Read {
+        /// The chat.
+        chat: ChatId,
+        /// How far.
+        head: u64,
+    },
+    /// Tell the caller: in the server's log.
+    Accepted(SendId),
+    /// Tell the caller: settled. Once a command.
+    Settled(SendId, Identity, Settlement),
+    /// Tell the caller: what was rejected turned out to be stored (M13).
+    Corrected(SendId, Identity, Settlement),
+}
+
+/// An outbox as it is kept over a restart of the program.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Origin of chats that have none of their own yet.
+    pub origin: u64,
+    /// The next command's id.
+    pub next_id: u64,
+    /// Chats written to.
+    pub lanes: Vec<KeptLane>,
+}
+
+/// One chat of a kept outbox.
+#[derive(Clone, Debug)]
+pub struct KeptLane {
+    /// The chat.
+    pub chat: ChatId,
+    /// The origin that numbers its commands.
+    pub origin: u64,
+    /// The next n.
+    pub next_n: u64,
+    /// Unsettled commands, ascending by n.
+    pub sends: Vec<KeptSend>,
+}
+
+/// One unsettled command of a kept outbox.
+#[derive(Clone, Debug)]
+pub struct KeptSend {
+    /// Its id.
+    pub id: SendId,
+    /// Its number; 0 for the creation of the chat.
+    pub n: u64,
+    /// The head known when it was made.
+    pub basis: u64,
+    /// What is asked.
+    pub action: command::Action,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// To be sent as soon as those below it are.
+    Waiting,
+    /// Not before the time; holds those above it back, too.
+    Held(Micros),
+    /// On its way; sent again at the time.
+    Flying(Micros),
+}
+
+#[derive(Debug)]
+struct Item {
+    id: SendId,
+    basis: u64,
+    action: command::Action,
+    bytes: usize,
+    stage: Stage,
+    attempts: u32,
+    // When it was last sent, counted in sends of this outbox.
+    sent: u64,
+    accepted: bool,
+    first_after: Option<u64>,
+    keys: Vec<Identity>,
+}
+
+#[derive(Debug)]
+struct Lane {
+    origin: u64,
+    next_n: u64,
+    // By n; the creation of the chat stands at 0 and holds all others back.
+    items: BTreeMap<u64, Item>,
+    // The head to be known before this lane may go on under a new origin.
+    recovering: Option<u64>,
+    known: u64,
+}
+
+/// Commands until they settle.
+#[derive(Debug)]
+pub struct Outbox {
+    rules: Rules,
+    bounds: Bounds,
+    origin: u64,
+    next_id: u64,
+    open: bool,
+    sends: u64,
+    bytes: usize,
+    lanes: BTreeMap<ChatId, Lane>,
+    unsettled: BTreeMap<SendId, (ChatId, u64)>,
+    keys: BTreeMap<Identity, SendId>,
+    rejected: BTreeMap<SendId, Vec<Identity>>,
+    timers: BTreeSet<(Micros, SendId)>,
+}
+
+impl Outbox {
+    /// An empty outbox; `origin` are 64 random bits.
+    pub fn new(rules: Rules, bounds: Bounds, origin: u64) -> Self {
+        Self {
+            rules,
+            bounds,
+            origin: origin.max(1),
+            next_id: 1,
+            open: false,
+            sends: 0,
+            bytes: 0,
+            lanes: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
+            keys: BTreeMap::new(),
+            rejected: BTreeMap::new(),
+            timers: BTreeSet::new(),
+        }
+    }
+
+    /// The outbox that was kept; everything in it is unsettled still.
+    pub fn restore(rules: Rules, bounds: Bounds, kept: Kept) -> Self {
+        let mut outbox = Self::new(rules, bounds, kept.origin);
+        outbox.next_id = kept.next_id.max(1);
+        for lane in kept.lanes {
+            outbox.lane(lane.chat).origin = lane.origin;
+            outbox.lane(lane.chat).next_n = lane.next_n;
+            for send in lane.sends {
+                outbox.hold(lane.chat, send.n, send.id, send.basis, send.action);
+            }
+        }
+        outbox
+    }
+
+    /// What must be kept to go on after a restart.
+    pub fn kept(&self) -> Kept {
+        let lanes = self.lanes.iter().map(|(chat, lane)| KeptLane {
+            chat: *chat,
+            origin: lane.origin,
+            next_n: lane.next_n,
+            sends: (lane.items.iter())
+                .map(|(n, item)| KeptSend { id: item.id, n: *n, basis: item.basis, action: item.action.clone() })
+                .collect(),
+        });
+        Kept { origin: self.origin, next_id: self.next_id, lanes: lanes.collect() }
+    }
+
+    /// Takes a command: its id, and the identity that it travels under for now.
+    pub fn submit(&mut self, now: Micros, draft: Draft, actions: &mut Vec<Action>) -> Result<(SendId, Identity), Full> {
+        let size = size_of_action(&draft.action);
+        if self.unsettled.len() >= self.bounds.count || self.bytes.saturating_add(size) > self.bounds.bytes {
+            return Err(Full { count: self.unsettled.len(), bytes: self.bytes });
+        }
+        let id = SendId(self.next_id);
+        self.next_id += 1;
+        let lane = self.lane(draft.chat);
+        let create = matches!(draft.action, command::Action::CreateChat(_));
+        let (origin, n) = if create { (0, 0) } else { (lane.origin, lane.next_n) };
+        if !create {
+            lane.next_n += 1;
+        }
+        lane.known = lane.known.max(draft.basis);
+        self.hold(draft.chat, n, id, draft.basis, draft.action);
+        self.pump(now, draft.chat, actions);
+        Ok((id, Identity { chat: draft.chat, origin, n }))
+    }
+
+    /// How many commands are unsettled.
+    pub fn len(&self) -> usize {
+        self.unsettled.len()
+    }
+
+    /// Whether nothing is unsettled.
+    pub fn is_empty(&self) -> bool {
+        self.unsettled.is_empty()
+    }
+
+    /// When [`Input::Tick`] is due at the latest.
+    pub fn deadline(&self) -> Option<Micros> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Takes one input; appends what is to be done.
+    pub fn handle(&mut self, now: Micros, input: Input, actions: &mut Vec<Action>) {
+        match input {
+            Input::Opened => self.opened(now, actions),
+            Input::Closed => {
+                self.open = false;
+                self.timers.clear();
+            }
+            Input::Tick => self.tick(now, actions),
+            Input::Accepted(id) => {
+                if let Some(item) = self.item(id)
+                    && !item.accepted
+                {
+                    item.accepted = true;
+                    actions.push(Action::Accepted(id));
+                }
+            }
+            Input::Outcome(id, outcome) => self.outcome(now, id, &outcome, actions),
+            Input::Refused { id, code, retryable, retry_after_us } => {
+                if self.unsettled.contains_key(&id) {
+                    self.refused(now, id, code, 0, retryable, retry_after_us, actions);
+                }
+            }
+            Input::Seen(seen) => {
+                let key = Identity { chat: seen.chat, origin: seen.origin, n: seen.n };
+                if let Some(id) = self.keys.get(&key).copied() {
+                    let stored = Settlement::Stored { chat: seen.chat, seq: seen.seq, time_us: seen.time_us };
+                    self.settle(now, id, stored, actions);
+                }
+            }
+            Input::Read { chat, through, fresh } => self.read(now, chat, through, fresh, actions),
+            Input::Unreadable { chat, code } => {
+                let Some(lane) = self.lanes.get_mut(&chat) else { return };
+                if lane.recovering.take().is_some() {
+                    let ids: Vec<_> = lane.items.values().map(|item| item.id).collect();
+                    for id in ids {
+                        self.settle(now, id, Settlement::Rejected { code, head: 0 }, actions);
+                    }
+                }
+            }
+        }
+    }
+
+    fn lane(&mut self, chat: ChatId) -> &mut Lane {
+        let origin = self.origin;
+        self.lanes.entry(chat).or_insert_with(|| Lane {
+            origin,
+            next_n: 1,
+            items: BTreeMap::new(),
+            recovering: None,
+            known: 0,
+        })
+    }
+
+    fn item(&mut self, id: SendId) -> Option<&mut Item> {
+        let (chat, n) = self.unsettled.get(&id)?;
+        self.lanes.get_mut(chat)?.items.get_mut(n)
+    }
+
+    fn hold(&mut self, chat: ChatId, n: u64, id: SendId, basis: u64, action: command::Action) {
+        let bytes = size_of_action(&action);
+        self.bytes += bytes;
+        let origin = if n == 0 { 0 } else { self.lane(chat).origin };
+        let key = Identity { chat, origin, n };
+        let item = Item {
+            id,
+            basis,
+            action,
+            bytes,
+            stage: Stage::Waiting,
+            attempts: 0,
+            sent: 0,
+            accepted: false,
+            first_after: None,
+            keys: vec![key],
+        };
+        self.lane(chat).items.insert(n, item);
+        self.unsettled.insert(id, (chat, n));
+        self.keys.insert(key, id);
+    }
+
+    fn opened(&mut self, now: Micros, actions: &mut Vec<Action>) {
+        self.open = true;
+        self.timers.clear();
+        let chats: BTreeSet<_> = self.unsettled.values().map(|(chat, _)| *chat).collect();
+        for chat in chats {
+            let lane = self.lane(chat);
+            let mut held = Vec::new();
+            for item in lane.items.values_mut() {
+                match item.stage {
+                    Stage::Held(until) if until > now => held.push((until, item.id)),
+                    Stage::Held(_) | Stage::Waiting | Stage::Flying(_) => item.stage = Stage::Waiting,
+                }
+            }
+            if let Some(head) = lane.recovering {
+                actions.push(Action::Read { chat, head });
+            }
+            self.timers.extend(held);
+            self.pump(now, chat, actions);
+        }
+    }
+
+    fn tick(&mut self, now: Micros, actions: &mut Vec<Action>) {
+        let mut chats = BTreeSet::new();
+        while let Some((at, id)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.pop_first();
+            let chat = self.unsettled.get(&id).map(|(chat, _)| *chat);
+            if let Some(item) = self.item(id)
+                && matches!(item.stage, Stage::Held(due) | Stage::Flying(due) if due == at)
+            {
+                item.stage = Stage::Waiting;
+                chats.extend(chat);
+            }
+        }
+        for chat in chats {
+            self.pump(now, chat, actions);
+        }
+    }
+
+    /// Sends what may be sent now, in order.
+    fn pump(&mut self, now: Micros, chat: ChatId, actions: &mut Vec<Action>) {
+        let (rules, bounds) = (self.rules, self.bounds);
+        let Some(lane) = self.lanes.get_mut(&chat) else { return };
+        if !self.open || lane.recovering.is_some() {
+            return;
+        }
+        let lowest = lane.items.first_key_value().map_or(0, |(n, _)| *n);
+        let mut below = 0;
+        for (n, item) in &mut lane.items {
+            // M11: what is beyond the span waits, unsent.
+            if rules.m11 && n - lowest >= SPAN {
+                break;
+            }
+            match item.stage {
+                Stage::Flying(_) => {}
+                Stage::Held(_) => break,
+                Stage::Waiting => {
+                    // M12: computed anew, for a predecessor may have been rejected meanwhile.
+                    let first_after = *item.first_after.get_or_insert(below);
+                    let after = if rules.m12 { below } else { first_after };
+                    // M14: the head at making, not at sending: a copy of this command may lie between the two.
+                    let basis = if rules.m14 { item.basis } else { lane.known };
+                    let due = now + back_off(bounds.resend_us * 2, item.attempts, bounds.longest_us, item.id.0 ^ now);
+                    item.stage = Stage::Flying(due);
+                    item.attempts += 1;
+                    self.sends += 1;
+                    item.sent = self.sends;
+                    self.timers.insert((due, item.id));
+                    let command = v1::Command {
+                        chat: chat.to_wire(),
+                        origin: if *n == 0 { 0 } else { lane.origin },
+                        n: *n,
+                        after,
+                        basis,
+                        action: Some(item.action.clone()),
+                    };
+                    actions.push(Action::Send(item.id, command));
+                }
+            }
+            // Nothing may overtake the creation of its chat.
+            if *n == 0 {
+                break;
+            }
+            below = *n;
+        }
+    }
+
+    fn outcome(&mut self, now: Micros, id: SendId, outcome: &v1::Outcome, actions: &mut Vec<Action>) {
+        let Some(chat) = ChatId::from_wire(&outcome.chat) else { return };
+        // An answer without a known id is found by the command's identity.
+        let id = if self.unsettled.contains_key(&id) || self.rejected.contains_key(&id) {
+            id
+        } else if let Some(id) = self.keys.get(&Identity { chat, origin: outcome.origin, n: outcome.n }) {
+            *id
+        } else {
+            return;
+        };
+        match &outcome.result {
+            Some(v1::outcome::Result::Stored(stored)) => {
+                let stored = Settlement::Stored { chat, seq: stored.seq, time_us: stored.time_us };
+                self.settle(now, id, stored, actions);
+            }
+            Some(v1::outcome::Result::Rejected(rejected)) => {
+                let Some((chat, n)) = self.unsettled.get(&id).copied() else { return };
+                // A late answer to a copy under an origin that was given up says nothing about this one.
+                if n != 0 && (self.lane(chat).origin, n) != (outcome.origin, outcome.n) {
+                    return;
+                }
+                let retryable = is_retryable(rejected.code());
+                self.refused(now, id, rejected.code(), rejected.head, retryable, 0, actions);
+            }
+            None => {}
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one refusal")]
+    fn refused(
+        &mut self,
+        now: Micros,
+        id: SendId,
+        code: ErrorCode,
+        head: u64,
+        retryable: bool,
+        retry_after_us: Micros,
+        actions: &mut Vec<Action>,
+    ) {
+        let Some((chat, n)) = self.unsettled.get(&id).copied() else { return };
+        if code == ErrorCode::PredecessorMissing {
+            self.resend_through(now, chat, n, actions);
+        } else if code == ErrorCode::OriginUnknown && n != 0 {
+            let lane = self.lane(chat);
+            if lane.recovering.replace(head).is_none_or(|before| before < head) {
+                actions.push(Action::Read { chat, head });
+            }
+        } else if retryable || matches!(code, ErrorCode::Unauthenticated | ErrorCode::NotAuthenticatedYet) {
+            self.hold_back(now, id, retry_after_us);
+        } else {
+            self.settle(now, id, Settlement::Rejected { code, head }, actions);
+        }
+    }
+
+    fn hold_back(&mut self, now: Micros, id: SendId, at_least_us: Micros) {
+        let bounds = self.bounds;
+        let Some(item) = self.item(id) else { return };
+        let times = item.attempts.saturating_sub(1);
+        let until = now + at_least_us.max(back_off(bounds.busy_us * 2, times, bounds.longest_us, id.0 ^ now));
+        item.stage = Stage::Held(until);
+        self.timers.insert((until, id));
+    }
+
+    /// Sends n again, and first what is below it and was sent before it: that was lost or refused.
+    fn resend_through(&mut self, now: Micros, chat: ChatId, n: u64, actions: &mut Vec<Action>) {
+        let lane = self.lane(chat);
+        let Some(sent) = lane.items.get(&n).map(|item| item.sent) else { return };
+        let mut tired = Vec::new();
+        for (_, item) in lane.items.range_mut(..=n) {
+            if matches!(item.stage, Stage::Flying(_)) && item.sent <= sent {
+                item.stage = Stage::Waiting;
+                // At once the first time; a server that keeps saying so is asked ever more slowly.
+                if item.attempts > 2 {
+                    tired.push(item.id);
+                }
+            }
+        }
+        for id in tired {
+            self.hold_back(now, id, 0);
+        }
+        self.pump(now, chat, actions);
+    }
+
+    fn settle(&mut self, now: Micros, id: SendId, settlement: Settlement, actions: &mut Vec<Action>) {
+        let stored = matches!(settlement, Settlement::Stored { .. });
+        let Some((chat, n)) = self.unsettled.remove(&id) else {
+            // M13: it was rejected, and turns up stored after all: an earlier or later copy was taken.
+            if stored
+                && self.rules.m13
+                && let Some(keys) = self.rejected.remove(&id)
+            {
+                self.forget(&keys);
+                actions.extend(keys.last().map(|identity| Action::Corrected(id, *identity, settlement)));
+            }
+            return;
+        };
+        let Some(item) = self.lanes.get_mut(&chat).and_then(|lane| lane.items.remove(&n)) else { return };
+        self.bytes -= item.bytes;
+        if let Stage::Held(at) | Stage::Flying(at) = item.stage {
+            self.timers.remove(&(at, id));
+        }
+        let identity = item.keys.last().copied().unwrap_or(Identity { chat, origin: 0, n });
+        if stored {
+            self.forget(&item.keys);
+        } else {
+            self.rejected.insert(id, item.keys);
+            while self.rejected.len() > self.bounds.rejected
+                && let Some((_, keys)) = self.rejected.pop_first()
+            {
+                self.forget(&keys);
+            }
+        }
+        actions.push(Action::Settled(id, identity, settlement));
+        if n == 0 {
+            self.created(now, chat, settlement, actions);
+        }
+        self.pump(now, chat, actions);
+    }
+
+    /// The chat exists, under another id perhaps, or never will: what waited for it follows.
+    fn created(&mut self, now: Micros, asked: ChatId, settlement: Settlement, actions: &mut Vec<Action>) {
+        let waiting = |lane: &Lane| lane.items.values().map(|item| item.id).collect::<Vec<_>>();
+        match settlement {
+            Settlement::Stored { chat, .. } if chat != asked => {
+                for id in self.lanes.get(&asked).map(waiting).unwrap_or_default() {
+                    self.move_to(asked, id, chat);
+                }
+                self.lanes.remove(&asked);
+                self.pump(now, chat, actions);
+            }
+            Settlement::Stored { .. } => {}
+            Settlement::Rejected { .. } => {
+                let gone = Settlement::Rejected { code: ErrorCode::UnknownChat, head: 0 };
+                for id in self.lanes.get(&asked).map(waiting).unwrap_or_default() {
+                    self.settle(now, id, gone, actions);
+                }
+            }
+        }
+    }
+
+    /// Gives a command that was never sent a number in another chat.
+    fn move_to(&mut self, from: ChatId, id: SendId, to: ChatId) {
+        let Some((_, n)) = self.unsettled.remove(&id) else { return };
+        let Some(item) = self.lane(from).items.remove(&n) else { return };
+        self.bytes -= item.bytes;
+        self.forget(&item.keys);
+        let lane = self.lane(to);
+        let n = lane.next_n;
+        lane.next_n += 1;
+        self.hold(to, n, id, 0, item.action);
+    }
+
+    fn read(&mut self, now: Micros, chat: ChatId, through: u64, fresh: u64, actions: &mut Vec<Action>) {
+        let Some(lane) = self.lanes.get_mut(&chat) else { return };
+        lane.known = lane.known.max(through);
+        if lane.recovering.is_none_or(|head| through < head) {
+            return;
+        }
+        // All own entries up to `head` were seen, so what is left is not stored, and its copies never can be: each
+        // has a basis below what the server has forgotten. It goes on under a new origin.
+        lane.recovering = None;
+        lane.origin = fresh.max(1);
+        lane.next_n = 1;
+        for (_, mut item) in std::mem::take(&mut lane.items) {
+            let n = lane.next_n;
+            lane.next_n += 1;
+            let key = Identity { chat, origin: lane.origin, n };
+            item.basis = through;
+            item.stage = Stage::Waiting;
+            item.attempts = 0;
+            item.first_after = None;
+            item.keys.push(key);
+            self.keys.insert(key, item.id);
+            self.unsettled.insert(item.id, (chat, n));
+            lane.items.insert(n, item);
+        }
+        self.pump(now, chat, actions);
+    }
+
+    fn forget(&mut self, keys: &[Identity]) {
+        for key in keys {
+            self.keys.remove(key);
+        }
+    }
+}
+
+/// Codes after which the same command may be sent again unchanged.
+const fn is_retryable(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::Busy | ErrorCode::Unavailable | ErrorCode::NotYet | ErrorCode::RateLimited | ErrorCode::Internal
+    )
+}
+
+/// A command's weight against the bound in bytes: its variable part and its share of the maps.
+fn size_of_action(action: &command::Action) -> usize {
+    256 + match action {
+        command::Action::SendMessage(send) => send.body.len(),
+        command::Action::CreateChat(create) => create.members.len() * 48,
+        command::Action::AddMember(_) | command::Action::RemoveMember(_) | command::Action::LeaveChat(_) => 48,
+    }
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -1,0 +1,76 @@
+//! What a client is told at its birth.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Rules;
+use crate::machine::{Bounds, Event, Kept, Resume, TimelineBounds};
+
+/// Sees everything that a client sees, in order, under the client's lock: keep it short.
+pub trait Observer: Send + Sync {
+    /// One thing was seen or done.
+    fn observe(&self, event: &Event);
+}
+
+/// How a client connects and what it goes on from.
+#[derive(Clone)]
+pub struct Options {
+    /// Addresses such as `ws://127.0.0.1:7070/v1/socket`, tried in turn.
+    pub urls: Vec<String>,
+    /// Says who signs in.
+    pub token: String,
+    /// Names the device; drawn once and kept.
+    pub device: String,
+    /// Claim what arrives as received, without being told.
+    pub receipts: bool,
+    /// Events that may wait for the caller; then the socket is read no further.
+    pub events: usize,
+    /// First of the doubling waits before a new socket, of which a random part is taken.
+    pub back_off: Duration,
+    /// Longest of these waits.
+    pub longest_back_off: Duration,
+    /// How long connecting and signing in may take.
+    pub sign_in_within: Duration,
+    /// Bounds and waits of the outbox.
+    pub outbox: Bounds,
+    /// Bounds and waits of the timeline.
+    pub timeline: TimelineBounds,
+    /// Where an earlier run left off.
+    pub resume: Resume,
+    /// The outbox of an earlier run.
+    pub kept: Option<Kept>,
+    /// Switches for tests; all on.
+    pub rules: Rules,
+    /// Sees everything, for a recorder.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+impl Options {
+    /// The defaults for one address, token and device.
+    pub fn new(url: impl Into<String>, token: impl Into<String>, device: impl Into<String>) -> Self {
+        Self {
+            urls: vec![url.into()],
+            token: token.into(),
+            device: device.into(),
+            receipts: true,
+            events: 4_096,
+            back_off: Duration::from_millis(100),
+            longest_back_off: Duration::from_secs(20),
+            sign_in_within: Duration::from_secs(15),
+            outbox: Bounds::default(),
+            timeline: TimelineBounds::default(),
+            resume: Resume::default(),
+            kept: None,
+            rules: Rules::ALL,
+            observer: None,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    // Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options").field("urls", &self.urls).field("device", &self.device).finish_non_exhaustive()
+    }
+}
