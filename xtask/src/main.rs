@@ -1,1 +1,64 @@
-fn main() {}
+//! The project's own commands: all that a machine with cargo needs to build, test and try Heliograph.
+//!
+//! `cargo xtask help` lists them. Each command is a file of that name; nothing here is part of the product.
+
+#![expect(clippy::print_stdout, reason = "a command-line program")]
+
+mod broker;
+mod check_layers;
+mod process;
+mod test;
+
+use std::process::{Command, ExitCode};
+
+/// Errors are texts for the person who typed the command.
+type Result<T> = std::result::Result<T, String>;
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [NAME] [--long]           gets what the tests need and runs all parts, or one
+  check-layers                   refuses a dependency or a name that the layers forbid
+  golden                         writes the golden files of the wire formats anew
+  help                           this text
+
+HELIOGRAPH_NATS_SERVER names a nats-server to use instead of a fetched one.
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("help", &[][..]),
+    };
+    let done = match command {
+        "test" => return test::test(rest),
+        "check-layers" => check_layers::check(),
+        "golden" => golden(),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => {
+            eprintln!("there is no command `{other}`\n\n{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The golden tests rewrite their files when they are told to; the change is then reviewed like any other.
+fn golden() -> Result<()> {
+    let mut tests = process::cargo();
+    tests.args(["test", "--package", "proto"]).env("HELIOGRAPH_GOLDEN", "rewrite");
+    process::run(&mut tests)?;
+    let mut changed = Command::new("git");
+    changed.args(["status", "--short", "--", "proto"]).current_dir(process::workspace());
+    process::run(&mut changed)
+}

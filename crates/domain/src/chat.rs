@@ -308,7 +308,7 @@ impl Chat {
         if snapshot.schema > SCHEMA {
             return Err(Error::Schema { found: snapshot.schema });
         }
-        let hash: [u8; 16] = snapshot.creation_hash[..].try_into().map_err(|_| Error::Missing("creation_hash"))?;
+        let hash: [u8; 16] = snapshot.creation_hash[..].try_into().map_err(|_fault| Error::Missing("creation_hash"))?;
         Ok(Self {
             id,
             kind: ChatKind::from_wire(snapshot.kind)?,

@@ -70,7 +70,10 @@ impl Command {
                     return Err(Code::TooManyMembers);
                 }
                 let members = create.members.iter().map(member).collect::<Result<_, _>>()?;
-                Action::CreateChat { kind: ChatKind::from_wire(create.kind).map_err(|_| Code::BadRequest)?, members }
+                Action::CreateChat {
+                    kind: ChatKind::from_wire(create.kind).map_err(|_fault| Code::BadRequest)?,
+                    members,
+                }
             }
             Wire::AddMember(add) => Action::AddMember { member: member(&add.member.ok_or(Code::BadRequest)?)? },
             Wire::RemoveMember(remove) => Action::RemoveMember { user: user(&remove.user)? },
@@ -78,7 +81,7 @@ impl Command {
             Wire::SendMessage(send) if send.body.len() > BODY_BYTES_MAX => return Err(Code::BodyTooLarge),
             Wire::SendMessage(send) => Action::SendMessage { body: send.body },
         };
-        let chat = ChatId::try_from(&wire.chat[..]).map_err(|_| Code::BadRequest)?;
+        let chat = ChatId::try_from(&wire.chat[..]).map_err(|_fault| Code::BadRequest)?;
         if !chat.is_well_formed() {
             return Err(Code::BadRequest);
         }
@@ -151,9 +154,9 @@ impl Command {
 }
 
 fn member(wire: &v1::Member) -> Result<Member, Code> {
-    Member::from_wire(wire).map_err(|_| Code::BadRequest)
+    Member::from_wire(wire).map_err(|_fault| Code::BadRequest)
 }
 
 fn user(bytes: &Bytes) -> Result<UserId, Code> {
-    UserId::try_from(&bytes[..]).map_err(|_| Code::BadRequest)
+    UserId::try_from(&bytes[..]).map_err(|_fault| Code::BadRequest)
 }

@@ -55,7 +55,7 @@ macro_rules! uuid_id {
             type Error = Error;
 
             fn try_from(bytes: &[u8]) -> Result<Self, Error> {
-                bytes.try_into().map(Self).map_err(|_| Error::IdLength { bytes: bytes.len() })
+                bytes.try_into().map(Self).map_err(|_fault| Error::IdLength { bytes: bytes.len() })
             }
         }
 

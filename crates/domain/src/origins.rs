@@ -162,7 +162,7 @@ fn decode_ring(wire: &log::OriginState) -> Result<OriginState, Error> {
             *value = value.checked_sub(difference).ok_or(Error::Ring)?;
         }
         let hash = bytes.split_to_checked(16).ok_or(Error::Ring)?;
-        let hash: [u8; 16] = hash[..].try_into().map_err(|_| Error::Ring)?;
+        let hash: [u8; 16] = hash[..].try_into().map_err(|_fault| Error::Ring)?;
         ring.push_front(Remembered { n, seq, time, hash: u128::from_be_bytes(hash) });
     }
     if ring.is_empty() || ring.len() as u64 > OUTBOX_SPAN {

@@ -1,1 +1,0 @@
-//! Runs the real state machines over a model broker and store, seed by seed.

@@ -1,1 +1,0 @@
-//! Decides commands, publishes events, appends entries, answers senders.

@@ -1,1 +1,0 @@
-//! Open-loop load, and the benchmarks with their controls.

@@ -1,1 +1,0 @@
-//! Folds events and statuses into read models.
