@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use domain::{Chat, ChatId};
+use domain::{Chat, ChatId, MemberState};
 use prost::Message;
 use proto::log::ChatSnapshot;
 use tokio::time::Instant;
@@ -24,7 +24,7 @@ pub(crate) async fn load_chat(store: &Store, chat: ChatId) -> Result<Option<Chat
             let members = members
                 .into_iter()
                 .filter(|row| row.is_member_after(snapshot.head))
-                .map(|row| (row.user, row.role, row.joined_seq));
+                .map(|row| (row.user, MemberState { role: row.role, joined_seq: row.joined_seq }));
             Some(Chat::restore(chat, &snapshot, members).map_err(unreadable)?)
         }
         None => None,
@@ -38,7 +38,11 @@ pub(crate) async fn load_chat(store: &Store, chat: ChatId) -> Result<Option<Chat
         for row in &page.rows {
             match &mut state {
                 Some(state) => state.apply(&row.entry),
-                None => state = Some(Chat::create(&row.entry)),
+                None => {
+                    state = Some(Chat::create(&row.entry).ok_or_else(|| {
+                        Error::corrupt("chat_log", format!("chat {chat} does not begin with its creation"))
+                    })?);
+                }
             }
         }
     }
