@@ -1,0 +1,202 @@
+//! Connecting, coming back, sending, catching up.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use client::{Client, Error, Event, Events, Observer, Options, Settlement};
+use proto::v1::{self, ErrorCode, server_frame};
+use tokio::time::timeout;
+
+use crate::scripted::{DEADLINE, ME, Server, chat, entry};
+
+fn options(server: &Server) -> Result<Options> {
+    let mut options = Options::new(server.url()?, "a token", "a device");
+    options.back_off = Duration::from_millis(5);
+    Ok(options)
+}
+
+async fn until(events: &mut Events, wanted: impl Fn(&Event) -> bool) -> Result<Event> {
+    timeout(DEADLINE, async {
+        loop {
+            let event = events.next().await.context("the events ended")?;
+            if wanted(&event) {
+                return Ok(event);
+            }
+        }
+    })
+    .await
+    .context("the event did not come")?
+}
+
+#[tokio::test]
+async fn a_send_is_accepted_and_settles() -> Result<()> {
+    let server = Server::start().await?;
+    let (client, mut events) = Client::connect(options(&server)?);
+    // Before there is a socket: it waits in the outbox.
+    let sent = client.send(chat(), "hello")?;
+    let mut peer = server.sign_in().await?;
+    assert_eq!(peer.token, "a token");
+    let (id, command) = peer.hear_command().await?;
+    assert_eq!((command.n, command.after, command.origin), (1, 0, sent.identity.origin));
+    peer.say(id, server_frame::Frame::Accepted(v1::Accepted {})).await?;
+    timeout(DEADLINE, sent.accepted).await??;
+    peer.store(id, &command, 4).await?;
+    let settlement = timeout(DEADLINE, sent.outcome).await??;
+    assert_eq!(settlement, Settlement::Stored { chat: chat(), seq: 4, time_us: 4 });
+    until(&mut events, |event| matches!(event, Event::Settled { .. })).await?;
+    assert_eq!(client.user(), Some(ME));
+    peer.ping().await
+}
+
+#[tokio::test]
+async fn what_is_unsettled_is_sent_again_on_the_next_socket_with_the_same_identity() -> Result<()> {
+    let server = Server::start().await?;
+    let (client, _events) = Client::connect(options(&server)?);
+    let mut peer = server.sign_in().await?;
+    let first = client.send(chat(), "one")?;
+    let second = client.send(chat(), "two")?;
+    let (_, one) = peer.hear_command().await?;
+    let (_, two) = peer.hear_command().await?;
+    assert_eq!((one.n, two.n, two.after), (1, 2, 1));
+    peer.close(4000).await?;
+    let mut peer = server.sign_in().await?;
+    assert_eq!(peer.hear_command().await?.1, one);
+    assert_eq!(peer.hear_command().await?.1, two);
+    // The answer was lost, but one's own message comes by push.
+    peer.push(entry(1, one.origin, 1)).await?;
+    peer.push(entry(2, two.origin, 2)).await?;
+    for (sent, seq) in [(first, 1), (second, 2)] {
+        let settlement = timeout(DEADLINE, sent.outcome).await??;
+        assert_eq!(settlement, Settlement::Stored { chat: chat(), seq, time_us: seq });
+    }
+    assert_eq!(client.unsettled(), 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn missed_messages_are_fetched_before_caught_up_is_said() -> Result<()> {
+    let server = Server::start().await?;
+    let (client, mut events) = Client::connect(options(&server)?);
+    let mut peer = server.sign_in().await?;
+    peer.ready(3).await?;
+    // Pushed while history is fetched.
+    peer.push(entry(4, 9, 4)).await?;
+    let (id, read) = peer.hear_history().await?;
+    assert_eq!(read.after, 0);
+    let entries = (1..=3).map(|seq| entry(seq, 9, seq)).collect();
+    let history = v1::History { chat: read.chat, epoch: 1, entries, through: 3, first_seq: 1 };
+    peer.say(id, server_frame::Frame::History(history)).await?;
+    for seq in 1..=4 {
+        let event = until(&mut events, |event| !matches!(event, Event::Connected { .. } | Event::Heads(_))).await?;
+        let Event::Entry { entry, replaces: false } = event else { panic!("{event:?} before {seq}") };
+        assert_eq!(entry.entry.seq, seq);
+    }
+    let event = until(&mut events, |_| true).await?;
+    assert!(matches!(event, Event::CaughtUp { partition: 0, all: true, .. }), "{event:?}");
+    assert_eq!(client.known(chat()), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_code_of_the_upper_range_is_fatal() -> Result<()> {
+    let server = Server::start().await?;
+    let (client, mut events) = Client::connect(options(&server)?);
+    let sent = client.send(chat(), "never")?;
+    let mut peer = server.accept().await?;
+    let (id, _) = peer.hear().await?;
+    let error = v1::Error { code: ErrorCode::Unauthenticated.into(), ..v1::Error::default() };
+    peer.say(id, server_frame::Frame::Error(error)).await?;
+    peer.close(4501).await?;
+    let event = until(&mut events, |event| matches!(event, Event::Fatal { .. })).await?;
+    assert!(matches!(event, Event::Fatal { code: 4501 }));
+    assert!(matches!(timeout(DEADLINE, sent.outcome).await?, Err(Error::Ended)));
+    assert!(timeout(DEADLINE, events.next()).await?.is_none());
+    assert!(matches!(client.send(chat(), "late"), Err(Error::Ended)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_caller_reads_history_and_is_told_refusals_and_losses() -> Result<()> {
+    let server = Server::start().await?;
+    let (client, mut events) = Client::connect(options(&server)?);
+    assert!(matches!(client.history(chat(), 0, 5, 0).await, Err(Error::Disconnected)));
+    let mut peer = server.sign_in().await?;
+    until(&mut events, |event| matches!(event, Event::Connected { .. })).await?;
+    let (asked, (id, read)) = {
+        let ask = tokio::spawn({
+            let client = client.clone();
+            async move { client.history(chat(), 2, 5, 0).await }
+        });
+        (ask, peer.hear_history().await?)
+    };
+    assert_eq!((read.after, read.limit), (2, 5));
+    let error = v1::Error { code: ErrorCode::NotAMember.into(), ..v1::Error::default() };
+    peer.say(id, server_frame::Frame::Error(error)).await?;
+    assert!(matches!(asked.await?, Err(Error::Refused(error)) if error.code() == ErrorCode::NotAMember));
+    let lost = tokio::spawn({
+        let client = client.clone();
+        async move { client.history(chat(), 2, 5, 0).await }
+    });
+    peer.hear_history().await?;
+    drop(peer);
+    assert!(matches!(timeout(DEADLINE, lost).await??, Err(Error::Disconnected)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_closing_server_is_left_and_returned_to_when_it_said() -> Result<()> {
+    let server = Server::start().await?;
+    let (_client, mut events) = Client::connect(options(&server)?);
+    let mut peer = server.sign_in().await?;
+    peer.say(0, server_frame::Frame::Closing(v1::Closing { reconnect_after_ms: 50 })).await?;
+    server.sign_in().await?;
+    until(&mut events, |event| matches!(event, Event::Disconnected { code: None })).await?;
+    Ok(())
+}
+
+#[derive(Default)]
+struct Notes(Mutex<Vec<String>>);
+
+impl Observer for Notes {
+    fn observe(&self, event: &Event) {
+        let text = format!("{event:?}");
+        let name = text.split([' ', '(']).next().unwrap_or_default().to_owned();
+        self.0.lock().expect("no holder panics").push(name);
+    }
+}
+
+#[tokio::test]
+async fn an_observer_sees_the_raw_and_the_told_in_order() -> Result<()> {
+    let server = Server::start().await?;
+    let notes = Arc::new(Notes::default());
+    let mut options = options(&server)?;
+    options.observer = Some(Arc::clone(&notes) as Arc<dyn Observer>);
+    let (client, events) = Client::connect(options);
+    // Nobody listens: nothing is kept, nothing blocks.
+    drop(events);
+    let mut peer = server.sign_in().await?;
+    let sent = client.send(chat(), "hello")?;
+    let (_, command) = peer.hear_command().await?;
+    peer.push(entry(1, command.origin, 1)).await?;
+    timeout(DEADLINE, sent.outcome).await??;
+    peer.push(entry(1, command.origin, 1)).await?;
+    peer.ready(1).await?;
+    peer.hear().await?;
+    peer.ping().await?;
+    let seen = notes.0.lock().unwrap().clone();
+    let expected = ["Connected", "Sent", "Arrived", "Entry", "Settled", "Arrived", "Ready", "Heads", "CaughtUp"];
+    assert_eq!(seen, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_before_it_is_held() -> Result<()> {
+    let server = Server::start().await?;
+    let (client, mut events) = Client::connect(options(&server)?);
+    let _peer = server.sign_in().await?;
+    until(&mut events, |event| matches!(event, Event::Connected { .. })).await?;
+    assert!(matches!(client.send(chat(), vec![0; 65]), Err(Error::BodyTooLarge { bytes: 65, limit: 64 })));
+    assert_eq!(client.unsettled(), 0);
+    Ok(())
+}
