@@ -37,6 +37,11 @@ pub(crate) async fn load_chat(store: &Store, chat: ChatId) -> Result<Option<Chat
         }
         for row in &page.rows {
             match &mut state {
+                // Rows of a page have no hole; but were rows let go since the snapshot was read, they begin above it.
+                Some(state) if row.entry.seq != state.head() + 1 => {
+                    let (head, seq) = (state.head(), row.entry.seq);
+                    return Err(Error::corrupt("chat_log", format!("chat {chat} goes on from {head} with {seq}")));
+                }
                 Some(state) => state.apply(&row.entry),
                 None => {
                     state = Some(Chat::create(&row.entry).ok_or_else(|| {
