@@ -138,6 +138,33 @@ fn busy_is_waited_out_and_order_kept() {
 }
 
 #[test]
+fn nothing_overtakes_a_send_that_waits() {
+    let (mut outbox, mut actions) = (outbox(Rules::ALL), Vec::new());
+    outbox.handle(0, Input::Opened, &mut actions);
+    let id = submit(&mut outbox, "a", 0, &mut actions);
+    outbox.handle(1, Input::Refused { id, code: ErrorCode::Busy, retryable: true, retry_after_us: 9 }, &mut actions);
+    actions.clear();
+    submit(&mut outbox, "b", 0, &mut actions);
+    assert!(actions.is_empty());
+}
+
+#[test]
+fn a_missing_predecessor_is_sent_again_first_and_nothing_twice() {
+    let (mut outbox, mut actions) = (outbox(Rules::ALL), Vec::new());
+    outbox.handle(0, Input::Opened, &mut actions);
+    for text in ["a", "b", "c"] {
+        submit(&mut outbox, text, 0, &mut actions);
+    }
+    let first = sent(&actions);
+    actions.clear();
+    // The first was lost; both others are refused for it.
+    for (id, command) in &first[1..] {
+        outbox.handle(1, Input::Outcome(*id, rejected(command, ErrorCode::PredecessorMissing, 0)), &mut actions);
+    }
+    assert_eq!(sent(&actions).iter().map(|(_, command)| command.n).collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
 fn sends_wait_for_the_creation_of_their_chat_and_follow_it_to_another_id() {
     let (mut outbox, mut actions) = (outbox(Rules::ALL), Vec::new());
     outbox.handle(0, Input::Opened, &mut actions);

@@ -111,6 +111,34 @@ fn through_counts_as_known_also_where_nothing_is_shown() {
 }
 
 #[test]
+fn what_history_shows_above_through_may_have_holes_below_and_is_held() {
+    let (mut timeline, mut actions) = timeline(Rules::ALL);
+    timeline.handle(1, heads(5, true), &mut actions);
+    let (request, ..) = fetches(&actions)[0];
+    let entries = [1, 2, 5].map(|seq| entry(seq, &format!("1-{seq}"))).to_vec();
+    timeline.handle(1, TimelineInput::History { request, epoch: 1, through: 2, entries }, &mut actions);
+    assert_eq!((shown(&actions), timeline.known(CHAT)), (vec![1, 2], 2));
+    let (request, after, at_least) = fetches(&actions)[1];
+    assert_eq!((after, at_least), (2, 4));
+    timeline.handle(1, page(request, 1, 3..=4, 4), &mut actions);
+    assert_eq!(shown(&actions), [1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_request_that_a_lost_socket_took_along_does_not_stop_the_next_one() {
+    let (mut timeline, mut actions) = timeline(Rules::ALL);
+    timeline.handle(1, heads(2, true), &mut actions);
+    timeline.handle(1, push(1, 1), &mut actions);
+    timeline.handle(1, push(1, 2), &mut actions);
+    // Nothing is missing any more, but the request was never answered.
+    timeline.handle(2, TimelineInput::Closed, &mut actions);
+    timeline.handle(3, TimelineInput::Opened(ME), &mut actions);
+    actions.clear();
+    timeline.handle(4, heads(3, true), &mut actions);
+    assert_eq!(fetches(&actions).len(), 1);
+}
+
+#[test]
 fn another_epoch_is_refetched_above_the_common_head() {
     let (mut timeline, mut actions) = timeline(Rules::ALL);
     for seq in 1..=40 {
