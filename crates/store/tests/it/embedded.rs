@@ -145,12 +145,10 @@ async fn a_failed_write_does_not_harm_the_others_of_its_commit() {
     assert_eq!(store.position(chat.partition()).await.unwrap(), Some(at(1, 1)));
 }
 
-#[tokio::test]
-async fn writes_beyond_the_bounds_wait_and_all_land() {
+/// Lets 40 callers write at once, every eighth with a large body, and counts the commits.
+async fn commits_of_forty_writes(queue_writes: usize, queue_bytes: usize) -> u64 {
     let scratch = Scratch::new("bounds").unwrap();
-    // Two writes, or one that is larger than the whole room.
-    let config = Config { queue_bytes: 2_000, queue_writes: 2, ..quick_sync(&scratch) };
-    let store = Store::open(config).await.unwrap();
+    let store = Store::open(Config { queue_bytes, queue_writes, ..quick_sync(&scratch) }).await.unwrap();
     let user = new_user();
     let writes: Vec<_> = (0..40)
         .map(|turn| {
@@ -165,8 +163,19 @@ async fn writes_beyond_the_bounds_wait_and_all_land() {
     for write in writes {
         write.await.unwrap();
     }
-    // Each commit holds what was in the room, never more than two of them.
-    assert!(store.commits() >= 20, "{} commits", store.commits());
+    store.commits()
+}
+
+#[tokio::test]
+async fn writes_beyond_the_bounds_wait_and_all_land() {
+    // What is in a commit was in the room together: two writes, or 2,000 bytes, which is some five small writes or one
+    // large one that gets all of the room.
+    let by_count = commits_of_forty_writes(2, 1 << 20).await;
+    assert!(by_count >= 20, "{by_count} commits");
+    let by_bytes = commits_of_forty_writes(1_000, 2_000).await;
+    assert!(by_bytes >= 12, "{by_bytes} commits");
+    let unbounded = commits_of_forty_writes(1_000, 1 << 20).await;
+    assert!(unbounded < 12, "{unbounded} commits");
 }
 
 #[tokio::test]
