@@ -39,17 +39,8 @@ impl Server {
 
     /// Takes the next socket and says hello.
     pub(crate) async fn accept(&self) -> Result<Peer> {
-        let upgraded = timeout(DEADLINE, async {
-            loop {
-                let (stream, _) = self.listener.accept().await?;
-                // A port that had another owner just before may be called by strangers, who say nothing.
-                match timeout(Duration::from_secs(1), ServerBuilder::new().accept(stream)).await {
-                    Ok(Ok(upgraded)) => return anyhow::Ok(upgraded),
-                    Ok(Err(_)) | Err(_) => {}
-                }
-            }
-        });
-        let (request, socket) = upgraded.await.context("nobody connected")??;
+        let (stream, _) = timeout(DEADLINE, self.listener.accept()).await.context("nobody connected")??;
+        let (request, socket) = ServerBuilder::new().accept(stream).await?;
         let asked = request.headers().get("sec-websocket-protocol").context("no sub-protocol")?;
         anyhow::ensure!(asked == "heliograph.v1.proto", "asked for {asked:?}");
         let mut peer = Peer { socket, token: String::new() };
