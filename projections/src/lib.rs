@@ -1,0 +1,1 @@
+//! Folds events and statuses into read models.
