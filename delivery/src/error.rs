@@ -46,7 +46,32 @@ pub enum Error {
         /// Sequence in EVENTS-p.
         sequence: Seq,
     },
-    /// A machine panicked; the partition halts, the others go on.
-    #[error("a task of partition {0} panicked")]
-    Panicked(domain::Partition),
+    /// The announcements of the gateways cannot be followed any longer.
+    #[error("the mirror of sessions stopped")]
+    MirrorStopped,
+}
+
+impl Error {
+    /// Whether acquiring the partition anew may help.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Log(error) => match error {
+                event_log::Error::Lost | event_log::Error::Broker { .. } | event_log::Error::Connect(_) => true,
+                event_log::Error::Config(_)
+                | event_log::Error::Partitions { .. }
+                | event_log::Error::Settings { .. } => false,
+            },
+            Self::Read(error) => match error {
+                // After a gap the next tenure starts at what is left: its new id makes every gateway resync (M15).
+                event_log::ReadError::Lost | event_log::ReadError::Broker(_) | event_log::ReadError::Gap { .. } => true,
+                event_log::ReadError::LostTail { .. } => false,
+            },
+            Self::Store(error) => error.is_retryable(),
+            Self::Record { .. }
+            | Self::Schema { .. }
+            | Self::Entry { .. }
+            | Self::Epoch { .. }
+            | Self::MirrorStopped => false,
+        }
+    }
 }

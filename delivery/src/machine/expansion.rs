@@ -444,6 +444,3 @@ impl Expansion {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -18,3 +18,6 @@ pub use expansion::{Action, Dropped, EventRecord, Expansion, Input, Patience, Se
 pub use hot::{HotChat, HotChats, Membership};
 pub use mirror::{Action as MirrorAction, Input as MirrorInput, Mirror};
 pub use receipts::Receipts;
+
+#[cfg(test)]
+mod tests;
