@@ -1,1 +1,82 @@
 //! Folds events and statuses into read models.
+//!
+//! ```text
+//! EVENTS-p, STATUS-p ─▶ partition: read all that waits ─▶ machine::Fold ─▶ store.project ─▶ written   (one task a partition)
+//! ```
+//! Models are per-chat folds (N10): the chat list, summaries and watermarks. Each write holds its checkpoint beside its
+//! rows, so a restart folds on where the rows stand. A partition whose events are trimmed above the checkpoint halts as
+//! `needs_rebuild`: it never shows a model with a hole.
+
+mod error;
+pub mod machine;
+mod partition;
+
+use domain::Partition;
+use event_log::Log;
+use metrics::counter;
+use serde::{Deserialize, Serialize};
+use store::Store;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub use error::Error;
+
+/// Settings of projections.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Summaries of one partition kept in memory, by count; others are read from the store when needed.
+    pub summaries_max: usize,
+    /// Most records of one write of the models, events and statuses each.
+    pub records_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { summaries_max: 16_384, records_max: 1_024 }
+    }
+}
+
+/// What projections work with.
+#[derive(Clone, Debug)]
+pub struct Dependencies {
+    /// The log.
+    pub log: Log,
+    /// The store.
+    pub store: Store,
+}
+
+/// Folds all partitions until shut down.
+///
+/// A partition that cannot go on is logged at ERROR and counted; the others run on.
+///
+/// # Errors
+/// None so far: each partition stands for itself.
+pub async fn run(config: Config, dependencies: Dependencies, shutdown: CancellationToken) -> Result<(), Error> {
+    let mut running = JoinSet::new();
+    for partition in dependencies.log.partitions() {
+        let (config, dependencies, shutdown) = (config.clone(), dependencies.clone(), shutdown.clone());
+        running.spawn(async move { (partition, partition::project(partition, config, dependencies, shutdown).await) });
+    }
+    while let Some(ended) = running.join_next().await {
+        note_end(ended);
+    }
+    shutdown.cancelled().await;
+    Ok(())
+}
+
+fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError>) {
+    match ended {
+        Ok((_, Ok(()))) => return,
+        Ok((partition, Err(error))) => {
+            let needs_rebuild = error.needs_rebuild();
+            if needs_rebuild {
+                counter!("projections_needs_rebuild_total").increment(1);
+            }
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(partition = partition.0, needs_rebuild, error, "projections halted");
+        }
+        Err(error) => tracing::error!(%error, "projections of a partition panicked"),
+    }
+    counter!("projections_partitions_halted_total").increment(1);
+}

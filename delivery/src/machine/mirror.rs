@@ -4,7 +4,7 @@
 //! were and nothing of it is acknowledged (M17). What was lost, repeated or reordered on the way thus changes nothing
 //! in the end. One mirror serves all partitions of a worker.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use domain::{GatewayId, Micros, SessionId, UserId};
 use proto::relay::Announcement;
@@ -72,8 +72,7 @@ struct Gathered {
 #[derive(Debug, Default)]
 pub struct Mirror {
     gateways: BTreeMap<GatewayId, Gateway>,
-    // Only looked up, never walked: its order reaches nothing.
-    by_user: HashMap<UserId, Vec<(GatewayId, SessionId)>>,
+    by_user: BTreeMap<UserId, Vec<(GatewayId, SessionId)>>,
 }
 
 impl Mirror {
@@ -261,7 +260,7 @@ fn sessions_up(announcement: &Announcement) -> Option<Vec<(SessionId, UserId)>> 
     announcement.up.iter().map(session).collect()
 }
 
-type ByUser = HashMap<UserId, Vec<(GatewayId, SessionId)>>;
+type ByUser = BTreeMap<UserId, Vec<(GatewayId, SessionId)>>;
 
 fn put_up(
     sessions: &mut BTreeMap<SessionId, UserId>,

@@ -249,7 +249,7 @@ impl Receipts {
                 }
                 // Asserted again although it stands in the table: the echo was lost.
                 Standing::Published { sequence, .. } if sequence <= written => Next::Echo(mark.claimed),
-                _ => Next::Nothing,
+                Standing::Unclaimed | Standing::Waiting | Standing::Published { .. } => Next::Nothing,
             };
             (before, mark.merged, next)
         });

@@ -160,7 +160,12 @@ impl Rig {
                         inputs.push(Input::StatusesPublished(Some(self.status_sequence)));
                         self.out.push(Action::PublishStatuses(batch));
                     }
-                    other => self.out.push(other),
+                    other @ (Action::Send { .. }
+                    | Action::LoadMembers { .. }
+                    | Action::ReadOrdinal { .. }
+                    | Action::PublishStatuses(_)
+                    | Action::Checkpoint { .. }
+                    | Action::Dropped(_)) => self.out.push(other),
                 }
             }
         }

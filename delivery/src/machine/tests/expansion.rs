@@ -34,7 +34,7 @@ fn each_gateway_gets_the_bytes_once_with_all_its_sessions_and_numbers_of_its_own
     let first = chat.created(&[1, 2, 3]);
     rig.record(&[first]);
     let second = chat.message(1);
-    rig.record(&[second.clone()]);
+    rig.record(std::slice::from_ref(&second));
     let seen = rig.take();
     assert_eq!(seen.numbers(G1), [1, 2]);
     assert_eq!(seen.numbers(G2), [1, 2]);

@@ -1,0 +1,12 @@
+//! The projections' state machine: records of one partition in, one write of the models out.
+//!
+//! No clock, no I/O: the shell and the simulator feed inputs and run actions.
+
+mod fold;
+mod rows;
+
+pub use fold::{Action, Fold, Input, Raw};
+pub use rows::{PREVIEW_BYTES, Projected, Stay, Summary};
+
+#[cfg(test)]
+mod tests;

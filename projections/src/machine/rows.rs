@@ -1,0 +1,48 @@
+//! The models' rows, as the fold makes them.
+
+use bytes::Bytes;
+use domain::{ChatId, ChatKind, Micros, Ordinal, Seq, UserId, Watermark};
+
+/// How much of the last message a list shows: its first bytes, cut without regard to what they mean.
+pub const PREVIEW_BYTES: usize = 256;
+
+/// A chat in a user's list; a left one stays.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stay {
+    /// The entry that began the latest stay.
+    pub joined_seq: Seq,
+    /// The entry that ended it.
+    pub left_seq: Option<Seq>,
+}
+
+/// What a list shows of a chat.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Summary {
+    /// Its highest seq.
+    pub head: Seq,
+    /// How many messages it has.
+    pub ordinal: Ordinal,
+    /// The lowest seq that is still kept.
+    pub first_seq: Seq,
+    /// The first bytes of the last message.
+    pub preview: Bytes,
+    /// The time of the last entry.
+    pub activity: Micros,
+    /// The chat's kind.
+    pub kind: ChatKind,
+}
+
+/// One atomic write: rows, and how far they go.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Projected {
+    /// Lists that changed.
+    pub stays: Vec<(UserId, ChatId, Stay)>,
+    /// Summaries that changed.
+    pub summaries: Vec<(ChatId, Summary)>,
+    /// Watermarks that may have moved.
+    pub watermarks: Vec<(ChatId, UserId, Watermark)>,
+    /// Sequence in EVENTS-p of the last record folded.
+    pub events: Seq,
+    /// Sequence in STATUS-p of the last record folded.
+    pub statuses: Seq,
+}
