@@ -42,7 +42,7 @@ pub(crate) fn check() -> Result<()> {
 /// All packages that are really built, one `name version` a line; the lock file also lists ones that no feature asks for.
 fn resolved() -> Result<String> {
     let mut tree = process::cargo();
-    tree.args(["tree", "--workspace", "--target", "all", "--edges", "all", "--prefix", "none", "--format", "{p}"]);
+    tree.args(["tree", "--workspace", "--edges", "all", "--prefix", "none", "--format", "{p}"]);
     process::output(&mut tree)
 }
 

@@ -55,9 +55,9 @@ fn is_crate(tokens: &[Token<'_>], at: usize) -> bool {
     if before == "::" {
         // `::store::…` is the crate, `self::store::…` is not.
         let further = previous(tokens, at, 2);
-        return !further.starts_with(|letter: char| letter.is_alphanumeric() || letter == '_' || letter == '>')
-            || further == "use"
-            || further == "return";
+        let ends_a_type = further == ">" && previous(tokens, at, 3) != "-";
+        let goes_on = ends_a_type || further.starts_with(|letter: char| letter.is_alphanumeric() || letter == '_');
+        return !goes_on || further == "use" || further == "return";
     }
     before != "." && (next(tokens, at) == "::" || before == "use" || before == "crate" || in_bare_group(tokens, at))
 }

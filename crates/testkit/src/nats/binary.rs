@@ -67,7 +67,8 @@ fn new_enough(path: &Path) -> bool {
 
 fn version_of(path: &Path) -> Option<(u32, u32, u32)> {
     let output = Command::new(path).arg("--version").output().ok()?;
-    numbers(String::from_utf8(output.stdout).ok()?.trim().rsplit(['v', ' ']).next()?)
+    // Printed as `nats-server: v2.15.1`.
+    numbers(String::from_utf8(output.stdout).ok()?.trim().strip_prefix("nats-server: v")?)
 }
 
 /// `2.15.1` or `2.15.1-RC.1` as numbers.
