@@ -282,13 +282,11 @@ impl Expansion {
         let (receipts, mut desk) = self.desk(now, mirror, actions);
         receipts.flush(epoch, &mut desk);
         self.lanes.flush(&self.stamp, actions);
-        let (pending, receipts) = (&self.pending, &self.receipts);
-        let pinned: BTreeSet<ChatId> = if self.hot.bytes() > self.settings.hot_bytes_max {
-            pending.iter().flat_map(|record| &record.entries).map(|logged| logged.entry.chat).collect()
-        } else {
-            BTreeSet::new()
-        };
-        self.hot.evict(|chat| pinned.contains(&chat) || receipts.pins(chat));
+        if self.hot.bytes() > self.settings.hot_bytes_max {
+            let needed = self.pending.iter().flat_map(|record| &record.entries).map(|logged| logged.entry.chat);
+            let needed: BTreeSet<ChatId> = needed.collect();
+            self.hot.evict(|chat| needed.contains(&chat));
+        }
     }
 
     fn desk<'a>(

@@ -97,11 +97,6 @@ impl Receipts {
         }
     }
 
-    /// Whether a step of this machine still needs the chat.
-    pub(super) fn pins(&self, chat: ChatId) -> bool {
-        self.moved.range((chat, UserId::new([0; 16]))..).next().is_some_and(|((moved, _), _)| *moved == chat)
-    }
-
     /// Takes one receipt.
     pub(super) fn take(&mut self, receipt: &Receipt, desk: &mut Desk<'_>) {
         let (Ok(chat), Ok(user)) = (ChatId::try_from(receipt.chat.as_ref()), UserId::try_from(receipt.user.as_ref()))

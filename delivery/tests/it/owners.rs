@@ -1,5 +1,7 @@
 //! Owners that go and come: nothing is lost, and every gateway sees that the owner is another one.
 
+use bytes::Bytes;
+use domain::Partition;
 use store::Reader;
 use testkit::wait::until;
 
@@ -74,6 +76,26 @@ async fn a_broker_that_dies_and_comes_back_is_a_new_tenure_and_pushes_go_on() {
     gateway.until("a word of a later owner", |g| g.throughs.last().is_some_and(|t| t.owner > owner)).await;
     let ack = gateway.online([1, 2]).await;
     assert!(ack.owner > owner);
+    let mut writer = deployment.writer().await;
+    let mut chat = Chat::new(1);
+    writer.write(chat.created([1, 2])).await;
+    gateway.until("the creation", |g| g.seqs(2, chat.id) == [1]).await;
+    delivery.stop().await;
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_halts_its_partition_loudly_and_no_other() {
+    let deployment = Deployment::start().await;
+    deployment.watch.allow("delivery halted");
+    let mut gateway = Gateway::start(&deployment.log, 1).await;
+    let delivery = deployment.deliver();
+    gateway.online([1, 2]).await;
+    let other = deployment.log.acquire(event_log::Role::Ingest, Partition(1)).await.unwrap();
+    other.publish_events(Bytes::from_static(&[0xff; 9]), 0).await.unwrap();
+    until(SOON, "a loud halt", async || {
+        deployment.watch.lines().iter().any(|line| line.contains("delivery halted") && line.contains("partition=1"))
+    })
+    .await;
     let mut writer = deployment.writer().await;
     let mut chat = Chat::new(1);
     writer.write(chat.created([1, 2])).await;

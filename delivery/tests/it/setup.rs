@@ -30,7 +30,7 @@ pub(crate) struct Deployment {
     pub(crate) log: Log,
     pub(crate) store: Store,
     _folder: Scratch,
-    _watch: Watch,
+    pub(crate) watch: Watch,
 }
 
 impl Deployment {
@@ -42,7 +42,7 @@ impl Deployment {
         log.open_streams().await.unwrap();
         let folder = Scratch::new("delivery").unwrap();
         let store = Store::open(store::Config::in_folder(folder.join("store"))).await.unwrap();
-        Self { server, log, store, _folder: folder, _watch: watch }
+        Self { server, log, store, _folder: folder, watch }
     }
 
     pub(crate) fn deliver(&self) -> Delivery {

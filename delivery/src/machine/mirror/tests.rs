@@ -105,6 +105,19 @@ fn a_user_id_of_another_length_is_refused() {
     assert_eq!(feed(&mut mirror, 0, snapshot(1, vec![bad])), [Action::Refused]);
 }
 
+#[test]
+fn gateways_and_their_sessions_are_bounded() {
+    let mut mirror = Mirror::new();
+    for gateway in 1..=GATEWAYS_MAX as u64 {
+        feed(&mut mirror, 0, Announcement { gateway, ..snapshot(1, vec![]) });
+    }
+    let one_more = Announcement { gateway: 0, ..snapshot(1, vec![]) };
+    assert_eq!(feed(&mut mirror, 0, one_more), [Action::Refused]);
+    let many = (0..=SESSIONS_PER_GATEWAY_MAX as u64).map(|session| up(session, 1)).collect();
+    assert_eq!(feed(&mut mirror, 0, snapshot(2, many)), [Action::Refused]);
+    assert_eq!(mirror.session_count(), 0);
+}
+
 proptest! {
     /// A gateway changes its sessions; announcements are lost, repeated and reordered; a snapshot answers each request
     /// when it is asked for after the storm. The mirror then equals the gateway.

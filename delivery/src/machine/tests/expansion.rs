@@ -74,6 +74,33 @@ fn a_cold_chat_waits_for_the_row_before_and_nothing_overtakes_it() {
 }
 
 #[test]
+fn members_are_those_of_the_entry_before_though_the_store_knows_more() {
+    let mut chat = Chat::new(1);
+    let log = [
+        chat.created(&[1, 2]),
+        chat.message(1),
+        chat.entry(1, Event::MemberAdded { member: member(3) }),
+        chat.entry(1, Event::MemberRemoved { user: user(2) }),
+        chat.message(1),
+    ];
+    // All is stored; the new owner's checkpoint lies before each of the later entries in turn.
+    for (after, of_2, of_3) in [(1, &[2, 3, 4][..], &[3, 4, 5][..]), (3, &[4], &[4, 5]), (4, &[], &[5])] {
+        let mut rig = Rig::new(Rules::ALL);
+        rig.online(G1, 1, &[1, 2, 3]);
+        for logged in &log {
+            rig.append(logged);
+        }
+        rig.sequence = after;
+        rig.feed(Input::Took { owner: TenureId(6), epoch: EPOCH, after });
+        for logged in &log[usize::try_from(after).unwrap()..] {
+            rig.record_unappended(std::slice::from_ref(logged));
+        }
+        let seen = rig.take();
+        assert_eq!((seen.seqs(102).as_slice(), seen.seqs(103).as_slice()), (of_2, of_3), "after {after}");
+    }
+}
+
+#[test]
 fn without_m18_a_member_whose_row_was_not_there_yet_gets_nothing() {
     let rules = Rules::without("m18").unwrap();
     let mut rig = Rig::new(rules);

@@ -181,6 +181,34 @@ fn receipts_that_wait_are_bounded() {
     assert_eq!(rig.take().dropped, [Dropped::Receipt; 3], "not stored so far: asserted again by its client");
 }
 
+#[test]
+fn statuses_that_wait_and_echoes_are_bounded() {
+    let settings = Settings { statuses_max: 2, ..Settings::default() };
+    let mut rig = Rig::with(Rules::ALL, settings);
+    rig.online(G1, 1, &[1, 2, 3, 4, 5]);
+    let mut chat = Chat::new(1);
+    let entries = [chat.created(&[1, 2, 3, 4, 5]), chat.message(1)];
+    rig.record(&entries);
+    rig.publishes = false;
+    for n in 1..=5 {
+        rig.receipt(chat.id, n, 2, 0);
+    }
+    let seen = rig.take();
+    assert_eq!(seen.statuses.len(), 1, "one in flight, two wait");
+    assert_eq!(seen.dropped, [Dropped::Receipt; 2]);
+    rig.feed(Input::StatusesPublished(Some(1)));
+    rig.feed(Input::StatusesPublished(Some(2)));
+    let seen = rig.take();
+    assert_eq!(seen.statuses.len(), 1);
+    assert_eq!(seen.dropped, [Dropped::Echo], "the oldest echo goes, its client asserts again");
+    rig.feed(Input::Written { epoch: EPOCH, statuses: 2 });
+    let echoed: Vec<u64> = rig.take().watermarks().iter().map(|(session, ..)| *session).collect();
+    assert_eq!(echoed, [102, 103]);
+    // What was dropped is taken when it is asserted again.
+    rig.receipt(chat.id, 5, 2, 0);
+    assert_eq!(rig.take().statuses.len(), 1);
+}
+
 proptest! {
     /// Receipts in any order, any number of times, beside events: the last status of each user is the maximum of what
     /// was claimed and implied, no status goes back, and `seen` ≤ `delivered` ≤ head.
