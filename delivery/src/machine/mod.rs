@@ -10,12 +10,14 @@
 
 mod expansion;
 mod hot;
+mod io;
 mod lanes;
 mod mirror;
 mod receipts;
 
-pub use expansion::{Action, Dropped, EventRecord, Expansion, Input, Patience, Settings};
+pub use expansion::Expansion;
 pub use hot::{HotChat, HotChats, Membership};
+pub use io::{Action, Dropped, EventRecord, Input, Patience, Settings};
 pub use mirror::{Action as MirrorAction, Input as MirrorInput, Mirror};
 pub use receipts::Receipts;
 

@@ -109,7 +109,7 @@ impl Receipts {
             return;
         }
         // `seen` lifts `delivered` (M20).
-        let delivered = if desk.rules.m20 { receipt.delivered.max(receipt.seen) } else { receipt.delivered };
+        let delivered = receipt.delivered.max(receipt.seen);
         let claim = Watermark { delivered, seen: receipt.seen, seen_ordinal: 0 };
         let through = delivered.max(receipt.seen);
         match desk.hot.peek(chat) {
