@@ -1,0 +1,56 @@
+//! Settings of ingest; every size is a bound.
+
+use serde::{Deserialize, Serialize};
+
+use crate::machine::Settings;
+
+/// Settings of ingest; every size is a bound.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Chats in memory, in bytes, for each partition.
+    pub chats_bytes_max: usize,
+    /// Commands of one partition that were read and wait.
+    pub waiting_max: usize,
+    /// Commands of one published batch.
+    pub batch_max: usize,
+    /// Batches of one partition that are published and not yet appended; beyond it nothing is decided.
+    pub unappended_max: usize,
+    /// Entries from one snapshot of a chat to the next.
+    pub snapshot_entries: u64,
+    /// How often what failed is tried again, in ms.
+    pub tick_ms: u64,
+    /// How often what is stored is trimmed off the streams, in ms.
+    pub trim_ms: u64,
+    /// How long a partition waits after a failed takeover before the next, in ms.
+    pub takeover_again_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let Settings { chats_bytes_max, waiting_max, batch_max, unappended_max, snapshot_entries } =
+            Settings::default();
+        Self {
+            chats_bytes_max,
+            waiting_max,
+            batch_max,
+            unappended_max,
+            snapshot_entries,
+            tick_ms: 200,
+            trim_ms: 2_000,
+            takeover_again_ms: 250,
+        }
+    }
+}
+
+impl Config {
+    pub(crate) const fn settings(&self) -> Settings {
+        Settings {
+            chats_bytes_max: self.chats_bytes_max,
+            waiting_max: self.waiting_max,
+            batch_max: self.batch_max,
+            unappended_max: self.unappended_max,
+            snapshot_entries: self.snapshot_entries,
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The chats in memory: a cache bounded in bytes, in which what is not yet appended stays (M1).
+
+use std::collections::BTreeMap;
+
+use domain::{Chat, ChatId, Rules};
+
+/// What a chat that does not exist takes: its id, and its places in both maps.
+const ABSENT_BYTES: usize = 128;
+
+#[derive(Debug)]
+struct Slot {
+    /// None: there is no such chat.
+    chat: Option<Box<Chat>>,
+    /// Entries decided and not yet appended, by batch.
+    pinned: u32,
+    bytes: usize,
+    used: u64,
+    since_snapshot: u64,
+}
+
+/// Chats by id, the least recently used given up first.
+#[derive(Debug)]
+pub(super) struct Chats {
+    slots: BTreeMap<ChatId, Slot>,
+    by_use: BTreeMap<u64, ChatId>,
+    clock: u64,
+    bytes: usize,
+    bytes_max: usize,
+    rules: Rules,
+}
+
+impl Chats {
+    pub(super) fn new(bytes_max: usize, rules: Rules) -> Self {
+        Self { slots: BTreeMap::new(), by_use: BTreeMap::new(), clock: 0, bytes: 0, bytes_max, rules }
+    }
+
+    pub(super) fn holds(&self, chat: ChatId) -> bool {
+        self.slots.contains_key(&chat)
+    }
+
+    /// The chat, if it is in memory and exists.
+    pub(super) fn get(&self, chat: ChatId) -> Option<&Chat> {
+        self.slots.get(&chat).and_then(|slot| slot.chat.as_deref())
+    }
+
+    /// Takes in what was read; what is in memory already is newer and stays (M1).
+    pub(super) fn loaded(&mut self, id: ChatId, chat: Option<Box<Chat>>) {
+        if self.rules.m1 && self.slots.contains_key(&id) {
+            return;
+        }
+        let pinned = self.slots.get(&id).map_or(0, |slot| slot.pinned);
+        self.put(id, chat, pinned, 0);
+    }
+
+    /// Takes in a chat that its first entry made.
+    pub(super) fn created(&mut self, id: ChatId, chat: Box<Chat>) {
+        let pinned = self.slots.get(&id).map_or(0, |slot| slot.pinned);
+        self.put(id, Some(chat), pinned, 1);
+    }
+
+    fn put(&mut self, id: ChatId, chat: Option<Box<Chat>>, pinned: u32, since_snapshot: u64) {
+        self.remove(id);
+        self.clock += 1;
+        let bytes = weight(chat.as_deref());
+        self.bytes += bytes;
+        self.by_use.insert(self.clock, id);
+        self.slots.insert(id, Slot { chat, pinned, bytes, used: self.clock, since_snapshot });
+    }
+
+    fn remove(&mut self, id: ChatId) {
+        if let Some(old) = self.slots.remove(&id) {
+            self.by_use.remove(&old.used);
+            self.bytes -= old.bytes;
+        }
+    }
+
+    /// Folds into a chat in memory, marks it used, and counts an entry towards its next snapshot.
+    pub(super) fn change(&mut self, id: ChatId, fold: impl FnOnce(&mut Chat)) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let Some(chat) = slot.chat.as_deref_mut() else { return };
+        fold(chat);
+        self.clock += 1;
+        self.by_use.remove(&slot.used);
+        self.by_use.insert(self.clock, id);
+        slot.used = self.clock;
+        slot.since_snapshot += 1;
+        self.bytes -= slot.bytes;
+        slot.bytes = weight(slot.chat.as_deref());
+        self.bytes += slot.bytes;
+    }
+
+    /// The chat's state for a snapshot, once enough entries came since the last one: a large state costs more to write.
+    pub(super) fn snapshot_due(&mut self, id: ChatId, entries: u64) -> Option<proto::log::ChatSnapshot> {
+        let slot = self.slots.get_mut(&id)?;
+        let due = entries.max(slot.bytes as u64 / 1024);
+        if slot.since_snapshot < due {
+            return None;
+        }
+        slot.since_snapshot = 0;
+        slot.chat.as_deref().map(Chat::snapshot)
+    }
+
+    pub(super) fn pin(&mut self, id: ChatId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.pinned += 1;
+        }
+    }
+
+    pub(super) fn unpin(&mut self, id: ChatId) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.pinned = slot.pinned.saturating_sub(1);
+        }
+    }
+
+    /// Gives up the least recently used until the bound holds; `needed` says which must stay.
+    pub(super) fn evict(&mut self, needed: impl Fn(ChatId) -> bool) {
+        let mut from = 0;
+        while self.bytes > self.bytes_max {
+            let Some((&used, &id)) = self.by_use.range(from..).next() else { return };
+            from = used + 1;
+            // M1: a store that does not have the entry yet would give the seq away again.
+            let pinned = self.rules.m1 && self.slots.get(&id).is_some_and(|slot| slot.pinned > 0);
+            if !pinned && !needed(id) {
+                self.remove(id);
+            }
+        }
+    }
+}
+
+fn weight(chat: Option<&Chat>) -> usize {
+    ABSENT_BYTES + chat.map_or(0, Chat::weight)
+}

@@ -1,0 +1,446 @@
+//! The owner: folds commands in the order of the log and lets nothing out before it stands.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use bytes::Bytes;
+use domain::{
+    Chat, ChatId, CommandPosition, Decision, Epoch, EventPosition, LoggedEntry, Outcome, PartitionPosition, Rules, Seq,
+    WriterId, decide, limits,
+};
+use prost::Message as _;
+use proto::log::EventBatch;
+
+use super::batch::Batch;
+use super::chats::Chats;
+use super::{Action, CommandRecord, Input, Item, Plan, TailRecord};
+
+/// What a record holds beside entries: header, positions, message id.
+const RECORD_OVERHEAD_BYTES: usize = 4 * 1024;
+/// Loads in flight; enough to keep a store busy, few enough to bound memory.
+const LOADS_MAX: usize = 256;
+/// How many commands ahead of the fold chats are read.
+const LOAD_AHEAD: usize = 1_024;
+
+/// Bounds of an owner.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Chats in memory, in bytes.
+    pub chats_bytes_max: usize,
+    /// Commands that were read and wait; beyond it the shell reads no more.
+    pub waiting_max: usize,
+    /// Commands of one batch.
+    pub batch_max: usize,
+    /// Batches published and not yet appended; beyond it nothing is decided.
+    pub unappended_max: usize,
+    /// Entries from one snapshot of a chat to the next.
+    pub snapshot_entries: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            chats_bytes_max: 64 << 20,
+            waiting_max: 16_384,
+            batch_max: 4_096,
+            unappended_max: 64,
+            snapshot_entries: 256,
+        }
+    }
+}
+
+/// A batch that is being published.
+#[derive(Debug)]
+struct Publishing {
+    batch: Batch,
+    payload: Bytes,
+    number: u64,
+    /// Waits for the next tick: the stream was full.
+    held: bool,
+}
+
+/// The owner of one partition, for one tenure.
+#[derive(Debug)]
+pub struct Owner {
+    rules: Rules,
+    settings: Settings,
+    epoch: Epoch,
+    writer: WriterId,
+    /// The stream's last sequence: what the next publish expects.
+    expected: Seq,
+    last_batch: u64,
+    /// The last command decided.
+    folded: CommandPosition,
+    chats: Chats,
+    loading: BTreeSet<ChatId>,
+    load_again: BTreeSet<ChatId>,
+    replay: VecDeque<TailRecord>,
+    waiting: VecDeque<CommandRecord>,
+    waiting_items: usize,
+    publishing: Option<Publishing>,
+    /// Published, not yet handed to the store.
+    unappended: VecDeque<(Batch, EventPosition)>,
+    appending: Option<(Batch, EventPosition)>,
+    append_again: bool,
+    trimmed: (Seq, Seq),
+    stepped_down: bool,
+}
+
+impl Owner {
+    /// The owner that goes on as planned; `writer` was drawn for this takeover (M3).
+    pub fn new(plan: Plan, writer: WriterId, settings: Settings, rules: Rules) -> Self {
+        let folded = plan.commands;
+        Self {
+            rules,
+            settings,
+            epoch: plan.epoch,
+            writer,
+            expected: plan.expected,
+            last_batch: 0,
+            folded,
+            chats: Chats::new(settings.chats_bytes_max, rules),
+            loading: BTreeSet::new(),
+            load_again: BTreeSet::new(),
+            replay: plan.tail.into(),
+            waiting: VecDeque::new(),
+            waiting_items: 0,
+            publishing: None,
+            unappended: VecDeque::new(),
+            appending: None,
+            append_again: false,
+            trimmed: (0, 0),
+            stepped_down: false,
+        }
+    }
+
+    /// Whether the shell should read further commands.
+    pub fn wants_commands(&self) -> bool {
+        self.waiting_items < self.settings.waiting_max && self.waiting.len() < self.settings.waiting_max
+    }
+
+    /// The writer's name for itself in fingerprints.
+    pub const fn writer(&self) -> WriterId {
+        self.writer
+    }
+
+    /// Takes in what happened and says what to do.
+    pub fn handle(&mut self, input: Input, actions: &mut Vec<Action>) {
+        if self.stepped_down {
+            return;
+        }
+        match input {
+            Input::Commands(records) => {
+                for record in records {
+                    self.waiting_items += record.items.len();
+                    self.waiting.push_back(record);
+                }
+            }
+            Input::Loaded(id, chat) => {
+                self.loading.remove(&id);
+                self.chats.loaded(id, chat);
+            }
+            Input::LoadFailed(id) => {
+                self.loading.remove(&id);
+                self.load_again.insert(id);
+            }
+            Input::Published(sequence) => self.published(sequence),
+            // M3: the same bytes with the same expectation; without the rule it is taken for landed.
+            Input::PublishInDoubt if self.rules.m3 => self.publish_again(actions),
+            Input::PublishInDoubt => self.published(self.expected + 1),
+            Input::PublishFull => {
+                if let Some(publishing) = &mut self.publishing {
+                    publishing.held = true;
+                }
+            }
+            Input::PublishRefused(tail) => self.refused(tail, actions),
+            Input::Appended => self.appended(actions),
+            Input::AppendFailed => self.append_again = true,
+            Input::Synced { position, events_needed } => self.trim(&position, events_needed, actions),
+            Input::Tick => self.tick(actions),
+        }
+        if !self.stepped_down {
+            self.go_on(actions);
+        }
+    }
+
+    fn tick(&mut self, actions: &mut Vec<Action>) {
+        for id in std::mem::take(&mut self.load_again) {
+            self.load(id, actions);
+        }
+        if self.publishing.as_ref().is_some_and(|publishing| publishing.held) {
+            self.publish_again(actions);
+        }
+        if std::mem::take(&mut self.append_again)
+            && let Some((batch, position)) = &self.appending
+        {
+            actions.push(append(self.epoch, batch, *position));
+        }
+    }
+
+    fn go_on(&mut self, actions: &mut Vec<Action>) {
+        self.replay(actions);
+        if self.replay.is_empty() {
+            self.load_ahead(actions);
+            if self.publishing.is_none() && self.unappended.len() < self.settings.unappended_max {
+                self.decide_batch(actions);
+            }
+        }
+        self.append_next(actions);
+    }
+
+    /// Appends what another owner published, before anything new is decided.
+    fn replay(&mut self, actions: &mut Vec<Action>) {
+        while let Some(record) = self.replay.front() {
+            let missing: BTreeSet<_> =
+                record.entries.iter().map(|entry| entry.entry.chat).filter(|chat| !self.chats.holds(*chat)).collect();
+            if !missing.is_empty() {
+                for id in missing {
+                    self.load(id, actions);
+                }
+                return;
+            }
+            let Some(record) = self.replay.pop_front() else { return };
+            let mut batch = Batch { commands: record.commands, ..Batch::default() };
+            for entry in record.entries {
+                self.fold(&mut batch, entry);
+            }
+            self.close(&mut batch);
+            self.unappended.push_back((batch, record.position));
+        }
+    }
+
+    /// Folds an entry unless the store had it already.
+    fn fold(&mut self, batch: &mut Batch, entry: LoggedEntry) {
+        let id = entry.entry.chat;
+        let before = self.chats.get(id);
+        if before.is_some_and(|chat| entry.entry.seq <= chat.head()) {
+            return;
+        }
+        let decoded = entry.entry.clone();
+        batch.add(before, entry);
+        match Chat::create(&decoded) {
+            Some(chat) => self.chats.created(id, Box::new(chat)),
+            None => self.chats.change(id, |chat| chat.apply(&decoded)),
+        }
+    }
+
+    /// Pins what a batch changed until it is appended (M1), and takes snapshots that are due.
+    fn close(&mut self, batch: &mut Batch) {
+        for (id, rows) in &mut batch.chats {
+            self.chats.pin(*id);
+            let snapshot = self.chats.snapshot_due(*id, self.settings.snapshot_entries);
+            rows.snapshot = snapshot.map(|snapshot| snapshot.encode_to_vec().into());
+        }
+    }
+
+    fn load(&mut self, id: ChatId, actions: &mut Vec<Action>) {
+        let known = self.chats.holds(id) || self.load_again.contains(&id);
+        if !known && self.loading.len() < LOADS_MAX && self.loading.insert(id) {
+            actions.push(Action::Load(id));
+        }
+    }
+
+    fn load_ahead(&mut self, actions: &mut Vec<Action>) {
+        if self.loading.len() >= LOADS_MAX {
+            return;
+        }
+        let chats: BTreeSet<_> = self.ahead().filter(|chat| !self.chats.holds(*chat)).collect();
+        for id in chats {
+            self.load(id, actions);
+        }
+    }
+
+    fn ahead(&self) -> impl Iterator<Item = ChatId> {
+        let items = self.waiting.iter().flat_map(|record| &record.items).take(LOAD_AHEAD);
+        items.filter_map(|item| item.asked.as_ref().ok().map(|command| command.chat))
+    }
+
+    /// Decides what waits, in order, as far as the chats are in memory and the record has room.
+    fn decide_batch(&mut self, actions: &mut Vec<Action>) {
+        let mut batch = Batch { commands: self.folded.clone(), ..Batch::default() };
+        let mut moved = false;
+        while let Some(record) = self.waiting.front_mut() {
+            // A record may be folded in part: up to here.
+            let from = if batch.commands.sequence == record.sequence { batch.commands.count as usize } else { 0 };
+            let from = from.min(record.items.len());
+            let stamp = u64::try_from(record.time_ns / 1_000).unwrap_or(0);
+            let mut at = from;
+            let items = std::mem::take(&mut record.items);
+            let (sequence, time_ns, message_id) = (record.sequence, record.time_ns, record.message_id.clone());
+            while at < items.len() && self.has_room(&batch) && self.decide_one(&mut batch, &items[at], stamp) {
+                at += 1;
+            }
+            let finished = at == items.len();
+            let whole_was_folded = from == items.len() && sequence <= self.folded.sequence;
+            if (at > from || finished) && !whole_was_folded {
+                batch.commands =
+                    CommandPosition { sequence, count: u32::try_from(at).unwrap_or(u32::MAX), time_ns, message_id };
+                moved = true;
+            }
+            if finished {
+                self.waiting_items -= items.len();
+                self.waiting.pop_front();
+            } else {
+                if let Some(record) = self.waiting.front_mut() {
+                    record.items = items;
+                }
+                break;
+            }
+        }
+        if !moved {
+            return;
+        }
+        self.folded = batch.commands.clone();
+        self.close(&mut batch);
+        // M2: also a batch without events, so that no answer is given by an owner that others have replaced.
+        if !self.rules.m2 && batch.entries.is_empty() {
+            answer(std::mem::take(&mut batch.answers), actions);
+            return;
+        }
+        self.publish(batch, actions);
+    }
+
+    fn has_room(&self, batch: &Batch) -> bool {
+        let largest = limits::BODY_BYTES_MAX.max(limits::MEMBERS_MAX * 24) + 256;
+        batch.decided < self.settings.batch_max
+            && batch.bytes + largest + RECORD_OVERHEAD_BYTES <= limits::RECORD_BYTES_MAX
+    }
+
+    /// Decides one command; false: its chat is still being read.
+    fn decide_one(&mut self, batch: &mut Batch, item: &Item, stamp: u64) -> bool {
+        let command = match &item.asked {
+            Ok(command) => command,
+            Err(refused) => {
+                let outcome = Outcome::Rejected { code: refused.code, head: 0 };
+                let mut named = refused.named.clone();
+                named.result = outcome.to_wire(ChatId::new([0; 16]), domain::Origin(0), 0).result;
+                batch.answer(item.route, named);
+                batch.decided += 1;
+                return true;
+            }
+        };
+        if !self.chats.holds(command.chat) {
+            return false;
+        }
+        let outcome = match decide(self.chats.get(command.chat), command, stamp, &self.rules) {
+            Decision::Append(entry) => {
+                let outcome = Outcome::Stored { seq: entry.seq, time: entry.time };
+                self.fold(batch, LoggedEntry::encode(entry));
+                outcome
+            }
+            Decision::Repeat { seq, time } => Outcome::Stored { seq, time },
+            Decision::Reject { code, head } => Outcome::Rejected { code, head },
+        };
+        batch.answer(item.route, outcome.to_wire(command.chat, command.origin, command.n));
+        batch.decided += 1;
+        true
+    }
+
+    fn publish(&mut self, mut batch: Batch, actions: &mut Vec<Action>) {
+        self.last_batch += 1;
+        let commands = &batch.commands;
+        let record = EventBatch {
+            schema: limits::SCHEMA,
+            epoch: self.epoch.0,
+            writer: self.writer.0,
+            batch: self.last_batch,
+            commands_through: Some(proto::log::CommandPosition {
+                sequence: commands.sequence,
+                count: commands.count,
+                time_ns: commands.time_ns,
+                message_id: commands.message_id.clone(),
+            }),
+            entries: std::mem::take(&mut batch.entries),
+        };
+        let payload = Bytes::from(record.encode_to_vec());
+        actions.push(Action::Publish { payload: payload.clone(), expected: self.expected });
+        self.publishing = Some(Publishing { batch, payload, number: self.last_batch, held: false });
+    }
+
+    fn publish_again(&mut self, actions: &mut Vec<Action>) {
+        if let Some(publishing) = &mut self.publishing {
+            publishing.held = false;
+            actions.push(Action::Publish { payload: publishing.payload.clone(), expected: self.expected });
+        }
+    }
+
+    fn published(&mut self, sequence: Seq) {
+        if let Some(Publishing { batch, number, .. }) = self.publishing.take() {
+            self.expected = sequence;
+            self.unappended.push_back((batch, EventPosition { sequence, writer: self.writer, batch: number }));
+        }
+    }
+
+    /// M3: the tail says whether our batch landed before the answer was lost.
+    fn refused(&mut self, tail: Option<(WriterId, u64, Seq)>, actions: &mut Vec<Action>) {
+        let ours = self.publishing.as_ref().map(|publishing| (self.writer, publishing.number));
+        match tail {
+            Some((writer, batch, sequence)) if self.rules.m3 && ours == Some((writer, batch)) => {
+                self.published(sequence);
+            }
+            Some(_) | None => {
+                self.stepped_down = true;
+                actions.push(Action::StepDown);
+            }
+        }
+    }
+
+    /// One append at a time; what was published meanwhile goes in one.
+    fn append_next(&mut self, actions: &mut Vec<Action>) {
+        if self.appending.is_some() {
+            return;
+        }
+        let Some((mut batch, mut position)) = self.unappended.pop_front() else { return };
+        while let Some((later, at)) = self.unappended.pop_front() {
+            // Each batch pinned its chats; a joined one unpins them once.
+            for id in later.chats.keys().filter(|id| batch.chats.contains_key(id)) {
+                self.chats.unpin(*id);
+            }
+            batch.join(later);
+            position = at;
+        }
+        actions.push(append(self.epoch, &batch, position));
+        self.appending = Some((batch, position));
+    }
+
+    fn appended(&mut self, actions: &mut Vec<Action>) {
+        let Some((batch, _)) = self.appending.take() else { return };
+        for id in batch.chats.keys() {
+            self.chats.unpin(*id);
+        }
+        answer(batch.answers, actions);
+        let ahead: BTreeSet<_> = self.ahead().collect();
+        let replayed: BTreeSet<_> =
+            self.replay.iter().flat_map(|record| &record.entries).map(|entry| entry.entry.chat).collect();
+        self.chats.evict(|id| ahead.contains(&id) || replayed.contains(&id));
+    }
+
+    /// M9: below what is appended and on disk, and what every required reader has; the last of each stays.
+    fn trim(&mut self, synced: &PartitionPosition, events_needed: Seq, actions: &mut Vec<Action>) {
+        if synced.epoch != self.epoch {
+            return;
+        }
+        let below = if self.rules.m9 {
+            (synced.commands.sequence, synced.events.sequence.min(events_needed))
+        } else {
+            (self.folded.sequence + 1, self.expected + 1)
+        };
+        if below.0 > self.trimmed.0 || below.1 > self.trimmed.1 {
+            self.trimmed = below;
+            actions.push(Action::Trim { commands_below: below.0, events_below: below.1 });
+        }
+    }
+}
+
+fn append(epoch: Epoch, batch: &Batch, events: EventPosition) -> Action {
+    Action::Append {
+        position: PartitionPosition { epoch, commands: batch.commands.clone(), events },
+        chats: batch.chats.values().cloned().collect(),
+    }
+}
+
+fn answer(
+    answers: std::collections::BTreeMap<domain::GatewayId, Vec<proto::relay::Answer>>,
+    actions: &mut Vec<Action>,
+) {
+    actions.extend(answers.into_iter().map(|(gateway, answers)| Action::Answer(gateway, answers)));
+}

@@ -1,0 +1,272 @@
+//! The owner over a model of log and store: whatever is lost, repeated or taken over, one log comes out.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use domain::{
+    Action as Ask, Chat, ChatId, ChatKind, Command, Epoch, Event, LoggedEntry, Member, Origin, Partition,
+    PartitionPosition, Role, Rules, UserId, WriterId,
+};
+use proptest::prelude::*;
+use prost::Message as _;
+
+use super::*;
+
+const EPOCH: Epoch = Epoch(1);
+
+fn user(n: u8) -> UserId {
+    UserId::new([n; 16])
+}
+
+fn chat(n: u64) -> ChatId {
+    ChatId::draw(Partition(0), 1, n << 8)
+}
+
+fn create(id: ChatId) -> Command {
+    let members = vec![Member { user: user(2), role: Role::Member }];
+    let action = Ask::CreateChat { kind: ChatKind::Group, members };
+    Command { chat: id, sender: user(1), origin: Origin(0), n: 0, after: 0, basis: 0, action }
+}
+
+fn send(id: ChatId, n: u64) -> Command {
+    let action = Ask::SendMessage { body: Bytes::from(format!("message {n}")) };
+    Command { chat: id, sender: user(1), origin: Origin(9), n, after: n - 1, basis: 1, action }
+}
+
+fn record(sequence: Seq, commands: &[Command]) -> CommandRecord {
+    let route = Some(Route { gateway: GatewayId(1), session: 1, request: sequence });
+    let items = commands.iter().map(|command| Item { route, asked: Ok(command.clone()) }).collect();
+    CommandRecord { sequence, time_ns: sequence as i64 * 1_000_000, message_id: format!("m{sequence}"), items }
+}
+
+/// Log and store as they stand, whoever writes.
+#[derive(Default)]
+struct World {
+    commands: Vec<CommandRecord>,
+    events: Vec<Bytes>,
+    position: Option<PartitionPosition>,
+    rows: BTreeMap<ChatId, BTreeMap<Seq, Bytes>>,
+    outcomes: Vec<proto::v1::Outcome>,
+}
+
+fn tail_record(sequence: Seq, payload: &Bytes) -> TailRecord {
+    let batch = proto::log::EventBatch::decode(payload.clone()).unwrap();
+    let commands = batch.commands_through.unwrap();
+    TailRecord {
+        position: domain::EventPosition { sequence, writer: WriterId(batch.writer), batch: batch.batch },
+        epoch: Epoch(batch.epoch),
+        commands: CommandPosition {
+            sequence: commands.sequence,
+            count: commands.count,
+            time_ns: commands.time_ns,
+            message_id: commands.message_id,
+        },
+        entries: batch.entries.into_iter().map(|bytes| LoggedEntry::decode(bytes).unwrap()).collect(),
+    }
+}
+
+impl World {
+    fn command(&self, sequence: Seq) -> Option<(i64, String)> {
+        let at = usize::try_from(sequence).unwrap().checked_sub(1)?;
+        self.commands.get(at).map(|record| (record.time_ns, record.message_id.clone()))
+    }
+
+    fn facts(&self) -> Facts {
+        let appended = self.position.as_ref().map_or(0, |position| position.events.sequence);
+        let tail: Vec<_> = (appended + 1..=self.events.len() as u64)
+            .map(|at| tail_record(at, &self.events[at as usize - 1]))
+            .collect();
+        let at_stored = appended.checked_sub(1).map(|at| {
+            let position = tail_record(appended, &self.events[at as usize]).position;
+            (position.writer, position.batch)
+        });
+        let folded = self.position.as_ref().map_or(0, |position| position.commands.sequence);
+        let named = tail.last().map_or(0, |record| record.commands.sequence);
+        Facts {
+            epoch: EPOCH,
+            stored: self.position.clone(),
+            commands: CommandFacts {
+                first: 1,
+                last: self.commands.len() as u64,
+                at_stored: self.command(folded),
+                at_tail: self.command(named),
+            },
+            events: EventFacts { first: 1, last: self.events.len() as u64, at_stored, tail },
+        }
+    }
+
+    fn load(&self, id: ChatId) -> Option<Box<Chat>> {
+        let mut rows = self.rows.get(&id)?.values().map(|bytes| LoggedEntry::decode(bytes.clone()).unwrap().entry);
+        let mut chat = Chat::create(&rows.next()?)?;
+        rows.for_each(|entry| chat.apply(&entry));
+        Some(Box::new(chat))
+    }
+
+    fn append(&mut self, position: PartitionPosition, chats: Vec<ChatRows>) {
+        for rows in chats {
+            for row in rows.rows {
+                let old = self.rows.entry(rows.chat).or_default().insert(row.entry.seq, row.bytes.clone());
+                assert!(old.is_none_or(|old| old == row.bytes), "a row was overwritten with another");
+            }
+        }
+        if self.position.as_ref().is_none_or(|old| old.events.sequence <= position.events.sequence) {
+            self.position = Some(position);
+        }
+    }
+}
+
+/// One owner with what it asked for and has not got yet.
+struct Running {
+    owner: Owner,
+    asked: Vec<Action>,
+    read: usize,
+    dead: bool,
+}
+
+impl Running {
+    fn take_over(world: &World, writer: u64, rules: Rules) -> Self {
+        let plan = plan(world.facts(), &rules).unwrap();
+        let read = plan.read_from as usize - 1;
+        let settings = Settings { chats_bytes_max: 2_000, batch_max: 3, snapshot_entries: 2, ..Settings::default() };
+        let mut running =
+            Self { owner: Owner::new(plan, WriterId(writer), settings, rules), asked: vec![], read, dead: false };
+        running.input(Input::Tick);
+        running
+    }
+
+    fn input(&mut self, input: Input) {
+        self.owner.handle(input, &mut self.asked);
+    }
+
+    /// Does one thing that it asked for; `chance` says what goes wrong.
+    fn step(&mut self, world: &mut World, chance: u8) {
+        if self.asked.is_empty() || chance % 7 == 0 {
+            if let Some(record) = world.commands.get(self.read) {
+                self.read += 1;
+                self.input(Input::Commands(vec![record.clone()]));
+            } else {
+                self.input(Input::Tick);
+            }
+            return;
+        }
+        match self.asked.remove(0) {
+            Action::Load(id) if chance % 5 == 1 => self.input(Input::LoadFailed(id)),
+            Action::Load(id) => self.input(Input::Loaded(id, world.load(id))),
+            Action::Publish { payload, expected } => {
+                let lands = expected == world.events.len() as u64;
+                if lands && chance % 3 != 1 {
+                    world.events.push(payload);
+                    let answered = chance % 3 == 0;
+                    let sequence = world.events.len() as u64;
+                    self.input(if answered { Input::Published(sequence) } else { Input::PublishInDoubt });
+                } else if lands {
+                    self.input(if chance % 2 == 0 { Input::PublishFull } else { Input::PublishInDoubt });
+                } else {
+                    let last = world.events.len() as u64;
+                    let tail = world.events.last().map(|bytes| tail_record(last, bytes).position);
+                    self.input(Input::PublishRefused(tail.map(|at| (at.writer, at.batch, last))));
+                }
+            }
+            Action::Append { position, chats } => {
+                if chance % 5 == 2 {
+                    self.input(Input::AppendFailed);
+                } else {
+                    world.append(position, chats);
+                    self.input(Input::Appended);
+                }
+            }
+            Action::Answer(_, answers) => {
+                world.outcomes.extend(answers.into_iter().filter_map(|answer| answer.outcome))
+            }
+            Action::Trim { .. } => {}
+            Action::StepDown => self.dead = true,
+        }
+    }
+}
+
+fn run(commands: &[Vec<Command>], chances: &[u8], rules: Rules) -> World {
+    let mut world = World::default();
+    for (at, commands) in commands.iter().enumerate() {
+        world.commands.push(record(at as u64 + 1, commands));
+    }
+    let mut writer = 1;
+    let mut owner = Running::take_over(&world, writer, rules);
+    let mut zombie: Option<Running> = None;
+    let quiet = std::iter::repeat_n(3, 4_000);
+    for chance in chances.iter().copied().chain(quiet) {
+        if owner.dead || chance == 255 || chance == 254 {
+            writer += 1;
+            let next = Running::take_over(&world, writer, rules);
+            let old = std::mem::replace(&mut owner, next);
+            // A stale owner goes on beside the new one until it is refused.
+            zombie = (chance == 254).then_some(old);
+        }
+        if let Some(stale) = &mut zombie
+            && !stale.dead
+        {
+            stale.step(&mut world, chance.wrapping_mul(31) | 1);
+        }
+        owner.step(&mut world, chance);
+    }
+    world
+}
+
+fn workload(chats: u64, sends: u64) -> Vec<Vec<Command>> {
+    let mut records: Vec<Vec<Command>> = vec![(0..chats).map(|at| create(chat(at))).collect()];
+    for n in 1..=sends {
+        records.push((0..chats).flat_map(|at| [send(chat(at), n), send(chat(at), n)]).collect());
+        records.push((0..chats).map(|at| send(chat(at), n)).collect());
+    }
+    records
+}
+
+proptest! {
+    #[test]
+    fn one_log_comes_out_whatever_is_lost_or_taken_over(chances in prop::collection::vec(any::<u8>(), 0..400)) {
+        let world = run(&workload(3, 4), &chances, Rules::ALL);
+        for at in 0..3 {
+            let rows = &world.rows[&chat(at)];
+            prop_assert_eq!(rows.keys().copied().collect::<Vec<_>>(), (1..=5).collect::<Vec<_>>());
+            for (n, bytes) in rows.values().skip(1).enumerate() {
+                let entry = LoggedEntry::decode(bytes.clone()).unwrap().entry;
+                prop_assert_eq!(entry.n, n as u64 + 1);
+                let body = Bytes::from(format!("message {}", n + 1));
+                prop_assert_eq!(entry.event, Event::MessageSent { body });
+            }
+        }
+        // Every event record stands in the store, in order, each entry once.
+        let published: usize = world.events.iter().map(|bytes| tail_record(1, bytes).entries.len()).sum();
+        prop_assert_eq!(published, 15);
+        // One answer a command and sequence, always the same.
+        let mut answers: BTreeMap<(Bytes, u64), proto::v1::Outcome> = BTreeMap::new();
+        for outcome in &world.outcomes {
+            let first = answers.entry((outcome.chat.clone(), outcome.n)).or_insert_with(|| outcome.clone());
+            prop_assert_eq!(&*first, outcome);
+        }
+    }
+}
+
+#[test]
+fn a_batch_without_events_is_published_before_its_answers() {
+    let mut world = World::default();
+    world.commands.push(record(1, &[send(chat(1), 1)]));
+    let mut owner = Running::take_over(&world, 1, Rules::ALL);
+    owner.step(&mut world, 3);
+    for _ in 0..20 {
+        let answered = !world.outcomes.is_empty();
+        assert!(!answered || !world.events.is_empty(), "answered before it was published");
+        owner.step(&mut world, 3);
+    }
+    assert_eq!((world.events.len(), world.outcomes.len()), (1, 1));
+}
+
+#[test]
+fn without_dedupe_of_a_landed_batch_something_goes_wrong() {
+    // The check above can fail: with M3 off a batch that never landed is taken for landed.
+    let broken = Rules::without("m3").unwrap();
+    let chances: Vec<u8> = (0..200).map(|at| if at % 4 == 1 { 1 } else { 3 }).collect();
+    let result = std::panic::catch_unwind(|| run(&workload(3, 4), &chances, broken));
+    let whole =
+        result.is_ok_and(|world| (0..3).all(|at| world.rows.get(&chat(at)).is_some_and(|rows| rows.len() == 5)));
+    assert!(!whole);
+}

@@ -1,0 +1,265 @@
+//! Runs the owner of one partition: its actions become calls to log and store, their results its inputs.
+//!
+//! One task, one loop. Nothing here decides; what the machine did not ask for is not done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::{Chat, ChatId, Partition, Rules, WriterId, crash_point};
+use event_log::{FencedError, OrderedReader, Stream, Subject, Tenure};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use metrics::counter;
+use prost::Message as _;
+use proto::relay::AnswerBatch;
+use store::{Append, ChatAppend, MemberRow, Reader, Store};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::machine::{Action, ChatRows, Input, Owner};
+use crate::{Config, Dependencies, Error, read, takeover};
+
+/// How long an owner that is shut down waits for what is published to be appended.
+const LAST_APPEND_WAIT: Duration = Duration::from_secs(2);
+/// Most bytes of one message of answers, well below what the log takes.
+const ANSWERS_PER_MESSAGE: usize = 1_024;
+
+/// Owns the partition until shut down: takes over, runs, and takes over again whenever the tenure is lost (M6).
+pub(crate) async fn own(
+    partition: Partition,
+    config: Arc<Config>,
+    dependencies: Dependencies,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    while !shutdown.is_cancelled() {
+        match one_tenure(partition, &config, &dependencies, &shutdown).await {
+            Ok(()) => return Ok(()),
+            Err(error) if error.is_passing() => {
+                counter!("ingest_step_downs_total").increment(1);
+                tracing::info!(partition = partition.0, error = &error as &dyn std::error::Error, "stepped down");
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(config.takeover_again_ms)) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+async fn one_tenure(
+    partition: Partition,
+    config: &Config,
+    dependencies: &Dependencies,
+    shutdown: &CancellationToken,
+) -> Result<(), Error> {
+    let Dependencies { log, store } = dependencies;
+    let tenure = tokio::select! {
+        tenure = log.acquire(event_log::Role::Ingest, partition) => tenure?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let plan = takeover::take_over(&tenure, store, partition).await?;
+    tracing::info!(
+        partition = partition.0,
+        expected = plan.expected,
+        tail = plan.tail.len(),
+        read_from = plan.read_from,
+        "took over"
+    );
+    let reader = tenure.reader(Stream::Commands, plan.read_from).await?;
+    // The tenure's id is unique for ever, so it names the writer (M3).
+    let owner = Owner::new(plan, WriterId(tenure.id().0), config.settings(), Rules::ALL);
+    let shell =
+        Shell { partition, tenure, store: store.clone(), running: FuturesUnordered::new(), stepped_down: false };
+    shell.run(owner, reader, config, shutdown).await
+}
+
+/// What the actions of one tenure run on.
+struct Shell {
+    partition: Partition,
+    tenure: Tenure,
+    store: Store,
+    running: FuturesUnordered<BoxFuture<'static, Result<Option<Input>, Error>>>,
+    stepped_down: bool,
+}
+
+impl Shell {
+    async fn run(
+        mut self,
+        mut owner: Owner,
+        mut reader: OrderedReader,
+        config: &Config,
+        shutdown: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut ticks = interval(Duration::from_millis(config.tick_ms));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut trims = interval(Duration::from_millis(config.trim_ms));
+        trims.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let tenure = self.tenure.clone();
+        let mut actions = Vec::new();
+        owner.handle(Input::Tick, &mut actions);
+        loop {
+            for action in actions.drain(..) {
+                self.start(action);
+            }
+            if self.stepped_down {
+                return Err(Error::TenureLost);
+            }
+            let input = tokio::select! {
+                Some(done) = self.running.next() => done?,
+                records = reader.next(), if owner.wants_commands() => Some(self.decode(records?)?),
+                _ = ticks.tick() => Some(Input::Tick),
+                _ = trims.tick() => {
+                    self.look_for_trimming();
+                    None
+                }
+                () = tenure.lost() => return Err(Error::TenureLost),
+                () = shutdown.cancelled() => break,
+            };
+            if let Some(input) = input {
+                owner.handle(input, &mut actions);
+            }
+        }
+        // What is published is true without us; appending and answering it now spares the next owner the tail.
+        let finish = async {
+            while let Some(done) = self.running.next().await {
+                if let Some(input) = done? {
+                    owner.handle(input, &mut actions);
+                }
+                for action in actions.drain(..) {
+                    if matches!(action, Action::Append { .. } | Action::Answer(..)) {
+                        self.start(action);
+                    }
+                }
+            }
+            Ok(())
+        };
+        timeout(LAST_APPEND_WAIT, finish).await.unwrap_or(Ok(()))
+    }
+
+    fn decode(&self, records: Vec<event_log::Record>) -> Result<Input, Error> {
+        let mut decoded = Vec::with_capacity(records.len());
+        for record in records {
+            let mut record = read::commands(record)?;
+            read::refuse_strangers(&mut record, |chat| chat.partition() == self.partition);
+            decoded.push(record);
+        }
+        Ok(Input::Commands(decoded))
+    }
+
+    fn start(&mut self, action: Action) {
+        let (tenure, store, partition) = (self.tenure.clone(), self.store.clone(), self.partition);
+        match action {
+            Action::Load(chat) => self.running.push(Box::pin(load(store, chat))),
+            Action::Publish { payload, expected } => {
+                crash_point("ingest.decided");
+                self.running.push(Box::pin(publish(tenure, payload, expected)));
+            }
+            Action::Append { position, chats } => {
+                let chats = chats.into_iter().map(rows).collect();
+                self.running.push(Box::pin(append(store, Append { partition, position, chats })));
+            }
+            Action::Answer(gateway, answers) => {
+                self.running.push(Box::pin(async move {
+                    for part in answers.chunks(ANSWERS_PER_MESSAGE) {
+                        let batch = AnswerBatch { partition: u32::from(partition.0), answers: part.to_vec() };
+                        // A lost answer costs nothing: the client asks again.
+                        if tenure.send(&Subject::Answers(gateway), batch.encode_to_vec().into()).await.is_err() {
+                            counter!("ingest_answers_dropped_total").increment(part.len() as u64);
+                        }
+                    }
+                    crash_point("ingest.answered");
+                    Ok(None)
+                }));
+            }
+            Action::Trim { commands_below, events_below } => {
+                self.running.push(Box::pin(async move {
+                    tenure.trim(Stream::Commands, commands_below).await?;
+                    tenure.trim(Stream::Events, events_below).await?;
+                    Ok(None)
+                }));
+            }
+            Action::StepDown => self.stepped_down = true,
+        }
+    }
+
+    /// M9: what is on disk for sure, and what the required readers still need.
+    fn look_for_trimming(&self) {
+        let (store, partition) = (self.store.clone(), self.partition);
+        self.running.push(Box::pin(async move {
+            let Some(position) = store.synced_position(partition).await? else { return Ok(None) };
+            let mut events_needed = u64::MAX;
+            for reader in [Reader::Delivery, Reader::Projections] {
+                let checkpoint = store.checkpoint(reader, partition).await?;
+                let read = checkpoint.filter(|at| at.epoch == position.epoch).map_or(0, |at| at.events);
+                events_needed = events_needed.min(read);
+            }
+            Ok(Some(Input::Synced { position, events_needed }))
+        }));
+    }
+}
+
+async fn load(store: Store, id: ChatId) -> Result<Option<Input>, Error> {
+    Ok(Some(match store.load_chat(id).await {
+        Ok(chat) => Input::Loaded(id, chat.map(Box::<Chat>::new)),
+        Err(error) if error.is_retryable() => Input::LoadFailed(id),
+        Err(error) => return Err(error.into()),
+    }))
+}
+
+async fn publish(tenure: Tenure, payload: Bytes, expected: u64) -> Result<Option<Input>, Error> {
+    Ok(Some(match tenure.publish_events(payload, expected).await {
+        Ok(sequence) => {
+            crash_point("ingest.published");
+            Input::Published(sequence)
+        }
+        Err(FencedError::InDoubt { .. }) => Input::PublishInDoubt,
+        Err(FencedError::Full) => {
+            counter!("ingest_events_full_total").increment(1);
+            Input::PublishFull
+        }
+        Err(FencedError::Refused { .. }) => {
+            let last = tenure.bounds(Stream::Events).await?.last;
+            let tail = match tenure.read(Stream::Events, last).await? {
+                Some(record) => {
+                    let (writer, batch) = read::fingerprint(record)?;
+                    Some((writer, batch, last))
+                }
+                None => None,
+            };
+            Input::PublishRefused(tail)
+        }
+        Err(FencedError::Lost | FencedError::TooLarge { .. }) => return Err(Error::TenureLost),
+    }))
+}
+
+async fn append(store: Store, append: Append) -> Result<Option<Input>, Error> {
+    Ok(Some(match store.append(append).await {
+        Ok(()) => {
+            crash_point("ingest.appended");
+            Input::Appended
+        }
+        Err(error) if error.is_retryable() => {
+            counter!("ingest_appends_failed_total").increment(1);
+            Input::AppendFailed
+        }
+        Err(error) => return Err(error.into()),
+    }))
+}
+
+fn rows(rows: ChatRows) -> ChatAppend {
+    let ChatRows { chat, stays, rows, snapshot } = rows;
+    let members = stays
+        .into_iter()
+        .map(|stay| MemberRow {
+            chat,
+            user: stay.user,
+            joined_seq: stay.joined_seq,
+            role: stay.role,
+            left_seq: stay.left_seq,
+        })
+        .collect();
+    ChatAppend { chat, members, rows, snapshot }
+}

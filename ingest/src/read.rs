@@ -1,0 +1,99 @@
+//! Command records → items; event records → what takeover needs. What cannot be read is said, never skipped silently.
+
+use domain::{
+    ChatId, Code, Command, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, UserId, WriterId, limits,
+};
+use event_log::Record;
+use metrics::counter;
+use prost::Message as _;
+use proto::{log, v1};
+
+use crate::Error;
+use crate::machine::{CommandRecord, Item, Refused, Route, TailRecord};
+
+/// Decodes a command record. One that is none is passed over, loudly: its commands are nobody's.
+///
+/// # Errors
+/// [`Error::Schema`] for a newer version's: this build must not decide what it does not know.
+pub(crate) fn commands(record: Record) -> Result<CommandRecord, Error> {
+    let Record { sequence, time_ns, message_id, payload } = record;
+    let items = match log::CommandBatch::decode(payload) {
+        Ok(batch) if batch.schema > limits::SCHEMA => {
+            return Err(Error::Schema { sequence, schema: batch.schema });
+        }
+        Ok(batch) => batch.commands.into_iter().map(item).collect(),
+        Err(error) => {
+            counter!("ingest_records_undecodable_total").increment(1);
+            tracing::error!(sequence, %error, "a command record is undecodable and passed over");
+            Vec::new()
+        }
+    };
+    Ok(CommandRecord { sequence, time_ns, message_id, items })
+}
+
+fn item(wire: log::Command) -> Item {
+    let route = wire.route.map(|route| Route {
+        gateway: GatewayId(route.gateway),
+        session: route.session,
+        request: route.request,
+    });
+    let command = wire.command.unwrap_or_default();
+    let named = v1::Outcome { chat: command.chat.clone(), origin: command.origin, n: command.n, result: None };
+    let asked = UserId::try_from(&wire.sender[..])
+        .map_err(|_fault| Code::Undecodable)
+        .and_then(|sender| Command::from_wire(sender, command));
+    let asked = asked.map_err(|code| {
+        counter!("ingest_commands_refused_total").increment(1);
+        Refused { code, named }
+    });
+    Item { route, asked }
+}
+
+/// Decodes an event record of the tail.
+///
+/// # Errors
+/// [`Error::Record`]: rows that are published must be appended, so nothing goes on without it.
+pub(crate) fn events(record: Record) -> Result<TailRecord, Error> {
+    let sequence = record.sequence;
+    let unreadable = |reason: String| Error::Record { sequence, reason };
+    let batch = log::EventBatch::decode(record.payload).map_err(|error| unreadable(error.to_string()))?;
+    if batch.schema > limits::SCHEMA {
+        return Err(unreadable(format!("its schema {} is newer than this version", batch.schema)));
+    }
+    let commands = batch.commands_through.ok_or_else(|| unreadable("it names no command".to_owned()))?;
+    let entries = batch.entries.into_iter().map(LoggedEntry::decode).collect::<Result<_, _>>();
+    Ok(TailRecord {
+        position: EventPosition { sequence, writer: WriterId(batch.writer), batch: batch.batch },
+        epoch: Epoch(batch.epoch),
+        commands: CommandPosition {
+            sequence: commands.sequence,
+            count: commands.count,
+            time_ns: commands.time_ns,
+            message_id: commands.message_id,
+        },
+        entries: entries.map_err(|error| unreadable(error.to_string()))?,
+    })
+}
+
+/// The writer and batch number of an event record.
+///
+/// # Errors
+/// As [`events`].
+pub(crate) fn fingerprint(record: Record) -> Result<(WriterId, u64), Error> {
+    let position = events(record)?.position;
+    Ok((position.writer, position.batch))
+}
+
+/// Which partition a chat belongs to is part of its id; a command that came by another is refused.
+pub(crate) fn refuse_strangers(record: &mut CommandRecord, is_ours: impl Fn(ChatId) -> bool) {
+    for item in &mut record.items {
+        if let Ok(command) = &item.asked
+            && !is_ours(command.chat)
+        {
+            counter!("ingest_commands_refused_total").increment(1);
+            let named =
+                v1::Outcome { chat: command.chat.to_wire(), origin: command.origin.0, n: command.n, result: None };
+            item.asked = Err(Refused { code: Code::BadRequest, named });
+        }
+    }
+}

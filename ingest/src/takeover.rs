@@ -1,0 +1,68 @@
+//! Reads what a new owner must know: the store's position, and what the streams hold around it.
+
+use domain::Partition;
+use event_log::{Stream, Tenure};
+use store::Store;
+
+use crate::machine::{CommandFacts, EventFacts, Facts, Halt, Plan, TailRecord, plan};
+use crate::{Error, read};
+
+/// Reads and judges; reads once more where another owner may have appended and trimmed in between.
+pub(crate) async fn take_over(tenure: &Tenure, store: &Store, partition: Partition) -> Result<Plan, Error> {
+    match plan(facts(tenure, store, partition).await?, &domain::Rules::ALL) {
+        Err(Halt::EventsMissing | Halt::CommandsMissing) => {
+            Ok(plan(facts(tenure, store, partition).await?, &domain::Rules::ALL)?)
+        }
+        judged => Ok(judged?),
+    }
+}
+
+async fn facts(tenure: &Tenure, store: &Store, partition: Partition) -> Result<Facts, Error> {
+    let stored = store.position(partition).await?;
+    let events = tenure.bounds(Stream::Events).await?;
+    let commands = tenure.bounds(Stream::Commands).await?;
+    let appended = stored.as_ref().map_or(0, |stored| stored.events.sequence);
+    let folded = stored.as_ref().map_or(0, |stored| stored.commands.sequence);
+    let at_stored = match record(tenure, Stream::Events, appended).await? {
+        Some(record) => Some(read::fingerprint(record)?),
+        None => None,
+    };
+    let tail = tail(tenure, appended.max(events.first.saturating_sub(1)), events.last).await?;
+    let named = tail.last().map_or(0, |last| last.commands.sequence);
+    Ok(Facts {
+        epoch: tenure.epoch(),
+        commands: CommandFacts {
+            first: commands.first,
+            last: commands.last,
+            at_stored: command(tenure, folded).await?,
+            at_tail: command(tenure, named).await?,
+        },
+        events: EventFacts { first: events.first, last: events.last, at_stored, tail },
+        stored,
+    })
+}
+
+/// The event records above `appended`: few, since an owner that is this far behind decides nothing new.
+async fn tail(tenure: &Tenure, appended: u64, last: u64) -> Result<Vec<TailRecord>, Error> {
+    let mut tail = Vec::new();
+    if appended >= last {
+        return Ok(tail);
+    }
+    let mut reader = tenure.reader(Stream::Events, appended + 1).await?;
+    while tail.last().is_none_or(|record: &TailRecord| record.position.sequence < last) {
+        for record in reader.next().await? {
+            tail.push(read::events(record)?);
+        }
+    }
+    tail.retain(|record| record.position.sequence <= last);
+    Ok(tail)
+}
+
+async fn record(tenure: &Tenure, stream: Stream, sequence: u64) -> Result<Option<event_log::Record>, Error> {
+    if sequence == 0 { Ok(None) } else { Ok(tenure.read(stream, sequence).await?) }
+}
+
+async fn command(tenure: &Tenure, sequence: u64) -> Result<Option<(i64, String)>, Error> {
+    let record = record(tenure, Stream::Commands, sequence).await?;
+    Ok(record.map(|record| (record.time_ns, record.message_id)))
+}
