@@ -140,7 +140,7 @@ impl Running {
 
     /// Does one thing that it asked for; `chance` says what goes wrong.
     fn step(&mut self, world: &mut World, chance: u8) {
-        if self.asked.is_empty() || chance % 7 == 0 {
+        if self.asked.is_empty() || chance.is_multiple_of(7) {
             if let Some(record) = world.commands.get(self.read) {
                 self.read += 1;
                 self.input(Input::Commands(vec![record.clone()]));
@@ -156,11 +156,11 @@ impl Running {
                 let lands = expected == world.events.len() as u64;
                 if lands && chance % 3 != 1 {
                     world.events.push(payload);
-                    let answered = chance % 3 == 0;
+                    let answered = chance.is_multiple_of(3);
                     let sequence = world.events.len() as u64;
                     self.input(if answered { Input::Published(sequence) } else { Input::PublishInDoubt });
                 } else if lands {
-                    self.input(if chance % 2 == 0 { Input::PublishFull } else { Input::PublishInDoubt });
+                    self.input(if chance.is_multiple_of(2) { Input::PublishFull } else { Input::PublishInDoubt });
                 } else {
                     let last = world.events.len() as u64;
                     let tail = world.events.last().map(|bytes| tail_record(last, bytes).position);
