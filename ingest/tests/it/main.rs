@@ -1,0 +1,7 @@
+//! Ingest on a real broker and the embedded store, beside a stand-in for gateways.
+
+#![expect(clippy::unwrap_used, reason = "a test's own functions may fail the test, as the tests do")]
+
+mod faults;
+mod path;
+mod setup;
