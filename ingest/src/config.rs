@@ -12,6 +12,8 @@ pub struct Config {
     pub chats_bytes_max: usize,
     /// Commands of one partition that were read and wait.
     pub waiting_max: usize,
+    /// The same in bytes of their records.
+    pub waiting_bytes_max: usize,
     /// Commands of one published batch.
     pub batch_max: usize,
     /// Batches of one partition that are published and not yet appended; beyond it nothing is decided.
@@ -22,17 +24,18 @@ pub struct Config {
     pub tick_ms: u64,
     /// How often what is stored is trimmed off the streams, in ms.
     pub trim_ms: u64,
-    /// How long a partition waits after a failed takeover before the next, in ms.
+    /// How long a partition waits on average after a lost tenure before it takes over again, in ms.
     pub takeover_again_ms: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        let Settings { chats_bytes_max, waiting_max, batch_max, unappended_max, snapshot_entries } =
+        let Settings { chats_bytes_max, waiting_max, waiting_bytes_max, batch_max, unappended_max, snapshot_entries } =
             Settings::default();
         Self {
             chats_bytes_max,
             waiting_max,
+            waiting_bytes_max,
             batch_max,
             unappended_max,
             snapshot_entries,
@@ -48,6 +51,7 @@ impl Config {
         Settings {
             chats_bytes_max: self.chats_bytes_max,
             waiting_max: self.waiting_max,
+            waiting_bytes_max: self.waiting_bytes_max,
             batch_max: self.batch_max,
             unappended_max: self.unappended_max,
             snapshot_entries: self.snapshot_entries,

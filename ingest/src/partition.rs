@@ -42,7 +42,7 @@ pub(crate) async fn own(
             Err(error) => return Err(error),
         }
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(config.takeover_again_ms)) => {}
+            () = tokio::time::sleep(Duration::from_millis(rand::random_range(1..=2 * config.takeover_again_ms.max(1)))) => {}
             () = shutdown.cancelled() => {}
         }
     }
@@ -69,10 +69,9 @@ async fn one_tenure(
         "took over"
     );
     let reader = tenure.reader(Stream::Commands, plan.read_from).await?;
-    // The tenure's id is unique for ever, so it names the writer (M3).
-    let owner = Owner::new(plan, WriterId(tenure.id().0), config.settings(), Rules::ALL);
-    let shell =
-        Shell { partition, tenure, store: store.clone(), running: FuturesUnordered::new(), stepped_down: false };
+    // Random: a number that the broker counts would come again after it lost its tail (M3).
+    let owner = Owner::new(plan, WriterId(rand::random()), config.settings(), Rules::ALL);
+    let shell = Shell { partition, tenure, store: store.clone(), running: FuturesUnordered::new(), ended: None };
     shell.run(owner, reader, config, shutdown).await
 }
 
@@ -82,7 +81,7 @@ struct Shell {
     tenure: Tenure,
     store: Store,
     running: FuturesUnordered<BoxFuture<'static, Result<Option<Input>, Error>>>,
-    stepped_down: bool,
+    ended: Option<Error>,
 }
 
 impl Shell {
@@ -104,8 +103,8 @@ impl Shell {
             for action in actions.drain(..) {
                 self.start(action);
             }
-            if self.stepped_down {
-                return Err(Error::TenureLost);
+            if let Some(ended) = self.ended {
+                return Err(ended);
             }
             let input = tokio::select! {
                 Some(done) = self.running.next() => done?,
@@ -181,7 +180,8 @@ impl Shell {
                     Ok(None)
                 }));
             }
-            Action::StepDown => self.stepped_down = true,
+            Action::StepDown => self.ended = Some(Error::TenureLost),
+            Action::Halt(halt) => self.ended = Some(halt.into()),
         }
     }
 

@@ -17,7 +17,9 @@ use crate::machine::{CommandRecord, Item, Refused, Route, TailRecord};
 /// [`Error::Schema`] for a newer version's: this build must not decide what it does not know.
 pub(crate) fn commands(record: Record) -> Result<CommandRecord, Error> {
     let Record { sequence, time_ns, message_id, payload } = record;
-    let items = match log::CommandBatch::decode(payload) {
+    // Decoded, a command's body is a slice of the payload.
+    let bytes = payload.len();
+    let items: Vec<_> = match log::CommandBatch::decode(payload) {
         Ok(batch) if batch.schema > limits::SCHEMA => {
             return Err(Error::Schema { sequence, schema: batch.schema });
         }
@@ -28,7 +30,8 @@ pub(crate) fn commands(record: Record) -> Result<CommandRecord, Error> {
             Vec::new()
         }
     };
-    Ok(CommandRecord { sequence, time_ns, message_id, items })
+    let bytes = bytes + items.len() * size_of::<Item>();
+    Ok(CommandRecord { sequence, time_ns, message_id, items, bytes })
 }
 
 fn item(wire: log::Command) -> Item {

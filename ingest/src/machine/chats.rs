@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{Chat, ChatId, Rules};
+use domain::{Chat, ChatId, Rules, Seq};
 
 /// What a chat that does not exist takes: its id, and its places in both maps.
 const ABSENT_BYTES: usize = 128;
@@ -15,7 +15,6 @@ struct Slot {
     pinned: u32,
     bytes: usize,
     used: u64,
-    since_snapshot: u64,
 }
 
 /// Chats by id, the least recently used given up first.
@@ -49,22 +48,22 @@ impl Chats {
             return;
         }
         let pinned = self.slots.get(&id).map_or(0, |slot| slot.pinned);
-        self.put(id, chat, pinned, 0);
+        self.put(id, chat, pinned);
     }
 
     /// Takes in a chat that its first entry made.
     pub(super) fn created(&mut self, id: ChatId, chat: Box<Chat>) {
         let pinned = self.slots.get(&id).map_or(0, |slot| slot.pinned);
-        self.put(id, Some(chat), pinned, 1);
+        self.put(id, Some(chat), pinned);
     }
 
-    fn put(&mut self, id: ChatId, chat: Option<Box<Chat>>, pinned: u32, since_snapshot: u64) {
+    fn put(&mut self, id: ChatId, chat: Option<Box<Chat>>, pinned: u32) {
         self.remove(id);
         self.clock += 1;
         let bytes = weight(chat.as_deref());
         self.bytes += bytes;
         self.by_use.insert(self.clock, id);
-        self.slots.insert(id, Slot { chat, pinned, bytes, used: self.clock, since_snapshot });
+        self.slots.insert(id, Slot { chat, pinned, bytes, used: self.clock });
     }
 
     fn remove(&mut self, id: ChatId) {
@@ -74,7 +73,7 @@ impl Chats {
         }
     }
 
-    /// Folds into a chat in memory, marks it used, and counts an entry towards its next snapshot.
+    /// Folds into a chat in memory and marks it used.
     pub(super) fn change(&mut self, id: ChatId, fold: impl FnOnce(&mut Chat)) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let Some(chat) = slot.chat.as_deref_mut() else { return };
@@ -83,21 +82,18 @@ impl Chats {
         self.by_use.remove(&slot.used);
         self.by_use.insert(self.clock, id);
         slot.used = self.clock;
-        slot.since_snapshot += 1;
         self.bytes -= slot.bytes;
         slot.bytes = weight(slot.chat.as_deref());
         self.bytes += slot.bytes;
     }
 
-    /// The chat's state for a snapshot, once enough entries came since the last one: a large state costs more to write.
-    pub(super) fn snapshot_due(&mut self, id: ChatId, entries: u64) -> Option<proto::log::ChatSnapshot> {
-        let slot = self.slots.get_mut(&id)?;
-        let due = entries.max(slot.bytes as u64 / 1024);
-        if slot.since_snapshot < due {
-            return None;
-        }
-        slot.since_snapshot = 0;
-        slot.chat.as_deref().map(Chat::snapshot)
+    /// The chat's state for a snapshot, once its head crosses a multiple of `entries`; a large state, which costs more
+    /// to write, waits for a larger multiple. So a load never folds more rows, however often the chat is given up.
+    pub(super) fn snapshot_due(&self, id: ChatId, first: Seq, entries: u64) -> Option<proto::log::ChatSnapshot> {
+        let slot = self.slots.get(&id)?;
+        let chat = slot.chat.as_deref()?;
+        let every = entries.max((slot.bytes as u64 / 1024).next_power_of_two());
+        ((first - 1) / every != chat.head() / every).then(|| chat.snapshot())
     }
 
     pub(super) fn pin(&mut self, id: ChatId) {
@@ -112,10 +108,15 @@ impl Chats {
         }
     }
 
-    /// Gives up the least recently used until the bound holds; `needed` says which must stay.
+    /// Whether it is time to give some up.
+    pub(super) const fn is_full(&self) -> bool {
+        self.bytes > self.bytes_max
+    }
+
+    /// Gives up the least recently used until there is room for a while; `needed` says which must stay.
     pub(super) fn evict(&mut self, needed: impl Fn(ChatId) -> bool) {
         let mut from = 0;
-        while self.bytes > self.bytes_max {
+        while self.bytes > self.bytes_max / 8 * 7 {
             let Some((&used, &id)) = self.by_use.range(from..).next() else { return };
             from = used + 1;
             // M1: a store that does not have the entry yet would give the seq away again.

@@ -62,6 +62,8 @@ pub struct CommandRecord {
     pub message_id: String,
     /// What it holds, in order; nothing where it could not be decoded.
     pub items: Vec<Item>,
+    /// About what it takes in memory.
+    pub bytes: usize,
 }
 
 /// What happened.
@@ -126,6 +128,8 @@ pub enum Action {
     },
     /// Another owner writes: give everything up and take over anew.
     StepDown,
+    /// Stop this partition: a person must look.
+    Halt(Halt),
 }
 
 /// The bytes of an entry beside its decoded form, in a tail record.

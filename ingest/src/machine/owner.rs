@@ -12,14 +12,14 @@ use proto::log::EventBatch;
 
 use super::batch::Batch;
 use super::chats::Chats;
-use super::{Action, CommandRecord, Input, Item, Plan, TailRecord};
+use super::{Action, CommandRecord, Halt, Input, Item, Plan, TailRecord};
 
 /// What a record holds beside entries: header, positions, message id.
 const RECORD_OVERHEAD_BYTES: usize = 4 * 1024;
 /// Loads in flight; enough to keep a store busy, few enough to bound memory.
 const LOADS_MAX: usize = 256;
-/// How many commands ahead of the fold chats are read.
-const LOAD_AHEAD: usize = 1_024;
+/// How many commands ahead of the fold keep their chats in memory.
+const AHEAD: usize = 1_024;
 
 /// Bounds of an owner.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,8 @@ pub struct Settings {
     pub chats_bytes_max: usize,
     /// Commands that were read and wait; beyond it the shell reads no more.
     pub waiting_max: usize,
+    /// The same in bytes of their records.
+    pub waiting_bytes_max: usize,
     /// Commands of one batch.
     pub batch_max: usize,
     /// Batches published and not yet appended; beyond it nothing is decided.
@@ -41,6 +43,7 @@ impl Default for Settings {
         Self {
             chats_bytes_max: 64 << 20,
             waiting_max: 16_384,
+            waiting_bytes_max: 8 << 20,
             batch_max: 4_096,
             unappended_max: 64,
             snapshot_entries: 256,
@@ -76,6 +79,9 @@ pub struct Owner {
     replay: VecDeque<TailRecord>,
     waiting: VecDeque<CommandRecord>,
     waiting_items: usize,
+    waiting_bytes: usize,
+    /// Chats of commands that came, to be read ahead.
+    wanted: VecDeque<ChatId>,
     publishing: Option<Publishing>,
     /// Published, not yet handed to the store.
     unappended: VecDeque<(Batch, EventPosition)>,
@@ -103,6 +109,8 @@ impl Owner {
             replay: plan.tail.into(),
             waiting: VecDeque::new(),
             waiting_items: 0,
+            waiting_bytes: 0,
+            wanted: VecDeque::new(),
             publishing: None,
             unappended: VecDeque::new(),
             appending: None,
@@ -114,7 +122,8 @@ impl Owner {
 
     /// Whether the shell should read further commands.
     pub fn wants_commands(&self) -> bool {
-        self.waiting_items < self.settings.waiting_max && self.waiting.len() < self.settings.waiting_max
+        self.waiting_items.max(self.waiting.len()) < self.settings.waiting_max
+            && self.waiting_bytes < self.settings.waiting_bytes_max
     }
 
     /// The writer's name for itself in fingerprints.
@@ -131,6 +140,9 @@ impl Owner {
             Input::Commands(records) => {
                 for record in records {
                     self.waiting_items += record.items.len();
+                    self.waiting_bytes += record.bytes;
+                    let asked = record.items.iter().filter_map(|item| item.asked.as_ref().ok());
+                    self.wanted.extend(asked.map(|command| command.chat).filter(|chat| !self.chats.holds(*chat)));
                     self.waiting.push_back(record);
                 }
             }
@@ -178,6 +190,9 @@ impl Owner {
 
     fn go_on(&mut self, actions: &mut Vec<Action>) {
         self.replay(actions);
+        if self.stepped_down {
+            return;
+        }
         if self.replay.is_empty() {
             self.load_ahead(actions);
             if self.publishing.is_none() && self.unappended.len() < self.settings.unappended_max {
@@ -201,6 +216,12 @@ impl Owner {
             let Some(record) = self.replay.pop_front() else { return };
             let mut batch = Batch { commands: record.commands, ..Batch::default() };
             for entry in record.entries {
+                let head = self.chats.get(entry.entry.chat).map_or(0, Chat::head);
+                if entry.entry.seq > head + 1 {
+                    self.stepped_down = true;
+                    actions.push(Action::Halt(Halt::Hole));
+                    return;
+                }
                 self.fold(&mut batch, entry);
             }
             self.close(&mut batch);
@@ -227,7 +248,8 @@ impl Owner {
     fn close(&mut self, batch: &mut Batch) {
         for (id, rows) in &mut batch.chats {
             self.chats.pin(*id);
-            let snapshot = self.chats.snapshot_due(*id, self.settings.snapshot_entries);
+            let Some(first) = rows.rows.first() else { continue };
+            let snapshot = self.chats.snapshot_due(*id, first.entry.seq, self.settings.snapshot_entries);
             rows.snapshot = snapshot.map(|snapshot| snapshot.encode_to_vec().into());
         }
     }
@@ -240,17 +262,15 @@ impl Owner {
     }
 
     fn load_ahead(&mut self, actions: &mut Vec<Action>) {
-        if self.loading.len() >= LOADS_MAX {
-            return;
-        }
-        let chats: BTreeSet<_> = self.ahead().filter(|chat| !self.chats.holds(*chat)).collect();
-        for id in chats {
+        while self.loading.len() < LOADS_MAX
+            && let Some(id) = self.wanted.pop_front()
+        {
             self.load(id, actions);
         }
     }
 
     fn ahead(&self) -> impl Iterator<Item = ChatId> {
-        let items = self.waiting.iter().flat_map(|record| &record.items).take(LOAD_AHEAD);
+        let items = self.waiting.iter().flat_map(|record| &record.items).take(AHEAD);
         items.filter_map(|item| item.asked.as_ref().ok().map(|command| command.chat))
     }
 
@@ -266,7 +286,11 @@ impl Owner {
             let mut at = from;
             let items = std::mem::take(&mut record.items);
             let (sequence, time_ns, message_id) = (record.sequence, record.time_ns, record.message_id.clone());
-            while at < items.len() && self.has_room(&batch) && self.decide_one(&mut batch, &items[at], stamp) {
+            while at < items.len() && self.has_room(&batch) {
+                if let Some(absent) = self.decide_one(&mut batch, &items[at], stamp) {
+                    self.load(absent, actions);
+                    break;
+                }
                 at += 1;
             }
             let finished = at == items.len();
@@ -278,7 +302,7 @@ impl Owner {
             }
             if finished {
                 self.waiting_items -= items.len();
-                self.waiting.pop_front();
+                self.waiting_bytes -= self.waiting.pop_front().map_or(0, |record| record.bytes);
             } else {
                 if let Some(record) = self.waiting.front_mut() {
                     record.items = items;
@@ -305,8 +329,8 @@ impl Owner {
             && batch.bytes + largest + RECORD_OVERHEAD_BYTES <= limits::RECORD_BYTES_MAX
     }
 
-    /// Decides one command; false: its chat is still being read.
-    fn decide_one(&mut self, batch: &mut Batch, item: &Item, stamp: u64) -> bool {
+    /// Decides one command, or says which chat must be read first.
+    fn decide_one(&mut self, batch: &mut Batch, item: &Item, stamp: u64) -> Option<ChatId> {
         let command = match &item.asked {
             Ok(command) => command,
             Err(refused) => {
@@ -315,11 +339,11 @@ impl Owner {
                 named.result = outcome.to_wire(ChatId::new([0; 16]), domain::Origin(0), 0).result;
                 batch.answer(item.route, named);
                 batch.decided += 1;
-                return true;
+                return None;
             }
         };
         if !self.chats.holds(command.chat) {
-            return false;
+            return Some(command.chat);
         }
         let outcome = match decide(self.chats.get(command.chat), command, stamp, &self.rules) {
             Decision::Append(entry) => {
@@ -332,7 +356,7 @@ impl Owner {
         };
         batch.answer(item.route, outcome.to_wire(command.chat, command.origin, command.n));
         batch.decided += 1;
-        true
+        None
     }
 
     fn publish(&mut self, mut batch: Batch, actions: &mut Vec<Action>) {
@@ -408,6 +432,9 @@ impl Owner {
             self.chats.unpin(*id);
         }
         answer(batch.answers, actions);
+        if !self.chats.is_full() {
+            return;
+        }
         let ahead: BTreeSet<_> = self.ahead().collect();
         let replayed: BTreeSet<_> =
             self.replay.iter().flat_map(|record| &record.entries).map(|entry| entry.entry.chat).collect();

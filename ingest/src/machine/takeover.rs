@@ -89,12 +89,15 @@ pub enum Halt {
     /// Commands are gone that nobody folded.
     #[error("COMMANDS was trimmed above what was folded")]
     CommandsMissing,
+    /// A published entry does not follow what the store has of its chat.
+    #[error("a published entry does not follow the rows of its chat")]
+    Hole,
 }
 
 /// Judges the facts.
 ///
 /// # Errors
-/// [`Halt`]; for `EventsMissing` the facts should be read once more, since another owner may have appended and trimmed
+/// [`Halt`]; before it is believed the facts should be read again, since another owner may have appended and trimmed
 /// between two reads.
 pub fn plan(facts: Facts, rules: &Rules) -> Result<Plan, Halt> {
     let Facts { epoch, stored, commands, events } = facts;

@@ -36,7 +36,13 @@ fn send(id: ChatId, n: u64) -> Command {
 fn record(sequence: Seq, commands: &[Command]) -> CommandRecord {
     let route = Some(Route { gateway: GatewayId(1), session: 1, request: sequence });
     let items = commands.iter().map(|command| Item { route, asked: Ok(command.clone()) }).collect();
-    CommandRecord { sequence, time_ns: sequence as i64 * 1_000_000, message_id: format!("m{sequence}"), items }
+    CommandRecord {
+        sequence,
+        time_ns: sequence as i64 * 1_000_000,
+        message_id: format!("m{sequence}"),
+        items,
+        bytes: 100,
+    }
 }
 
 /// Log and store as they stand, whoever writes.
@@ -180,6 +186,7 @@ impl Running {
             }
             Action::Trim { .. } => {}
             Action::StepDown => self.dead = true,
+            Action::Halt(halt) => panic!("halted: {halt}"),
         }
     }
 }
