@@ -5,7 +5,7 @@ use event_log::{Received, Subject};
 use prost::Message as _;
 use proto::relay::Written;
 
-use crate::setup::{Chat, Deployment, P0, until_folded, user};
+use crate::setup::{Chat, Deployment, P0, SOON, until_folded, user};
 
 fn mark(delivered: u64, seen: u64, seen_ordinal: u64) -> Watermark {
     Watermark { delivered, seen, seen_ordinal }
@@ -55,7 +55,8 @@ async fn written_is_said_once_the_rows_stand() {
     // Said after the write, and again and again: a lost one is made good.
     for _ in 0..2 {
         loop {
-            let Some(Received::Message(message)) = written.next().await else { panic!("no message") };
+            let next = tokio::time::timeout(SOON, written.next()).await.expect("said in time");
+            let Some(Received::Message(message)) = next else { panic!("no message") };
             let said = Written::decode(message.payload).unwrap();
             assert_eq!(said.epoch, writer.tenure.epoch().0);
             if said.statuses == sequence {
