@@ -1,7 +1,31 @@
 //! Sockets on one side, the command log and pushes on the other.
 //!
 //! ```text
-//! accept → handshake → session → inbound ; outbound, resume, drain, close (codes), frame_guard
+//! socket: accept → upgrade → frame_guard ─▶ session: hello → authenticate → welcome
+//!   session ─ command ▶ inbound ▶ pack (machine::Packer) ▶ COMMANDS-p ; accepted ◀─ acknowledged
+//!   session ─ history ▶ history ▶ store        session ─ received, seen ▶ receipts ▶ delivery
+//! ingest ─ answers ▶ relay ▶ outbound           delivery ─ pushes, acks ▶ relay (machine::Tracker) ▶ outbound ; heads
 //! ```
+//! It checks who asks and what shape it has; what is allowed, the fold decides. It keeps nothing.
 
+mod config;
+mod edge;
+mod error;
+mod frames;
+mod gateway;
+mod heads;
+mod history;
+mod inbound;
+pub mod machine;
+mod pack;
+mod receipts;
+mod registry;
+mod relay;
+mod session;
 pub mod socket;
+mod token;
+
+pub use config::Config;
+pub use error::Error;
+pub use gateway::{Dependencies, Gateway};
+pub use token::{TokenError, TokenKey};

@@ -1,0 +1,46 @@
+//! Settings of the gateway.
+
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, socket};
+
+/// Settings of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Sockets: where they are accepted and what bounds them.
+    pub socket: socket::Config,
+    /// Receipts that wait for one partition; beyond it they are dropped, and clients assert them again.
+    pub receipts_max: usize,
+    /// Lists of heads that are read from the store at a time.
+    pub heads_reads_max: usize,
+    /// How often the read models are asked how far they are while someone waits for it, in ms.
+    pub heads_poll_ms: u64,
+    /// How long a history request waits for `at_least`, in ms.
+    pub history_wait_ms: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            socket: socket::Config::default(),
+            receipts_max: 65_536,
+            heads_reads_max: 64,
+            heads_poll_ms: 20,
+            history_wait_ms: 2_000,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, listening on this address.
+    ///
+    /// # Errors
+    /// [`Error::Address`] if it is none.
+    pub fn listening_on(address: &str) -> Result<Self, Error> {
+        let listen: SocketAddr = address.parse().map_err(Error::Address)?;
+        Ok(Self { socket: socket::Config { listen, ..socket::Config::default() }, ..Self::default() })
+    }
+}

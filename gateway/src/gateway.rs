@@ -1,0 +1,125 @@
+//! The gateway as a whole: bound first, then run.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use domain::GatewayId;
+use event_log::{Log, Subject};
+use store::Store;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::{Edge, Serve};
+use crate::pack::pack;
+use crate::receipts::Receipts;
+use crate::registry::Registry;
+use crate::relay::{Relay, answers};
+use crate::socket::Acceptor;
+use crate::{Config, Error, TokenKey, heads};
+
+/// What a gateway works with.
+#[derive(Clone, Debug)]
+pub struct Dependencies {
+    /// The log.
+    pub log: Log,
+    /// The store, for history, heads and direct chats.
+    pub store: Store,
+    /// Checks tokens.
+    pub keys: TokenKey,
+}
+
+/// A gateway whose address is bound.
+#[derive(Debug)]
+pub struct Gateway {
+    config: Config,
+    dependencies: Dependencies,
+    acceptor: Acceptor,
+}
+
+impl Gateway {
+    /// Binds the address; nothing is accepted yet.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] for settings that cannot work and for an address that is taken.
+    pub fn bind(config: Config, dependencies: Dependencies) -> Result<Self, Error> {
+        let acceptor = Acceptor::bind(config.socket.clone())?;
+        Ok(Self { config, dependencies, acceptor })
+    }
+
+    /// The bound address.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.acceptor.local_addr()
+    }
+
+    /// Serves until shut down: then nothing new is accepted, sockets are told to come back elsewhere, and what they
+    /// gave is handed on.
+    ///
+    /// # Errors
+    /// When the log cannot be reached at the start, or a task that all sockets rely on ends.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
+        let Self { config, dependencies: Dependencies { log, store, keys }, acceptor } = self;
+        let id = GatewayId(rand::random());
+        let epochs = log.open_streams().await?;
+        let registry = Arc::new(Registry::default());
+        // Subscribed before anything is announced: an answer that comes at once finds its reader.
+        let answered = log.subscribe(Subject::Answers(id)).await?;
+        let pushes = log.subscribe(Subject::Pushes(id)).await?;
+        let asked = log.subscribe(Subject::AnnounceRequests).await?;
+        let (changes, changed) = mpsc::unbounded_channel();
+
+        // Ends after the sockets: their last commands still go into the log and are answered.
+        let under_sockets = CancellationToken::new();
+        let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
+        let reads = Arc::new(Semaphore::new(config.heads_reads_max.max(1)));
+        let poll = Duration::from_millis(config.heads_poll_ms.max(1));
+        let (mut packs, mut receipts, mut lists) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for partition in log.partitions() {
+            let (way, packing) = pack(partition, id, log.clone(), Arc::clone(&registry), under_sockets.clone());
+            packs.push(way);
+            tasks.spawn(async move {
+                packing.await;
+                Ok(())
+            });
+            let waiting = Arc::new(Receipts::new(partition, config.receipts_max));
+            receipts.push(Arc::clone(&waiting));
+            let (log, ends) = (log.clone(), under_sockets.clone());
+            tasks.spawn(async move {
+                waiting.send(id, log, ends).await;
+                Ok(())
+            });
+            let (wants, wanted) = mpsc::unbounded_channel();
+            lists.insert(partition, wants);
+            let (store, registry, reads) = (store.clone(), Arc::clone(&registry), Arc::clone(&reads));
+            let ends = under_sockets.clone();
+            tasks.spawn(async move {
+                heads::serve(partition, store, registry, reads, wanted, poll, ends).await;
+                Ok(())
+            });
+        }
+        tasks.spawn(answers(answered, Arc::clone(&registry), under_sockets.clone()));
+        let relay =
+            Relay { gateway: id, log, registry: Arc::clone(&registry), heads: lists, pushes, asked, changes: changed };
+        tasks.spawn(relay.serve(under_sockets.clone()));
+
+        let edge = Arc::new(Edge { id, config, keys, store, registry, packs, receipts, epochs, changes });
+        let sockets = acceptor.run(Serve(edge), shutdown.clone());
+        tokio::pin!(sockets);
+        let ended = loop {
+            tokio::select! {
+                () = &mut sockets => break Ok(()),
+                Some(ended) = tasks.join_next() => {
+                    let ended = ended.unwrap_or(Err(Error::Stopped("a task of the gateway")));
+                    if ended.is_err() {
+                        break ended;
+                    }
+                }
+            }
+        };
+        under_sockets.cancel();
+        while tasks.join_next().await.is_some() {}
+        ended
+    }
+}

@@ -1,0 +1,199 @@
+//! Smart batching: one record in flight for each partition, and what arrives meanwhile waits. No timer.
+
+use std::collections::VecDeque;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use domain::limits::{RECORD_BYTES_MAX, SCHEMA};
+use prost::encoding::{WireType, encode_key, encode_varint};
+
+/// Commands of one partition that may wait, in bytes (N9); beyond it clients hear `busy`.
+const WAITING_BYTES_MAX: usize = 4 << 20;
+/// The same by count.
+const WAITING_MAX: usize = 16_384;
+/// Field of `CommandBatch` that holds a command.
+const COMMANDS_FIELD: u32 = 2;
+/// Schema field, keys and lengths around the commands.
+const OVERHEAD_BYTES: usize = 64;
+
+/// A command on its way into the log.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The session that asked.
+    pub session: u64,
+    /// Its number for the request.
+    pub request: u64,
+    /// An encoded `heliograph.log.v1.Command`.
+    pub bytes: Bytes,
+}
+
+/// What the packer is told.
+#[derive(Debug)]
+pub enum PackerInput {
+    /// A client asked something.
+    Command(Waiting),
+    /// All that waited was told: publish, if nothing is in flight.
+    Go,
+    /// The record in flight stands in the log.
+    Acknowledged,
+    /// Nobody knows whether the record in flight landed.
+    InDoubt,
+    /// The log has no room, or takes no such record.
+    Refused,
+}
+
+/// What the shell must do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum PackerAction {
+    /// Publish; repeats carry the same number and so the same message id.
+    Publish {
+        /// Number of the record: 1, 2, 3 …
+        number: u64,
+        /// An encoded `CommandBatch`.
+        payload: Bytes,
+    },
+    /// Tell (session, request) that its command is in the log.
+    Accepted(Vec<(u64, u64)>),
+    /// Tell (session, request) to come back later: nothing of it is in the log.
+    Busy(Vec<(u64, u64)>),
+}
+
+#[derive(Debug)]
+struct InFlight {
+    number: u64,
+    payload: Bytes,
+    asked: Vec<(u64, u64)>,
+}
+
+/// The commands of one partition.
+#[derive(Debug, Default)]
+pub struct Packer {
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: usize,
+    in_flight: Option<InFlight>,
+    number: u64,
+}
+
+impl Packer {
+    /// Nothing waits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in what happened and says what to do.
+    pub fn handle(&mut self, input: PackerInput, actions: &mut Vec<PackerAction>) {
+        match input {
+            PackerInput::Command(command) => {
+                if self.waiting_bytes + command.bytes.len() > WAITING_BYTES_MAX || self.waiting.len() >= WAITING_MAX {
+                    actions.push(PackerAction::Busy(vec![(command.session, command.request)]));
+                } else {
+                    self.waiting_bytes += command.bytes.len();
+                    self.waiting.push_back(command);
+                }
+                return;
+            }
+            PackerInput::Go => {}
+            PackerInput::Acknowledged => {
+                actions.extend(self.in_flight.take().map(|record| PackerAction::Accepted(record.asked)));
+            }
+            PackerInput::InDoubt => {
+                if let Some(InFlight { number, payload, .. }) = &self.in_flight {
+                    actions.push(PackerAction::Publish { number: *number, payload: payload.clone() });
+                }
+            }
+            PackerInput::Refused => {
+                actions.extend(self.in_flight.take().map(|record| PackerAction::Busy(record.asked)));
+            }
+        }
+        self.publish(actions);
+    }
+
+    fn publish(&mut self, actions: &mut Vec<PackerAction>) {
+        if self.in_flight.is_some() || self.waiting.is_empty() {
+            return;
+        }
+        let mut payload = BytesMut::with_capacity(RECORD_BYTES_MAX.min(self.waiting_bytes + OVERHEAD_BYTES));
+        encode_key(1, WireType::Varint, &mut payload);
+        encode_varint(u64::from(SCHEMA), &mut payload);
+        let mut asked = Vec::new();
+        while let Some(next) = self.waiting.front() {
+            if payload.len() + next.bytes.len() + OVERHEAD_BYTES > RECORD_BYTES_MAX && !asked.is_empty() {
+                break;
+            }
+            encode_key(COMMANDS_FIELD, WireType::LengthDelimited, &mut payload);
+            encode_varint(next.bytes.len() as u64, &mut payload);
+            payload.put_slice(&next.bytes);
+            asked.push((next.session, next.request));
+            self.waiting_bytes -= next.bytes.len();
+            self.waiting.pop_front();
+        }
+        self.number += 1;
+        let payload = payload.freeze();
+        actions.push(PackerAction::Publish { number: self.number, payload: payload.clone() });
+        self.in_flight = Some(InFlight { number: self.number, payload, asked });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prost::Message as _;
+
+    fn command(request: u64, bytes: usize) -> PackerInput {
+        let command = proto::log::Command { sender: vec![7; bytes].into(), ..proto::log::Command::default() };
+        PackerInput::Command(Waiting { session: 1, request, bytes: command.encode_to_vec().into() })
+    }
+
+    fn run(packer: &mut Packer, inputs: impl IntoIterator<Item = PackerInput>) -> Vec<PackerAction> {
+        let mut actions = Vec::new();
+        inputs.into_iter().for_each(|input| packer.handle(input, &mut actions));
+        actions
+    }
+
+    #[test]
+    fn what_arrives_while_a_record_is_in_flight_goes_in_the_next() {
+        let mut packer = Packer::new();
+        let actions =
+            run(&mut packer, [command(1, 10), PackerInput::Go, command(2, 10), command(3, 10), PackerInput::Go]);
+        let [PackerAction::Publish { number: 1, payload }] = &actions[..] else { panic!("{actions:?}") };
+        assert_eq!(proto::log::CommandBatch::decode(payload.clone()).unwrap().commands.len(), 1);
+        let actions = run(&mut packer, [PackerInput::Acknowledged]);
+        assert_eq!(actions[0], PackerAction::Accepted(vec![(1, 1)]));
+        let PackerAction::Publish { number: 2, payload } = &actions[1] else { panic!("{actions:?}") };
+        let batch = proto::log::CommandBatch::decode(payload.clone()).unwrap();
+        assert_eq!((batch.schema, batch.commands.len()), (SCHEMA, 2));
+    }
+
+    #[test]
+    fn a_record_in_doubt_is_published_again_as_it_was() {
+        let mut packer = Packer::new();
+        let first = run(&mut packer, [command(1, 10), PackerInput::Go]);
+        let again = run(&mut packer, [command(2, 10), PackerInput::InDoubt]);
+        assert_eq!(first, again);
+    }
+
+    #[test]
+    fn a_refused_record_makes_its_senders_wait_and_the_next_goes_on() {
+        let mut packer = Packer::new();
+        run(&mut packer, [command(1, 10), PackerInput::Go, command(2, 10)]);
+        let actions = run(&mut packer, [PackerInput::Refused]);
+        assert_eq!(actions[0], PackerAction::Busy(vec![(1, 1)]));
+        assert!(matches!(actions[1], PackerAction::Publish { number: 2, .. }));
+    }
+
+    #[test]
+    fn records_and_what_waits_stay_within_their_bounds() {
+        let mut packer = Packer::new();
+        let mut actions = run(&mut packer, (0..400).map(|at| command(at, 16_000)));
+        let refused = actions.iter().filter(|action| matches!(action, PackerAction::Busy(_))).count();
+        assert!(refused > 100, "{refused}");
+        actions = run(&mut packer, [PackerInput::Go]);
+        let mut records = 0;
+        while let Some(PackerAction::Publish { payload, .. }) = actions.pop() {
+            assert!(payload.len() <= RECORD_BYTES_MAX);
+            records += 1;
+            actions = run(&mut packer, [PackerInput::Acknowledged]);
+        }
+        assert!(records >= 16);
+        assert_eq!(packer.waiting_bytes, 0);
+    }
+}

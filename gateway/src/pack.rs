@@ -1,0 +1,112 @@
+//! Packs the commands of one partition into its log, and tells their senders that they are in it.
+
+use std::sync::Arc;
+
+use domain::{Code, GatewayId, Partition, SessionId, crash_point};
+use event_log::{Log, PublishError};
+use futures_util::future::{BoxFuture, FutureExt as _, pending};
+use metrics::counter;
+use proto::v1::Accepted;
+use proto::v1::server_frame::Frame;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::frames;
+use crate::machine::{Packer, PackerAction, PackerInput, Waiting};
+use crate::registry::Registry;
+use crate::socket::Class;
+
+/// Commands between the sockets and the packer; what waits longer waits in the packer.
+const INBOX: usize = 4_096;
+
+/// A partition's way into the log.
+#[derive(Clone, Debug)]
+pub(crate) struct Pack {
+    inbox: mpsc::Sender<Waiting>,
+}
+
+impl Pack {
+    /// Hands a command over; false: there is no room, its sender must come back later.
+    pub(crate) fn put(&self, command: Waiting) -> bool {
+        self.inbox.try_send(command).is_ok()
+    }
+}
+
+/// The way in, and the task that serves it until shut down.
+pub(crate) fn pack(
+    partition: Partition,
+    gateway: GatewayId,
+    log: Log,
+    registry: Arc<Registry>,
+    shutdown: CancellationToken,
+) -> (Pack, impl Future<Output = ()>) {
+    let (inbox, commands) = mpsc::channel(INBOX);
+    (Pack { inbox }, serve(partition, gateway, log, registry, commands, shutdown))
+}
+
+async fn serve(
+    partition: Partition,
+    gateway: GatewayId,
+    log: Log,
+    registry: Arc<Registry>,
+    mut commands: mpsc::Receiver<Waiting>,
+    shutdown: CancellationToken,
+) {
+    let mut packer = Packer::new();
+    let mut arrived = Vec::with_capacity(INBOX);
+    let mut actions = Vec::new();
+    let mut publishing: BoxFuture<'static, PackerInput> = pending().boxed();
+    loop {
+        let input = tokio::select! {
+            // All that waits goes into one record.
+            count = commands.recv_many(&mut arrived, INBOX) => {
+                if count == 0 {
+                    return;
+                }
+                for command in arrived.drain(..) {
+                    packer.handle(PackerInput::Command(command), &mut actions);
+                }
+                PackerInput::Go
+            }
+            answered = &mut publishing => {
+                publishing = pending().boxed();
+                answered
+            }
+            () = shutdown.cancelled() => return,
+        };
+        packer.handle(input, &mut actions);
+        for action in actions.drain(..) {
+            match action {
+                PackerAction::Publish { number, payload } => {
+                    crash_point("gateway.before_publish");
+                    let (log, message_id) = (log.clone(), format!("{gateway}-{partition}-{number}"));
+                    publishing = async move {
+                        match log.publish_commands(partition, payload, &message_id).await {
+                            Ok(_) => {
+                                crash_point("gateway.published");
+                                PackerInput::Acknowledged
+                            }
+                            Err(PublishError::Timeout { .. }) => PackerInput::InDoubt,
+                            Err(PublishError::Full | PublishError::TooLarge { .. } | PublishError::Lost) => {
+                                PackerInput::Refused
+                            }
+                        }
+                    }
+                    .boxed();
+                }
+                PackerAction::Accepted(asked) => {
+                    for (session, request) in asked {
+                        let frame = frames::frame(request, Frame::Accepted(Accepted {}));
+                        registry.push([SessionId(session)], &frame, Class::Ordinary);
+                    }
+                }
+                PackerAction::Busy(asked) => {
+                    counter!("gateway_commands_busy_total").increment(asked.len() as u64);
+                    for (session, request) in asked {
+                        registry.push([SessionId(session)], &frames::error(request, Code::Busy), Class::Ordinary);
+                    }
+                }
+            }
+        }
+    }
+}

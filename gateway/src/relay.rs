@@ -1,0 +1,197 @@
+//! What delivery and ingest send to this gateway, and what it tells them of its sessions.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use domain::{Epoch, GatewayId, Micros, Partition, Rules, SessionId, TenureId, UserId};
+use event_log::{Log, Received, Subject, Subscription};
+use metrics::counter;
+use prost::Message as _;
+use proto::relay::push::What;
+use proto::relay::{AnnounceRequest, Announcement, AnswerBatch, PushBatch, ToGateway, to_gateway};
+use proto::v1::Ready;
+use proto::v1::server_frame::Frame;
+use tokio::sync::mpsc;
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
+
+use crate::heads::Wanted;
+use crate::machine::{Tracker, TrackerAction, TrackerInput};
+use crate::registry::Registry;
+use crate::socket::Class;
+use crate::{Error, frames};
+
+/// A session that began or ended.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Up(SessionId, UserId),
+    Down(SessionId),
+}
+
+/// Outcomes to the sockets that asked. A lost one costs nothing: the client asks again.
+pub(crate) async fn answers(
+    mut answers: Subscription,
+    registry: Arc<Registry>,
+    shutdown: CancellationToken,
+) -> Result<(), Error> {
+    loop {
+        let received = tokio::select! {
+            received = answers.next() => received,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        match received {
+            Some(Received::Message(message)) => {
+                let Ok(batch) = AnswerBatch::decode(message.payload) else {
+                    counter!("gateway_relay_undecodable_total").increment(1);
+                    continue;
+                };
+                for answer in batch.answers {
+                    if let Some(outcome) = answer.outcome {
+                        let frame = frames::frame(answer.request, Frame::Outcome(outcome));
+                        registry.push([SessionId(answer.session)], &frame, Class::Ordinary);
+                    }
+                }
+            }
+            Some(Received::Lagged) => counter!("gateway_answers_lagged_total").increment(1),
+            None => return Err(Error::Stopped("the subscription of answers")),
+        }
+    }
+}
+
+/// Pushes to the sessions, announcements to the owners: one task, so that one order holds for both.
+pub(crate) struct Relay {
+    pub(crate) gateway: GatewayId,
+    pub(crate) log: Log,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) heads: BTreeMap<Partition, mpsc::UnboundedSender<Wanted>>,
+    pub(crate) pushes: Subscription,
+    pub(crate) asked: Subscription,
+    pub(crate) changes: mpsc::UnboundedReceiver<Change>,
+}
+
+impl Relay {
+    pub(crate) async fn serve(mut self, shutdown: CancellationToken) -> Result<(), Error> {
+        let mut tracker = Tracker::new(self.gateway, self.log.partitions(), Rules::ALL);
+        let mut ticks = interval(Duration::from_millis(250));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut changed = Vec::new();
+        let mut actions = Vec::new();
+        // Owners that know an earlier run of nobody must learn that there is a gateway.
+        tracker.handle(now(), TrackerInput::Asked, &mut actions);
+        loop {
+            self.run(std::mem::take(&mut actions)).await;
+            tokio::select! {
+                received = self.pushes.next() => match received {
+                    Some(Received::Message(message)) => self.pushed(&mut tracker, message.payload, &mut actions),
+                    Some(Received::Lagged) => tracker.handle(now(), TrackerInput::Lagged, &mut actions),
+                    None => return Err(Error::Stopped("the subscription of pushes")),
+                },
+                count = self.changes.recv_many(&mut changed, 1_024) => {
+                    if count == 0 {
+                        return Ok(());
+                    }
+                    for change in changed.drain(..) {
+                        let input = match change {
+                            Change::Up(session, user) => TrackerInput::Up(session, user),
+                            Change::Down(session) => TrackerInput::Down(session),
+                        };
+                        tracker.handle(now(), input, &mut actions);
+                    }
+                    tracker.handle(now(), TrackerInput::Go, &mut actions);
+                }
+                received = self.asked.next() => {
+                    let for_us = match received {
+                        Some(Received::Message(message)) => AnnounceRequest::decode(message.payload)
+                            .is_ok_and(|request| request.gateway == 0 || request.gateway == self.gateway.0),
+                        Some(Received::Lagged) => true,
+                        None => return Err(Error::Stopped("the subscription of requests")),
+                    };
+                    if for_us {
+                        tracker.handle(now(), TrackerInput::Asked, &mut actions);
+                    }
+                }
+                _ = ticks.tick() => tracker.handle(now(), TrackerInput::Tick, &mut actions),
+                () = shutdown.cancelled() => {
+                    let leaving = Announcement { gateway: self.gateway.0, leaving: true, ..Announcement::default() };
+                    self.announce(&leaving).await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn pushed(&self, tracker: &mut Tracker, payload: Bytes, actions: &mut Vec<TrackerAction>) {
+        let Ok(ToGateway { what: Some(what) }) = ToGateway::decode(payload) else {
+            counter!("gateway_relay_undecodable_total").increment(1);
+            // What it held is unknown: it may have been pushes.
+            tracker.handle(now(), TrackerInput::Lagged, actions);
+            return;
+        };
+        match what {
+            to_gateway::What::Pushes(batch) => {
+                let Some(partition) = partition(batch.partition) else { return };
+                if tracker.batch(now(), partition, TenureId(batch.owner), batch.number, actions) {
+                    self.deliver(batch);
+                }
+            }
+            to_gateway::What::Through(through) => {
+                let Some(partition) = partition(through.partition) else { return };
+                let input =
+                    TrackerInput::Through { partition, owner: TenureId(through.owner), last_batch: through.last_batch };
+                tracker.handle(now(), input, actions);
+            }
+            to_gateway::What::Ack(ack) => tracker.handle(now(), TrackerInput::Acknowledged(ack), actions),
+        }
+    }
+
+    fn deliver(&self, batch: PushBatch) {
+        for push in batch.pushes {
+            let (frame, class) = match push.what {
+                Some(What::Entry(entry)) => (frames::pushed(Epoch(batch.epoch), &entry), Class::Ordinary),
+                Some(What::Watermark(mark)) => (frames::frame(0, Frame::Watermark(mark)), Class::Ordinary),
+                None => continue,
+            };
+            self.registry.push(push.sessions.into_iter().map(SessionId), &frame, class);
+        }
+    }
+
+    async fn run(&self, actions: Vec<TrackerAction>) {
+        for action in actions {
+            match action {
+                TrackerAction::Announce(announcement) => self.announce(&announcement).await,
+                TrackerAction::Ready { partition, epoch, as_of, sessions } => {
+                    let ready = Ready { partition: u32::from(partition.0), epoch: epoch.0, as_of };
+                    let frame = frames::frame(0, Frame::Ready(ready));
+                    self.registry.push(sessions.iter().map(|(session, _)| *session), &frame, Class::Ordinary);
+                    let Some(heads) = self.heads.get(&partition) else { continue };
+                    for (session, user) in sessions {
+                        // A closed channel means that the gateway is going.
+                        let _ = heads.send(Wanted { session, user, epoch, as_of });
+                    }
+                }
+                TrackerAction::Resync(partition) => {
+                    counter!("gateway_resyncs_total").increment(1);
+                    tracing::info!(partition = partition.0, "pushes may be missing; sessions are told anew");
+                }
+            }
+        }
+    }
+
+    async fn announce(&self, announcement: &Announcement) {
+        // One that is lost is made again when its ack does not come.
+        if self.log.send(&Subject::Announcements, announcement.encode_to_vec().into()).await.is_err() {
+            counter!("gateway_announcements_dropped_total").increment(1);
+        }
+    }
+}
+
+fn partition(number: u32) -> Option<Partition> {
+    u16::try_from(number).ok().map(Partition)
+}
+
+pub(crate) fn now() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

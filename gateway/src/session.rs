@@ -1,0 +1,111 @@
+//! One socket from its first frame to its last: handshake, then requests in the order in which they come.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use domain::{ChatId, Code, SessionId, UserId, limits};
+use metrics::counter;
+use prost::Message as _;
+use proto::v1;
+use proto::v1::client_frame::Frame as Asked;
+use proto::v1::server_frame::Frame;
+
+use crate::edge::Edge;
+use crate::relay::{Change, now};
+use crate::socket::{Class, CloseCode, Connection, Outbound, Reader};
+use crate::{TokenError, frames, history, inbound};
+
+/// A signed-in socket.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub(crate) id: SessionId,
+    pub(crate) user: UserId,
+    pub(crate) outbound: Outbound,
+}
+
+/// Serves one socket until it closes.
+pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
+    let Connection { mut reader, outbound, .. } = connection;
+    let Some((user, request)) = authenticate(&edge, &mut reader, &outbound).await else { return };
+    reader.authenticated();
+    let session = Session { id: SessionId(rand::random()), user, outbound };
+    edge.registry.add(session.id, user, session.outbound.clone());
+    let welcome = v1::Welcome {
+        session: session.id.0,
+        user: user.to_wire(),
+        partitions: u32::try_from(edge.packs.len()).unwrap_or(u32::MAX),
+    };
+    let _ = session.outbound.push(frames::frame(request, Frame::Welcome(welcome)), Class::Ordinary);
+    // Announced only now: whatever is pushed comes behind the welcome.
+    let _ = edge.changes.send(Change::Up(session.id, user));
+    while let Ok(message) = reader.next_message().await {
+        if let Err(code) = asked(&edge, &session, message.payload).await {
+            counter!("gateway_frames_undecodable_total").increment(1);
+            session.outbound.close(code);
+            // Reading on ends the close handshake.
+        }
+    }
+    edge.registry.remove(session.id);
+    let _ = edge.changes.send(Change::Down(session.id));
+}
+
+/// Hello, then one frame: a token that is good, or the end. The time for it is the socket layer's.
+async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> Option<(UserId, u64)> {
+    let limits = v1::Limits {
+        frame_bytes: edge.config.socket.max_message_bytes,
+        body_bytes: u32::try_from(limits::BODY_BYTES_MAX).unwrap_or(u32::MAX),
+        history_entries: limits::HISTORY_ENTRIES_MAX,
+        outbox_span: u32::try_from(limits::OUTBOX_SPAN).unwrap_or(u32::MAX),
+        authenticate_within_ms: u32::try_from(edge.config.socket.authenticate_timeout_ms).unwrap_or(u32::MAX),
+    };
+    let hello = v1::Hello {
+        heartbeat_ms: u32::try_from(edge.config.socket.heartbeat_interval_ms).unwrap_or(u32::MAX),
+        time_us: now(),
+        limits: Some(limits),
+    };
+    outbound.push(frames::frame(0, Frame::Hello(hello)), Class::Ordinary).ok()?;
+    let message = reader.next_message().await.ok()?;
+    let (id, refusal) = match v1::ClientFrame::decode(message.payload) {
+        Ok(v1::ClientFrame { id, frame: Some(Asked::Authenticate(authenticate)) }) => {
+            match edge.keys.check(&authenticate.token) {
+                Ok(user) => return Some((user, id)),
+                Err(TokenError::Expired) => (id, (Code::Unauthenticated, CloseCode::TokenExpired)),
+                Err(TokenError::Invalid | TokenError::Key) => (id, (Code::Unauthenticated, CloseCode::Unauthenticated)),
+            }
+        }
+        Ok(frame) => (frame.id, (Code::NotAuthenticatedYet, CloseCode::Unauthenticated)),
+        Err(_) => (0, (Code::BadRequest, CloseCode::BadFrame)),
+    };
+    counter!("gateway_sign_ins_refused_total").increment(1);
+    let _ = outbound.push(frames::error(id, refusal.0), Class::Ordinary);
+    outbound.close(refusal.1);
+    // Reading on ends the close handshake.
+    while reader.next_message().await.is_ok() {}
+    None
+}
+
+/// One frame. An error closes the socket: the client does not speak the protocol.
+async fn asked(edge: &Edge, session: &Session, payload: Bytes) -> Result<(), CloseCode> {
+    let v1::ClientFrame { id, frame } = v1::ClientFrame::decode(payload).map_err(|_fault| CloseCode::BadFrame)?;
+    let done = match frame {
+        Some(Asked::Command(command)) => inbound::command(edge, session, id, command).await,
+        Some(Asked::ReadHistory(request)) => history::read(edge, session, id, &request).await,
+        Some(Asked::Received(receipt)) => receipt_of(edge, session, &receipt.chat, receipt.through, 0),
+        Some(Asked::Seen(receipt)) => receipt_of(edge, session, &receipt.chat, receipt.through, receipt.through),
+        Some(Asked::Authenticate(_)) => Err(Code::AlreadyAuthenticated),
+        // A newer client's frame: said, not guessed at.
+        None => Err(Code::BadRequest),
+    };
+    if let Err(code) = done {
+        counter!("gateway_requests_refused_total").increment(1);
+        let _ = session.outbound.push(frames::error(id, code), Class::Ordinary);
+    }
+    Ok(())
+}
+
+fn receipt_of(edge: &Edge, session: &Session, chat: &[u8], delivered: u64, seen: u64) -> Result<(), Code> {
+    let chat = ChatId::try_from(chat).map_err(|_fault| Code::BadRequest)?;
+    let receipts = edge.receipts.get(usize::from(chat.partition().0)).ok_or(Code::UnknownChat)?;
+    receipts.put(chat, session.user, delivered, seen);
+    Ok(())
+}
