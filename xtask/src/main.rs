@@ -8,6 +8,7 @@ mod broker;
 mod check_layers;
 mod process;
 mod test;
+mod up;
 
 use std::process::{Command, ExitCode};
 
@@ -17,6 +18,8 @@ type Result<T> = std::result::Result<T, String>;
 const HELP: &str = "\
 cargo xtask COMMAND
 
+  up [ARGS…]                     gets a nats-server, builds, and runs every role on this machine;
+                                 ARGS go to `heliograph up`
   test [NAME] [--long]           gets what the tests need and runs all parts, or one
   check-layers                   refuses a dependency or a name that the layers forbid
   golden                         writes the golden files of the wire formats anew
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         None => ("help", &[][..]),
     };
     let done = match command {
+        "up" => up::up(rest),
         "test" => return test::test(rest),
         "check-layers" => check_layers::check(),
         "golden" => golden(),

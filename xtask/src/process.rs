@@ -1,6 +1,6 @@
 //! Runs the programs that the commands are made of: cargo first of all, in the workspace's folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -39,6 +39,13 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 pub(crate) fn metadata() -> Result<Value> {
     let text = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     serde_json::from_str(&text).map_err(|error| format!("cargo metadata is no JSON: {error}"))
+}
+
+/// The folder that cargo builds into, whatever its environment says.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let metadata = metadata()?;
+    let folder = metadata["target_directory"].as_str().ok_or("cargo metadata names no target directory")?;
+    Ok(PathBuf::from(folder))
 }
 
 fn name(command: &Command) -> String {

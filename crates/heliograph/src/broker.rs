@@ -1,0 +1,222 @@
+//! The broker of `heliograph up`: a nats-server child with a configuration, a port and a name that are kept.
+//!
+//! After a kill -9 of ours the child lives on as an orphan; the next start adopts it if it answers with our name.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// Names a nats-server to use.
+const VARIABLE: &str = "HELIOGRAPH_NATS_SERVER";
+/// Below the ports that the system gives to outgoing connections: a client that dials a dead port there can meet itself.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// A broker with many streams reads them before it answers.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+const STOP_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// A broker that cannot stay up is not started in a tight loop.
+const RESTART_AFTER: Duration = Duration::from_millis(200);
+
+/// Whether the broker syncs each record before it acknowledges.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Sync {
+    /// `sync_interval: always`: what is acknowledged survives a power cut.
+    #[default]
+    Always,
+    /// Now and then: faster, and a power cut may cost the last writes.
+    Lazy,
+}
+
+/// What is kept of a broker between starts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Kept {
+    name: String,
+    port: u16,
+    pid: Option<i32>,
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Broker {
+    folder: PathBuf,
+    binary: PathBuf,
+    kept: Kept,
+    /// None: adopted.
+    child: Option<Child>,
+}
+
+impl Broker {
+    /// Adopts the orphan of an earlier run, or starts a broker.
+    ///
+    /// # Errors
+    /// If there is no nats-server, or it does not become ready.
+    pub async fn start(folder: &Path, sync: Sync) -> Result<Self> {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let binary = find()?;
+        let kept = match fs::read(state_file(folder)) {
+            Ok(bytes) => serde_json::from_slice(&bytes).context("the broker's state file is damaged")?,
+            Err(_) => Kept { name: format!("heliograph-{}", Uuid::new_v4()), port: free_port()?, pid: None },
+        };
+        let mut broker = Self { folder: folder.to_owned(), binary, kept, child: None };
+        if broker.kept.pid.is_some() && broker.answers().await {
+            tracing::info!(port = broker.kept.port, "adopted the broker of an earlier run");
+            return Ok(broker);
+        }
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, broker.kept.port)).is_err() {
+            broker.kept.port = free_port()?;
+        }
+        broker.write_config(sync)?;
+        broker.spawn().await?;
+        Ok(broker)
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.kept.port)
+    }
+
+    /// Keeps it running until shut down, then ends it.
+    ///
+    /// # Errors
+    /// If it ended and cannot be started again.
+    pub async fn supervise(mut self, shutdown: CancellationToken) -> Result<()> {
+        loop {
+            tokio::select! {
+                () = self.ended() => {}
+                () = shutdown.cancelled() => return self.stop().await,
+            }
+            tracing::warn!(port = self.kept.port, "the broker ended; starting it again");
+            sleep(RESTART_AFTER).await;
+            self.spawn().await?;
+        }
+    }
+
+    async fn ended(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.wait().await;
+            return;
+        }
+        while self.pid().is_some_and(|pid| kill(pid, None).is_ok()) {
+            sleep(RESTART_AFTER).await;
+        }
+    }
+
+    async fn stop(mut self) -> Result<()> {
+        if let Some(pid) = self.pid() {
+            // Gone already is as good as stopped.
+            let _ = kill(pid, Signal::SIGTERM);
+        }
+        if timeout(STOP_WITHIN, self.ended()).await.is_err() {
+            bail!("the broker did not stop within {STOP_WITHIN:?}");
+        }
+        self.kept.pid = None;
+        self.keep()
+    }
+
+    fn pid(&self) -> Option<Pid> {
+        self.kept.pid.map(Pid::from_raw)
+    }
+
+    fn write_config(&self, sync: Sync) -> Result<()> {
+        let sync = match sync {
+            Sync::Always => "always",
+            Sync::Lazy => "2m",
+        };
+        let config = format!(
+            "# Written at each start.\nserver_name: \"{}\"\nlisten: \"127.0.0.1:{}\"\njetstream {{\n  store_dir: {:?}\n  \
+             sync_interval: \"{sync}\"\n}}\n",
+            self.kept.name,
+            self.kept.port,
+            self.folder.join("streams"),
+        );
+        fs::write(config_file(&self.folder), config).context("cannot write the broker's configuration")
+    }
+
+    async fn spawn(&mut self) -> Result<()> {
+        let log = fs::File::create(self.folder.join("log"))?;
+        let child = Command::new(&self.binary)
+            .arg("--config")
+            .arg(config_file(&self.folder))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            // A Ctrl-C in the terminal is for us; we stop the broker last.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", self.binary.display()))?;
+        self.kept.pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        self.child = Some(child);
+        self.keep()?;
+        let end = Instant::now() + READY_WITHIN;
+        while !self.answers().await {
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
+            if let Some(status) = ended {
+                bail!("the broker ended ({status}); see {}", self.folder.join("log").display());
+            }
+            if Instant::now() > end {
+                bail!("the broker was not ready within {READY_WITHIN:?}; see {}", self.folder.join("log").display());
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// Whether who listens on our port says our name: the first line that a nats-server sends is `INFO {…}`.
+    async fn answers(&self) -> bool {
+        let ask = async {
+            let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.kept.port)).await.ok()?;
+            let mut line = String::new();
+            BufReader::new(stream).read_line(&mut line).await.ok()?;
+            let info: serde_json::Value = serde_json::from_str(line.strip_prefix("INFO ")?).ok()?;
+            Some(info["server_name"] == self.kept.name.as_str() && info["jetstream"] == true)
+        };
+        matches!(timeout(Duration::from_secs(1), ask).await, Ok(Some(true)))
+    }
+
+    fn keep(&self) -> Result<()> {
+        fs::write(state_file(&self.folder), serde_json::to_vec_pretty(&self.kept)?)
+            .context("cannot write the broker's state")
+    }
+}
+
+fn state_file(folder: &Path) -> PathBuf {
+    folder.join("state.json")
+}
+
+fn config_file(folder: &Path) -> PathBuf {
+    folder.join("nats-server.conf")
+}
+
+fn free_port() -> Result<u16> {
+    let from = rand::random_range(PORTS);
+    let ports = (from..PORTS.end).chain(PORTS.start..from);
+    ports
+        .into_iter()
+        .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+        .context("no free port for the broker")
+}
+
+/// The nats-server that is given, or one on PATH.
+fn find() -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os(VARIABLE) {
+        return Ok(PathBuf::from(given));
+    }
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths)
+        .map(|folder| folder.join("nats-server"))
+        .find(|file| file.is_file())
+        .with_context(|| format!("no nats-server on PATH; `cargo xtask up` gets one, or set {VARIABLE}"))
+}

@@ -1,0 +1,129 @@
+//! The data folder: who may use it, and what lies where.
+//!
+//! ```text
+//! lock              held while `up` runs
+//! address           where the gateway listens: what `chat` connects to
+//! token-key.pem     signs tokens; made once, readable by its owner only
+//! broker/           configuration, pid, port and streams of the broker
+//! store/            the embedded store
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The data folder, locked by this process while this value lives.
+#[derive(Debug)]
+pub struct DataFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataFolder {
+    /// Makes the folder if there is none, and locks it.
+    ///
+    /// # Errors
+    /// If another process has it, or the file system refuses.
+    pub fn open(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+        let path = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                bail!("{} is in use by another `heliograph up`; choose another with --data", path.display())
+            }
+            Err(TryLockError::Error(error)) => Err(error).context("cannot lock the data folder"),
+        }
+    }
+
+    /// Where the broker keeps its things.
+    pub fn broker(&self) -> PathBuf {
+        self.path.join("broker")
+    }
+
+    /// Where the store keeps its rows.
+    pub fn store(&self) -> PathBuf {
+        self.path.join("store")
+    }
+
+    /// Tells `chat` where to connect.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn announce_address(&self, address: &str) -> Result<()> {
+        replace(&address_file(&self.path), address.as_bytes(), 0o644)
+    }
+
+    /// The key that signs tokens, made by `make` at the first start.
+    ///
+    /// # Errors
+    /// What the file system refuses, or what `make` says.
+    pub fn token_key(&self, make: impl FnOnce() -> Result<String>) -> Result<String> {
+        let file = key_file(&self.path);
+        if !file.exists() {
+            replace(&file, make()?.as_bytes(), 0o600)?;
+        }
+        token_key(&self.path)
+    }
+}
+
+/// The address that the running `up` of this folder announced.
+///
+/// # Errors
+/// If none ever ran there.
+pub fn address(folder: &Path) -> Result<String> {
+    let file = address_file(folder);
+    fs::read_to_string(&file).with_context(|| format!("no {}: start `heliograph up` first", file.display()))
+}
+
+/// The key that signs tokens of this folder.
+///
+/// # Errors
+/// If there is none yet.
+pub fn token_key(folder: &Path) -> Result<String> {
+    let file = key_file(folder);
+    fs::read_to_string(&file).with_context(|| format!("no {}: start `heliograph up` first", file.display()))
+}
+
+fn address_file(folder: &Path) -> PathBuf {
+    folder.join("address")
+}
+
+fn key_file(folder: &Path) -> PathBuf {
+    folder.join("token-key.pem")
+}
+
+/// Writes a file whole or not at all.
+fn replace(file: &Path, content: &[u8], mode: u32) -> Result<()> {
+    let new = file.with_extension("new");
+    let mut handle = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&new)?;
+    handle.write_all(content)?;
+    handle.sync_all()?;
+    fs::rename(&new, file).with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_in_use_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = DataFolder::open(folder.path()).unwrap();
+        assert!(DataFolder::open(folder.path()).unwrap_err().to_string().contains("--data"));
+        drop(first);
+        DataFolder::open(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn the_key_is_made_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataFolder::open(folder.path()).unwrap();
+        assert_eq!(data.token_key(|| Ok("one".to_owned())).unwrap(), "one");
+        assert_eq!(data.token_key(|| Ok("two".to_owned())).unwrap(), "one");
+    }
+}

@@ -1,0 +1,10 @@
+//! The binary: composes the roles, and the commands that people type.
+//!
+//! Only this crate knows all roles. It decides nothing about messages.
+
+pub mod broker;
+pub mod chat;
+pub mod cli;
+pub mod folder;
+pub mod identity;
+pub mod up;

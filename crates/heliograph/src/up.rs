@@ -1,0 +1,171 @@
+//! `heliograph up`: every role in one process.
+//!
+//! ```text
+//! folder → broker → log, store → gateway bound → roles → ready ; on a signal: gateway, roles, store, broker
+//! ```
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use event_log::{Durability, Log, LogConfig};
+use gateway::{Gateway, TokenKey};
+use store::Store;
+use telemetry::{LogConfig as Logging, Metrics};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::{Broker, Sync};
+use crate::folder::DataFolder;
+
+/// Samples of histograms are folded this often, so that they do not pile up.
+const FOLD_SAMPLES_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of one partition's commands on one machine: the broker reserves what is said here.
+const COMMANDS_BYTES_MAX: u64 = 128 << 20;
+/// Bytes of one partition's events on one machine.
+const EVENTS_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of one partition's statuses on one machine.
+const STATUSES_BYTES_MAX: u64 = 32 << 20;
+/// Bytes of each stream that trimming leaves on one machine.
+const WINDOW_BYTES: u64 = 16 << 20;
+
+/// What `up` is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Folder that holds everything that is kept.
+    pub data: PathBuf,
+    /// Address that clients connect to.
+    pub listen: String,
+    /// How many partitions the log has.
+    pub partitions: u16,
+    /// Whether the broker syncs before it acknowledges.
+    pub sync: Sync,
+    /// What is logged.
+    pub log: String,
+}
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What stands in the way of a start, or a role that ended.
+pub async fn run(options: Options) -> Result<()> {
+    telemetry::init_logs(&Logging { filter: options.log.clone(), ..Logging::default() })?;
+    let metrics = Metrics::install()?;
+    let stop = stop_signal()?;
+    let folder = DataFolder::open(&options.data)?;
+    let keys = TokenKey::from_pem(&folder.token_key(|| Ok(TokenKey::generate()?))?)?;
+    let store = Store::open(store::Config::in_folder(folder.store())).await?;
+    check_partitions(&store, options.partitions).await?;
+
+    let broker = Broker::start(&folder.broker(), options.sync).await?;
+    let log = Log::connect(LogConfig {
+        servers: vec![broker.url()],
+        partitions: options.partitions,
+        durability: match options.sync {
+            Sync::Always => Durability::Synced,
+            Sync::Lazy => Durability::Lazy,
+        },
+        commands_bytes_max: COMMANDS_BYTES_MAX,
+        events_bytes_max: EVENTS_BYTES_MAX,
+        statuses_bytes_max: STATUSES_BYTES_MAX,
+        window_bytes: WINDOW_BYTES,
+        ..LogConfig::default()
+    })
+    .await?;
+    log.open_streams().await?;
+
+    let config = gateway::Config::listening_on(&options.listen)?;
+    let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys };
+    let gateway = Gateway::bind(config, dependencies)
+        .with_context(|| format!("cannot listen on {}; choose another address with --listen", options.listen))?;
+    let address = gateway.local_addr();
+    folder.announce_address(&address.to_string())?;
+
+    // The gateway goes first, so that what it was given is still stored and answered; the broker goes last.
+    let (at_edge, in_roles, under_all) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let mut edge = JoinSet::new();
+    edge.spawn(named("gateway", gateway.run(at_edge.clone())));
+    let mut roles = JoinSet::new();
+    let (shutdown, on) = (in_roles.clone(), (log, store.clone()));
+    let dependencies = ingest::Dependencies { log: on.0.clone(), store: on.1.clone() };
+    roles.spawn(named("ingest", ingest::run(ingest::Config::default(), dependencies, shutdown.clone())));
+    let dependencies = delivery::Dependencies { log: on.0.clone(), store: on.1.clone() };
+    roles.spawn(named("delivery", delivery::run(delivery::Config::default(), dependencies, shutdown.clone())));
+    let dependencies = projections::Dependencies { log: on.0, store: on.1 };
+    roles.spawn(named("projections", projections::run(projections::Config::default(), dependencies, shutdown)));
+    let mut base = JoinSet::new();
+    base.spawn(broker.supervise(under_all.clone()));
+
+    say_what_next(&address.to_string(), &options);
+    let mut folding = tokio::time::interval(FOLD_SAMPLES_EVERY);
+    tokio::pin!(stop);
+    let ended = loop {
+        tokio::select! {
+            () = &mut stop => break Ok(()),
+            _ = folding.tick() => metrics.fold_samples(),
+            Some(ended) = edge.join_next() => break ended?,
+            Some(ended) = roles.join_next() => break ended?,
+            Some(ended) = base.join_next() => break ended?,
+        }
+    };
+    at_edge.cancel();
+    join(&mut edge).await?;
+    in_roles.cancel();
+    join(&mut roles).await?;
+    store.sync().await?;
+    under_all.cancel();
+    join(&mut base).await?;
+    ended
+}
+
+async fn named<E: std::error::Error + Send + std::marker::Sync + 'static>(
+    role: &'static str,
+    run: impl Future<Output = Result<(), E>>,
+) -> Result<()> {
+    run.await.with_context(|| format!("{role} ended"))
+}
+
+async fn join(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+/// Both signals that ask a process to end.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}
+
+/// A chat's partition is part of its id: another count would look for chats where they are not.
+async fn check_partitions(store: &Store, partitions: u16) -> Result<()> {
+    let wanted = Bytes::copy_from_slice(&partitions.to_be_bytes());
+    let fixed = store.claim_meta("partitions", wanted.clone()).await?;
+    if fixed == wanted {
+        return Ok(());
+    }
+    let found = <[u8; 2]>::try_from(&fixed[..]).map_or(0, u16::from_be_bytes);
+    bail!("this data folder has {found} partitions; start with --partitions {found}")
+}
+
+#[expect(clippy::print_stdout, reason = "a command-line program")]
+fn say_what_next(address: &str, options: &Options) {
+    let program = std::env::args().next().unwrap_or_else(|| "heliograph".to_owned());
+    let data = if options.data.as_os_str() == "heliograph-data" {
+        String::new()
+    } else {
+        format!(" --data {}", options.data.display())
+    };
+    println!("Heliograph listens on {address}. In two more terminals:\n");
+    println!("  {program} chat{data} --as alice --to bob");
+    println!("  {program} chat{data} --as bob --to alice\n");
+    println!("Ctrl-C stops it; what was said stays in {}.", options.data.display());
+}
