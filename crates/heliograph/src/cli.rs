@@ -52,6 +52,9 @@ struct UpArgs {
     /// Let the broker sync now and then instead of before each acknowledgement: a power cut may cost the last writes.
     #[arg(long)]
     lazy_sync: bool,
+    /// Address that answers `/livez` and `/metrics`; without it, none does.
+    #[arg(long, env = "HELIOGRAPH_ADMIN")]
+    admin: Option<String>,
     /// What is logged, such as `info` or `ingest=debug`.
     #[arg(long, env = "HELIOGRAPH_LOG", default_value = "warn")]
     log: String,
@@ -94,6 +97,7 @@ pub fn run() -> Result<()> {
             listen: args.listen,
             partitions: args.partitions,
             sync: if args.lazy_sync { Sync::Lazy } else { Sync::Always },
+            admin: args.admin,
             log: args.log,
         })),
         Command::Token(args) => {

@@ -2,6 +2,7 @@
 //!
 //! Only this crate knows all roles. It decides nothing about messages.
 
+pub mod admin;
 pub mod broker;
 pub mod chat;
 pub mod cli;

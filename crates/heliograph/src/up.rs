@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::Admin;
 use crate::broker::{Broker, Sync};
 use crate::folder::DataFolder;
 
@@ -42,6 +43,8 @@ pub struct Options {
     pub partitions: u16,
     /// Whether the broker syncs before it acknowledges.
     pub sync: Sync,
+    /// Address of the admin listener, if there is to be one.
+    pub admin: Option<String>,
     /// What is logged.
     pub log: String,
 }
@@ -76,6 +79,10 @@ pub async fn run(options: Options) -> Result<()> {
     .await?;
     log.open_streams().await?;
 
+    let admin = match &options.admin {
+        Some(address) => Some(Admin::bind(address, metrics.clone(), store.clone()).await?),
+        None => None,
+    };
     let config = gateway::Config::listening_on(&options.listen)?;
     let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys };
     let gateway = Gateway::bind(config, dependencies)
@@ -97,6 +104,9 @@ pub async fn run(options: Options) -> Result<()> {
     roles.spawn(named("projections", projections::run(projections::Config::default(), dependencies, shutdown)));
     let mut base = JoinSet::new();
     base.spawn(broker.supervise(under_all.clone()));
+    if let Some(admin) = admin {
+        base.spawn(admin.run(under_all.clone()));
+    }
 
     say_what_next(&address.to_string(), &options);
     let mut folding = tokio::time::interval(FOLD_SAMPLES_EVERY);
