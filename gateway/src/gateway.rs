@@ -105,8 +105,7 @@ impl Gateway {
         tasks.spawn(relay.serve(under_sockets.clone()));
 
         let edge = Arc::new(Edge { id, config, keys, store, registry, packs, receipts, epochs, changes });
-        let sockets = acceptor.run(Serve(edge), shutdown.clone());
-        tokio::pin!(sockets);
+        let mut sockets = Box::pin(acceptor.run(Serve(edge), shutdown.clone()));
         let ended = loop {
             tokio::select! {
                 () = &mut sockets => break Ok(()),
@@ -118,6 +117,8 @@ impl Gateway {
                 }
             }
         };
+        // With them go the ways in, so that what still waits is the last.
+        drop(sockets);
         under_sockets.cancel();
         while tasks.join_next().await.is_some() {}
         ended

@@ -1,5 +1,6 @@
 //! Tells sessions where their chats stand, once at once and once as new as the session's own beginning.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,7 +40,8 @@ pub(crate) async fn serve(
     poll: Duration,
     shutdown: CancellationToken,
 ) {
-    let mut waiting: Vec<Wanted> = Vec::new();
+    // One a session: who becomes ready again waits for its newer beginning, which covers the older one.
+    let mut waiting: BTreeMap<SessionId, Wanted> = BTreeMap::new();
     let mut arrived = Vec::new();
     let mut telling = JoinSet::new();
     let mut polls = interval(poll);
@@ -55,17 +57,15 @@ pub(crate) async fn serve(
         let is_current =
             |one: &Wanted| one.as_of == 0 || through.is_some_and(|at| at.epoch == one.epoch && at.events >= one.as_of);
         // What came just now is told at once, as old as the model is; who was told before waits for the rest.
-        let (current, behind): (Vec<_>, Vec<_>) = waiting.drain(..).partition(|one| is_current(one));
-        let mut tell: Vec<_> = current.into_iter().map(|one| (one, true)).collect();
-        waiting = behind;
+        let mut tell: Vec<_> = waiting.extract_if(.., |_, one| is_current(one)).map(|(_, one)| (one, true)).collect();
         for one in arrived.drain(..) {
             let current = is_current(&one);
             tell.push((one, current));
             if !current {
-                waiting.push(one);
+                waiting.insert(one.session, one);
             }
         }
-        waiting.retain(|one| registry.outbound(one.session).is_some());
+        waiting.retain(|session, _| registry.outbound(*session).is_some());
         for (one, current) in tell {
             let (store, registry, reads) = (store.clone(), Arc::clone(&registry), Arc::clone(&reads));
             telling.spawn(async move {

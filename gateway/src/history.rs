@@ -51,14 +51,13 @@ pub(crate) async fn read(edge: &Edge, session: &Session, id: u64, request: &Read
             .any(|stay| stay.joined_seq <= row.entry.seq && stay.left_seq.is_none_or(|left| row.entry.seq <= left))
     };
     let rows: Vec<_> = page.rows.iter().filter(is_shown).collect();
-    let mut frame = frames::history(id, chat, epoch, &rows, page.through, page.first_seq);
+    let frame = frames::history(id, chat, epoch, &rows, page.through, page.first_seq);
     loop {
         match session.outbound.push(frame.clone(), Class::History) {
             Err(PushError::NotEmpty) => session.outbound.drained().await,
             // Taken, or the socket is closing.
             Ok(()) | Err(PushError::Closed | PushError::Slow | PushError::Dropped) => return Ok(()),
         }
-        frame = frame.clone();
     }
 }
 

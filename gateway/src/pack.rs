@@ -1,6 +1,7 @@
 //! Packs the commands of one partition into its log, and tells their senders that they are in it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use domain::{Code, GatewayId, Partition, SessionId, crash_point};
 use event_log::{Log, PublishError};
@@ -9,6 +10,7 @@ use metrics::counter;
 use proto::v1::Accepted;
 use proto::v1::server_frame::Frame;
 use tokio::sync::mpsc;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::frames;
@@ -18,6 +20,8 @@ use crate::socket::Class;
 
 /// Commands between the sockets and the packer; what waits longer waits in the packer.
 const INBOX: usize = 4_096;
+/// How long a gateway that leaves goes on publishing what its sockets gave; the rest is asked again elsewhere.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
 /// A partition's way into the log.
 #[derive(Clone, Debug)]
@@ -56,13 +60,18 @@ async fn serve(
     let mut arrived = Vec::with_capacity(INBOX);
     let mut actions = Vec::new();
     let mut publishing: BoxFuture<'static, PackerInput> = pending().boxed();
-    loop {
+    // The sockets are gone first and with them the senders; what they gave still goes into the log.
+    let leave = async {
+        shutdown.cancelled().await;
+        sleep(LEAVE_WITHIN).await;
+    };
+    tokio::pin!(leave);
+    let mut open = true;
+    while open || !packer.is_idle() {
         let input = tokio::select! {
             // All that waits goes into one record.
-            count = commands.recv_many(&mut arrived, INBOX) => {
-                if count == 0 {
-                    return;
-                }
+            count = commands.recv_many(&mut arrived, INBOX), if open => {
+                open = count > 0;
                 for command in arrived.drain(..) {
                     packer.handle(PackerInput::Command(command), &mut actions);
                 }
@@ -72,7 +81,7 @@ async fn serve(
                 publishing = pending().boxed();
                 answered
             }
-            () = shutdown.cancelled() => return,
+            () = &mut leave => return,
         };
         packer.handle(input, &mut actions);
         for action in actions.drain(..) {
@@ -86,10 +95,8 @@ async fn serve(
                                 crash_point("gateway.published");
                                 PackerInput::Acknowledged
                             }
-                            Err(PublishError::Timeout { .. }) => PackerInput::InDoubt,
-                            Err(PublishError::Full | PublishError::TooLarge { .. } | PublishError::Lost) => {
-                                PackerInput::Refused
-                            }
+                            Err(PublishError::Timeout { .. } | PublishError::Lost) => PackerInput::InDoubt,
+                            Err(PublishError::Full | PublishError::TooLarge { .. }) => PackerInput::Refused,
                         }
                     }
                     .boxed();

@@ -43,10 +43,12 @@ impl Receipts {
 
     /// Sends what waits, again and again, until shut down.
     pub(crate) async fn send(&self, gateway: GatewayId, log: Log, shutdown: CancellationToken) {
-        loop {
+        let mut open = true;
+        while open {
             tokio::select! {
                 () = self.arrived.notified() => {}
-                () = shutdown.cancelled() => return,
+                // What the last sockets gave goes too.
+                () = shutdown.cancelled() => open = false,
             }
             let waiting = std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner));
             let receipts: Vec<_> = waiting

@@ -90,7 +90,7 @@ impl Relay {
                 },
                 count = self.changes.recv_many(&mut changed, 1_024) => {
                     if count == 0 {
-                        return Ok(());
+                        return self.leave().await;
                     }
                     for change in changed.drain(..) {
                         let input = match change {
@@ -113,13 +113,15 @@ impl Relay {
                     }
                 }
                 _ = ticks.tick() => tracker.handle(now(), TrackerInput::Tick, &mut actions),
-                () = shutdown.cancelled() => {
-                    let leaving = Announcement { gateway: self.gateway.0, leaving: true, ..Announcement::default() };
-                    self.announce(&leaving).await;
-                    return Ok(());
-                }
+                () = shutdown.cancelled() => return self.leave().await,
             }
         }
+    }
+
+    async fn leave(self) -> Result<(), Error> {
+        let leaving = Announcement { gateway: self.gateway.0, leaving: true, ..Announcement::default() };
+        self.announce(&leaving).await;
+        Ok(())
     }
 
     fn pushed(&self, tracker: &mut Tracker, payload: Bytes, actions: &mut Vec<TrackerAction>) {

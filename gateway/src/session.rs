@@ -30,6 +30,8 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
     reader.authenticated();
     let session = Session { id: SessionId(rand::random()), user, outbound };
     edge.registry.add(session.id, user, session.outbound.clone());
+    // However this ends, a panic too, the session is taken off the lists.
+    let _signed_in = SignedIn { edge: Arc::clone(&edge), id: session.id };
     let welcome = v1::Welcome {
         session: session.id.0,
         user: user.to_wire(),
@@ -45,8 +47,18 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
             // Reading on ends the close handshake.
         }
     }
-    edge.registry.remove(session.id);
-    let _ = edge.changes.send(Change::Down(session.id));
+}
+
+struct SignedIn {
+    edge: Arc<Edge>,
+    id: SessionId,
+}
+
+impl Drop for SignedIn {
+    fn drop(&mut self) {
+        self.edge.registry.remove(self.id);
+        let _ = self.edge.changes.send(Change::Down(self.id));
+    }
 }
 
 /// Hello, then one frame: a token that is good, or the end. The time for it is the socket layer's.
@@ -88,6 +100,8 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
 async fn asked(edge: &Edge, session: &Session, payload: Bytes) -> Result<(), CloseCode> {
     let v1::ClientFrame { id, frame } = v1::ClientFrame::decode(payload).map_err(|_fault| CloseCode::BadFrame)?;
     let done = match frame {
+        // Its replies would look like pushes.
+        Some(Asked::Command(_) | Asked::ReadHistory(_)) if id == 0 => Err(Code::BadRequest),
         Some(Asked::Command(command)) => inbound::command(edge, session, id, command).await,
         Some(Asked::ReadHistory(request)) => history::read(edge, session, id, &request).await,
         Some(Asked::Received(receipt)) => receipt_of(edge, session, &receipt.chat, receipt.through, 0),

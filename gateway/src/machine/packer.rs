@@ -79,6 +79,11 @@ impl Packer {
         Self::default()
     }
 
+    /// Whether nothing waits and nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.is_none() && self.waiting.is_empty()
+    }
+
     /// Takes in what happened and says what to do.
     pub fn handle(&mut self, input: PackerInput, actions: &mut Vec<PackerAction>) {
         match input {

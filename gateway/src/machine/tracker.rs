@@ -74,6 +74,15 @@ struct Lane {
     waits_since: Option<Micros>,
 }
 
+impl Lane {
+    /// Pushes were missed while this was the last version.
+    fn lost(&mut self, now: Micros, version: u64) {
+        self.unready = true;
+        self.ready_through = version;
+        self.waits_since = Some(now);
+    }
+}
+
 /// All sessions of one gateway.
 #[derive(Debug)]
 pub struct Tracker {
@@ -125,7 +134,7 @@ impl Tracker {
                 }
             }
             TrackerInput::Go => self.announce_changes(now, actions),
-            TrackerInput::Asked => self.announce_all(actions),
+            TrackerInput::Asked => self.announce_all(now, actions),
             TrackerInput::Acknowledged(ack) => self.acknowledged(now, &ack, actions),
             TrackerInput::Through { partition, owner, last_batch } => {
                 // M16: without the number the loss of the last batch goes unseen.
@@ -136,12 +145,7 @@ impl Tracker {
                     }
                 }
             }
-            TrackerInput::Lagged => {
-                let lanes: Vec<_> = self.lanes.iter().map(|(partition, lane)| (*partition, lane.next)).collect();
-                for (partition, next) in lanes {
-                    self.resync(now, partition, next, actions);
-                }
-            }
+            TrackerInput::Lagged => self.resync_all(now, actions),
             TrackerInput::Tick => self.tick(now, actions),
         }
     }
@@ -198,15 +202,27 @@ impl Tracker {
         lane.next = lane.next.max(next);
         // M19: ready again only on an ack that answers an announcement made from now on.
         if self.rules.m19 && !lane.unready {
-            lane.unready = true;
-            lane.waits_since = Some(now);
+            lane.lost(now, self.version);
             actions.push(TrackerAction::Resync(partition));
             self.version += 1;
             actions.push(TrackerAction::Announce(self.changes()));
-            if let Some(lane) = self.lanes.get_mut(&partition) {
-                lane.ready_through = self.version - 1;
-            }
         }
+    }
+
+    /// As [`Tracker::resync`], for every partition with one announcement.
+    fn resync_all(&mut self, now: Micros, actions: &mut Vec<TrackerAction>) {
+        if !self.rules.m19 {
+            return;
+        }
+        // A partition that waits already waits for the newer version: the ack it waits for may be among what was lost.
+        for (partition, lane) in &mut self.lanes {
+            if !lane.unready {
+                actions.push(TrackerAction::Resync(*partition));
+            }
+            lane.lost(now, self.version);
+        }
+        self.version += 1;
+        actions.push(TrackerAction::Announce(self.changes()));
     }
 
     fn acknowledged(&mut self, now: Micros, ack: &AnnouncementAck, actions: &mut Vec<TrackerAction>) {
@@ -217,17 +233,22 @@ impl Tracker {
         if known.is_some_and(|known| owner < known) && self.rules.m15 {
             return;
         }
-        if known != Some(owner) {
+        if known.is_none() || (known != Some(owner) && self.rules.m15) {
             // M15: a new owner's ack says where it stands, so it is the resync itself.
             lane.owner = Some(owner);
             lane.next = ack.last_batch + 1;
             lane.unready = true;
             lane.ready_through = 0;
         } else if ack.last_batch + 1 > lane.next {
-            self.resync(now, partition, ack.last_batch + 1, actions);
-            return;
+            if lane.unready && ack.version > lane.ready_through {
+                // What was missed up to this ack lies at or below its `as_of`, and so in the heads.
+                lane.next = ack.last_batch + 1;
+            } else {
+                self.resync(now, partition, ack.last_batch + 1, actions);
+                return;
+            }
         }
-        let lane = self.lanes.entry(partition).or_default();
+        let Some(lane) = self.lanes.get_mut(&partition) else { return };
         if ack.version <= lane.ready_through {
             return;
         }
@@ -279,9 +300,12 @@ impl Tracker {
     }
 
     /// Everything, in as many parts as it takes; what was not announced yet goes with it.
-    fn announce_all(&mut self, actions: &mut Vec<TrackerAction>) {
+    fn announce_all(&mut self, now: Micros, actions: &mut Vec<TrackerAction>) {
         if !self.up.is_empty() || !self.down.is_empty() {
             self.version += 1;
+            for lane in self.lanes.values_mut() {
+                lane.waits_since.get_or_insert(now);
+            }
             self.up.clear();
             self.down.clear();
         }
