@@ -1,0 +1,110 @@
+//! `bench`: starts the target and the controls, runs the rows that were asked for, prints the table.
+
+#![expect(clippy::print_stdout, reason = "a command-line program")]
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::control::Control;
+use crate::fleet::Fleet;
+use crate::rows::{Bench, Row};
+use crate::target::Target;
+
+/// A row of the design's table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Id {
+    /// Durable end-to-end messages/s ÷ raw JetStream publish/s.
+    P1,
+    /// End-to-end p50 at 10 % load ÷ the sum of the hops' medians.
+    P4,
+    /// Embedded store commits ÷ messages at saturation.
+    P19b,
+}
+
+/// What is measured, and for how long.
+#[derive(Clone, Debug, Args)]
+pub struct Options {
+    /// Rows; without any, all.
+    #[arg(value_enum)]
+    rows: Vec<Id>,
+    /// Writes the table as JSON too.
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// How long each measurement loads.
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Measurements of which the median counts.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Direct chats, one writer each.
+    #[arg(long, default_value_t = 1_000)]
+    chats: usize,
+    /// Sockets that the chats lie between, each of a user of its own.
+    #[arg(long, default_value_t = 200)]
+    sockets: usize,
+    /// Messages that each chat keeps under way at saturation; at most 31.
+    #[arg(long, default_value_t = 8)]
+    window: u64,
+    /// Partitions of the log.
+    #[arg(long, default_value_t = 8)]
+    partitions: u16,
+}
+
+/// Runs the rows.
+///
+/// # Errors
+/// When a message was lost, doubled or refused, or a process did not do what it should; then there are no figures.
+pub fn run(options: &Options) -> Result<()> {
+    ensure!(options.sockets >= 2 && options.chats >= 1, "at least two sockets and one chat");
+    ensure!(options.chats / options.sockets < options.sockets / 2, "two people have one direct chat: more sockets");
+    ensure!((1..=31).contains(&options.window), "a window of 1 to 31");
+    ensure!(options.partitions >= 1, "at least one partition");
+    // One thread: what the load does not take is left to those whom it loads.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(measure(options))
+}
+
+async fn measure(options: &Options) -> Result<()> {
+    let wanted = |id| options.rows.is_empty() || options.rows.contains(&id);
+    let target = Target::start(options.partitions).await?;
+    let fleet = Fleet::open(&target, options.sockets, options.chats, options.partitions).await?;
+    let control = Control::start().await?;
+    let (window, runs) = (options.window, options.runs.max(1));
+    let bench = Bench { target, fleet, control, window, time: Duration::from_secs_f64(options.seconds), runs };
+    let mut rows = Vec::new();
+    // Also P4 rests on it: a tenth of saturation.
+    let saturated = bench.saturate().await?;
+    let rate = saturated.rate;
+    rows.extend(wanted(Id::P1).then_some(saturated.p1));
+    if wanted(Id::P4) {
+        rows.push(bench.latency(rate).await?);
+    }
+    rows.extend(wanted(Id::P19b).then_some(saturated.p19b));
+    bench.target.stop().await?;
+    print(&rows);
+    if let Some(file) = &options.json {
+        fs::write(file, serde_json::to_vec_pretty(&rows)?)?;
+    }
+    Ok(())
+}
+
+fn print(rows: &[Row]) {
+    println!("{:<6}{:>14}{:>14}  {:<12}{:>8}{:>10}", "row", "value", "control", "unit", "ratio", "target");
+    for row in rows {
+        let sign = if row.at_least { '≥' } else { '≤' };
+        let verdict = if row.holds() { "" } else { "  missed" };
+        println!(
+            "{:<6}{:>14.1}{:>14.1}  {:<12}{:>8.4}{:>10}{verdict}",
+            row.id,
+            row.value,
+            row.control,
+            row.unit,
+            row.ratio,
+            format!("{sign} {}", row.target),
+        );
+    }
+}

@@ -1,0 +1,19 @@
+//! Open-loop load over real sockets, and the benchmarks with their controls.
+//!
+//! It stands outside the product: it starts `heliograph up` as a child process, speaks frames to it, and measures the
+//! machine's own figures (the raw broker, a bare socket) in the same run, so that a result is a ratio and no boast.
+//!
+//! ```text
+//! target   `heliograph up` as a child, in a folder of its own
+//! wire     client frames over bare TCP, at the least cost of our own
+//! fleet    sockets, chats, what was sent, stored and received: driven by a window or by a schedule
+//! control  raw JetStream, core and socket figures
+//! rows     P1, P4, P19b: one ratio each
+//! ```
+
+pub mod bench;
+mod control;
+mod fleet;
+mod rows;
+mod target;
+mod wire;

@@ -1,0 +1,159 @@
+//! The rows of the design's table: what is measured, and by what it is divided.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::control::Control;
+use crate::fleet::Fleet;
+use crate::target::{Target, cpu_of};
+
+/// One figure.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    pub(crate) id: &'static str,
+    /// Ours, in `unit`.
+    pub(crate) value: f64,
+    /// What it is divided by, in the same run.
+    pub(crate) control: f64,
+    /// The median of the runs' own ratios, not the ratio of medians.
+    pub(crate) ratio: f64,
+    pub(crate) target: f64,
+    /// Whether more is better.
+    #[serde(skip)]
+    pub(crate) at_least: bool,
+    #[serde(skip)]
+    pub(crate) unit: &'static str,
+}
+
+impl Row {
+    pub(crate) fn holds(&self) -> bool {
+        if self.at_least { self.ratio >= self.target } else { self.ratio <= self.target }
+    }
+}
+
+/// What is loaded: the target, its sockets and chats, and the controls.
+pub(crate) struct Bench {
+    pub(crate) target: Target,
+    pub(crate) fleet: Arc<Fleet>,
+    pub(crate) control: Control,
+    pub(crate) window: u64,
+    pub(crate) time: Duration,
+    pub(crate) runs: usize,
+}
+
+/// What saturating runs gave.
+#[derive(Debug)]
+pub(crate) struct Saturated {
+    pub(crate) p1: Row,
+    pub(crate) p19b: Row,
+    /// Messages a second at saturation.
+    pub(crate) rate: f64,
+}
+
+impl Bench {
+    /// P1 and P19b: a run of the raw broker, then one of ours, and again.
+    pub(crate) async fn saturate(&self) -> Result<Saturated> {
+        let (mut ours, mut raw, mut commits, mut messages) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        // One of each that does not count: caches, files and connections are warm in those that do.
+        for run in 0..=self.runs {
+            let control = self.control.publishes(self.time).await?;
+            let commits_before = self.target.counter("store_commits_total").await?;
+            let (cpu_before, own_before) = (self.target.cpu()?, cpu_of(std::process::id())?);
+            let done = self.fleet.saturate(self.window, self.time).await?;
+            let (cpu, own) = (self.target.cpu()?, cpu_of(std::process::id())?);
+            let commits_made = self.target.counter("store_commits_total").await? - commits_before;
+            let rate = done.messages as f64 / done.seconds;
+            let cost = |seconds: f64| seconds * 1e6 / done.messages as f64;
+            eprintln!(
+                "run {run}: {rate:.0} messages/s, raw {control:.0}/s, ratio {:.3}; CPU µs a message: heliograph {:.1}, \
+                 nats-server {:.1}, load {:.1}; {commits_made} commits",
+                rate / control,
+                cost(cpu.0 - cpu_before.0),
+                cost(cpu.1 - cpu_before.1),
+                cost(own - own_before),
+            );
+            if run > 0 {
+                ours.push(rate);
+                raw.push(control);
+                commits.push(commits_made);
+                messages.push(done.messages as f64);
+            }
+        }
+        self.target.check_quiet()?;
+        let rate = median(&ours);
+        Ok(Saturated {
+            p1: Row { id: "P1", unit: "messages/s", target: 0.5, at_least: true, ..row(&ours, &raw) },
+            p19b: Row { id: "P19b", unit: "commits", target: 0.02, at_least: false, ..row(&commits, &messages) },
+            rate,
+        })
+    }
+
+    /// P4: end to end at a tenth of `saturation`, and the hops at the same rate.
+    pub(crate) async fn latency(&self, saturation: f64) -> Result<Row> {
+        let rate = saturation / 10.0;
+        let (mut ours, mut hops) = (Vec::new(), Vec::new());
+        for run in 0..self.runs {
+            let control = self.control.hops(rate, self.time / 2).await?;
+            let paced = self.fleet.pace(rate, self.time / 5, self.time).await?;
+            let at =
+                |histogram: &hdrhistogram::Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
+            let received = at(&paced.received, 0.5);
+            eprintln!(
+                "run {run} at {rate:.0}/s: received p50 {received:.0} p99 {:.0} µs, stored p50 {:.0} p99 {:.0} µs, \
+                 schedule late p50 {:.0} p99 {:.0} µs; hops: publish→pull {:.0}, core {:.0}, echo {:.0}, sum {:.0} µs",
+                at(&paced.received, 0.99),
+                at(&paced.stored, 0.5),
+                at(&paced.stored, 0.99),
+                at(&paced.lag, 0.5),
+                at(&paced.lag, 0.99),
+                control.publish_to_pull as f64 / 1e3,
+                control.core as f64 / 1e3,
+                control.echo as f64 / 1e3,
+                control.sum() as f64 / 1e3,
+            );
+            ours.push(received);
+            hops.push(control.sum() as f64 / 1e3);
+        }
+        self.target.check_quiet()?;
+        Ok(Row { id: "P4", unit: "µs", target: 1.3, at_least: false, ..row(&ours, &hops) })
+    }
+}
+
+fn row(ours: &[f64], controls: &[f64]) -> Row {
+    let ratios: Vec<f64> = ours.iter().zip(controls).map(|(ours, control)| ours / control).collect();
+    Row {
+        id: "",
+        value: median(ours),
+        control: median(controls),
+        ratio: median(&ratios),
+        target: 0.0,
+        at_least: true,
+        unit: "",
+    }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ratio_is_the_median_of_the_runs_ratios() {
+        let row = row(&[10.0, 30.0, 20.0], &[10.0, 10.0, 40.0]);
+        assert_eq!((row.value, row.control, row.ratio), (20.0, 10.0, 1.0));
+    }
+
+    #[test]
+    fn a_target_is_a_floor_or_a_ceiling() {
+        let at = |ratio, at_least| Row { ratio, target: 0.5, at_least, ..row(&[1.0], &[1.0]) }.holds();
+        assert!(at(0.6, true) && !at(0.4, true) && at(0.4, false) && !at(0.6, false));
+    }
+}
