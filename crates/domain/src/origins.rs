@@ -49,6 +49,8 @@ pub(crate) struct Origins {
     by_use: BTreeMap<Seq, (UserId, Origin)>,
     /// The highest last-use seq of evicted ones (M14).
     evicted_through: Seq,
+    /// Entries in all rings: asked for each entry by who weighs the chat.
+    remembered: usize,
 }
 
 impl Origins {
@@ -60,8 +62,8 @@ impl Origins {
         self.evicted_through
     }
 
-    pub(crate) fn remembered(&self) -> usize {
-        self.states.values().map(|state| state.ring.len()).sum()
+    pub(crate) const fn remembered(&self) -> usize {
+        self.remembered
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -83,19 +85,15 @@ impl Origins {
         });
         if state.ring.len() as u64 > OUTBOX_SPAN {
             state.ring.pop_front();
+        } else {
+            self.remembered += 1;
         }
         self.by_use.insert(entry.seq, key);
         self.evict(entry.sender, entry.time);
     }
 
     fn evict(&mut self, sender: UserId, now: Micros) {
-        while let Some((&seq, &key)) = self.by_use.first_key_value() {
-            let old = self.states[&key].last().is_some_and(|last| last.time + ORIGIN_KEPT_US < now);
-            if !old && self.states.len() <= ORIGINS_PER_CHAT_MAX {
-                break;
-            }
-            self.forget(seq, key);
-        }
+        // A sender's own go first: one who draws origin after origin must not make those of others forgotten.
         let own = (sender, Origin(0))..=(sender, Origin(u64::MAX));
         if self.states.range(own.clone()).count() > ORIGINS_PER_SENDER_MAX {
             let oldest = self.states.range(own).filter_map(|(key, state)| Some((state.last()?.seq, *key))).min();
@@ -103,11 +101,18 @@ impl Origins {
                 self.forget(seq, key);
             }
         }
+        while let Some((&seq, &key)) = self.by_use.first_key_value() {
+            let old = self.states[&key].last().is_some_and(|last| last.time + ORIGIN_KEPT_US < now);
+            if !old && self.states.len() <= ORIGINS_PER_CHAT_MAX {
+                break;
+            }
+            self.forget(seq, key);
+        }
     }
 
     fn forget(&mut self, seq: Seq, key: (UserId, Origin)) {
         self.by_use.remove(&seq);
-        self.states.remove(&key);
+        self.remembered -= self.states.remove(&key).map_or(0, |state| state.ring.len());
         self.evicted_through = self.evicted_through.max(seq);
     }
 
@@ -132,7 +137,9 @@ impl Origins {
         for one in wire {
             let key = (UserId::try_from(&one.sender[..])?, Origin(one.origin));
             origins.by_use.insert(one.last_seq, key);
-            origins.states.insert(key, decode_ring(one)?);
+            let state = decode_ring(one)?;
+            origins.remembered += state.ring.len();
+            origins.states.insert(key, state);
         }
         Ok(origins)
     }

@@ -1,0 +1,201 @@
+//! Who may do what, by kind, role and state: each refusal that `decide` knows.
+
+use domain::limits::MEMBERS_MAX;
+use domain::{Action, ChatKind, Code, Command, Decision, Origin, Role, Rules, decide};
+
+use crate::setup::{STAMP, World, command, create, member, say, user};
+
+const OWNER: u16 = 1;
+const ADMIN: u16 = 2;
+const MEMBER: u16 = 3;
+const READER: u16 = 4;
+const STRANGER: u16 = 9;
+const STAFF: &[(u16, Role)] = &[(ADMIN, Role::Admin), (MEMBER, Role::Member), (READER, Role::Reader)];
+
+fn add(n: u16, role: Role) -> Action {
+    Action::AddMember { member: member(n, role) }
+}
+
+fn remove(n: u16) -> Action {
+    Action::RemoveMember { user: user(n) }
+}
+
+/// What becomes of it in a fresh chat; `None`: it is stored.
+fn outcome(kind: ChatKind, sender: u16, action: Action) -> Option<Code> {
+    match World::with(kind, STAFF).decide(&command(sender, 1, action)) {
+        Decision::Append(_) => None,
+        Decision::Reject { code, .. } => Some(code),
+        Decision::Repeat { .. } => panic!("nothing was sent before"),
+    }
+}
+
+#[test]
+fn a_chat_that_is_not_there_is_unknown_to_all_but_its_creation() {
+    for action in [say("x"), add(5, Role::Member), remove(2), Action::LeaveChat] {
+        let mut none = World::default();
+        assert_eq!(none.refused(&command(OWNER, 1, action)), (Code::UnknownChat, 0));
+    }
+    assert_eq!(World::with(ChatKind::Group, STAFF).log[0].seq, 1);
+}
+
+#[test]
+fn who_may_write_depends_on_kind_and_role() {
+    let table = [
+        (ChatKind::Group, OWNER, None),
+        (ChatKind::Group, ADMIN, None),
+        (ChatKind::Group, MEMBER, None),
+        (ChatKind::Group, READER, Some(Code::Forbidden)),
+        (ChatKind::Channel, OWNER, None),
+        (ChatKind::Channel, ADMIN, None),
+        (ChatKind::Channel, MEMBER, Some(Code::Forbidden)),
+        (ChatKind::Channel, READER, Some(Code::Forbidden)),
+        (ChatKind::Group, STRANGER, Some(Code::NotAMember)),
+        (ChatKind::Channel, STRANGER, Some(Code::NotAMember)),
+    ];
+    for (kind, sender, expected) in table {
+        assert_eq!(outcome(kind, sender, say("x")), expected, "{kind:?} {sender}");
+    }
+}
+
+#[test]
+fn who_may_let_in_depends_on_both_roles() {
+    let (no, ok) = (Some(Code::Forbidden), None);
+    // By owner, admin, member, reader; as owner, admin, member, reader.
+    let table = [(OWNER, [ok, ok, ok, ok]), (ADMIN, [no, no, ok, ok]), (MEMBER, [no; 4]), (READER, [no; 4])];
+    for (by, expected) in table {
+        let roles = [Role::Owner, Role::Admin, Role::Member, Role::Reader];
+        for (role, expected) in roles.into_iter().zip(expected) {
+            for kind in [ChatKind::Group, ChatKind::Channel] {
+                assert_eq!(outcome(kind, by, add(5, role)), expected, "{by} adds {role:?}");
+            }
+        }
+    }
+    assert_eq!(outcome(ChatKind::Group, OWNER, add(MEMBER, Role::Member)), Some(Code::AlreadyAMember));
+    assert_eq!(outcome(ChatKind::Group, STRANGER, add(5, Role::Member)), Some(Code::NotAMember));
+}
+
+#[test]
+fn who_may_put_out_depends_on_both_roles() {
+    let (no, ok) = (Some(Code::Forbidden), None);
+    let table = [(OWNER, [no, ok, ok, ok]), (ADMIN, [no, no, ok, ok]), (MEMBER, [no; 4]), (READER, [no; 4])];
+    for (by, expected) in table {
+        for (user, expected) in [OWNER, ADMIN, MEMBER, READER].into_iter().zip(expected) {
+            assert_eq!(outcome(ChatKind::Group, by, remove(user)), expected, "{by} removes {user}");
+        }
+    }
+    assert_eq!(outcome(ChatKind::Group, ADMIN, remove(STRANGER)), Some(Code::NoSuchMember));
+    // One who may remove nobody does not learn who is there.
+    assert_eq!(outcome(ChatKind::Group, MEMBER, remove(STRANGER)), Some(Code::Forbidden));
+    assert_eq!(outcome(ChatKind::Group, STRANGER, remove(MEMBER)), Some(Code::NotAMember));
+}
+
+#[test]
+fn the_last_owner_stays_while_others_do() {
+    assert_eq!(outcome(ChatKind::Group, OWNER, Action::LeaveChat), Some(Code::LastOwner));
+    assert_eq!(outcome(ChatKind::Group, ADMIN, Action::LeaveChat), None);
+    assert_eq!(outcome(ChatKind::Group, STRANGER, Action::LeaveChat), Some(Code::NotAMember));
+    let mut world = World::with(ChatKind::Group, STAFF);
+    world.stored(&command(OWNER, 1, add(5, Role::Owner)));
+    world.stored(&command(OWNER, 2, Action::LeaveChat));
+    assert_eq!(world.refused(&command(5, 1, Action::LeaveChat)), (Code::LastOwner, 3));
+    let mut alone = World::with(ChatKind::Group, &[]);
+    alone.stored(&command(OWNER, 1, Action::LeaveChat));
+    assert!(alone.chat().members().is_empty());
+}
+
+#[test]
+fn a_direct_chat_is_fixed_and_both_may_write() {
+    let mut world = World::with(ChatKind::Direct, &[(2, Role::Member)]);
+    for action in [add(5, Role::Member), remove(2), Action::LeaveChat] {
+        assert_eq!(world.refused(&command(1, 1, action)), (Code::DirectChatIsFixed, 1));
+    }
+    assert_eq!(world.stored(&command(1, 1, say("a"))), 2);
+    assert_eq!(world.stored(&command(2, 1, say("b"))), 3);
+    assert_eq!(world.refused(&command(5, 1, Action::LeaveChat)), (Code::NotAMember, 0));
+}
+
+#[test]
+fn a_full_chat_lets_nobody_in_until_one_goes() {
+    let others: Vec<_> = (2..=u16::try_from(MEMBERS_MAX).unwrap()).map(|n| (n, Role::Member)).collect();
+    let mut world = World::with(ChatKind::Group, &others);
+    assert_eq!(world.chat().members().len(), MEMBERS_MAX);
+    assert_eq!(world.refused(&command(1, 1, add(2_000, Role::Member))), (Code::TooManyMembers, 1));
+    world.stored(&command(1, 1, remove(2)));
+    world.stored(&command(1, 2, add(2_000, Role::Member)));
+}
+
+#[test]
+fn a_creation_is_known_by_its_chat_creator_and_content() {
+    let mut world = World::with(ChatKind::Group, STAFF);
+    world.stored(&command(OWNER, 1, say("x")));
+    let again = create(ChatKind::Group, STAFF);
+    assert_eq!(world.decide(&again), Decision::Repeat { seq: 1, time: STAMP });
+    assert_eq!(world.refused(&create(ChatKind::Channel, STAFF)), (Code::Conflict, 2));
+    assert_eq!(world.refused(&create(ChatKind::Group, &STAFF[1..])), (Code::Conflict, 2));
+    // A stranger that draws the same id learns nothing of the chat.
+    assert_eq!(world.refused(&Command { sender: user(STRANGER), ..again }), (Code::Conflict, 0));
+}
+
+#[test]
+fn a_direct_chat_is_created_by_either_of_the_two() {
+    let mut world = World::with(ChatKind::Direct, &[(2, Role::Member)]);
+    let other = Action::CreateChat { kind: ChatKind::Direct, members: vec![member(1, Role::Reader)] };
+    let theirs = Command { origin: Origin(0), n: 0, ..command(2, 0, other) };
+    assert_eq!(world.decide(&theirs), Decision::Repeat { seq: 1, time: STAMP });
+    let third = Action::CreateChat { kind: ChatKind::Direct, members: vec![member(3, Role::Member)] };
+    assert_eq!(world.refused(&Command { n: 0, ..command(2, 0, third) }), (Code::Conflict, 1));
+}
+
+#[test]
+fn a_repeat_gets_the_first_answer_and_another_body_is_a_conflict() {
+    let mut world = World::with(ChatKind::Group, STAFF);
+    let first = command(MEMBER, 1, say("x"));
+    let Decision::Append(entry) = world.decide_at(&first, STAMP + 500) else { panic!() };
+    assert_eq!(world.decide_at(&first, STAMP + 9_000), Decision::Repeat { seq: 2, time: entry.time });
+    assert_eq!(world.refused(&command(MEMBER, 1, say("y"))), (Code::Conflict, 2));
+    // The same body as another kind of command is another command.
+    assert_eq!(world.refused(&command(MEMBER, 1, Action::LeaveChat)), (Code::Conflict, 2));
+    // M10: also after it was put out, who learns no head any more.
+    world.stored(&command(OWNER, 1, remove(MEMBER)));
+    assert_eq!(world.decide(&first), Decision::Repeat { seq: 2, time: entry.time });
+    assert_eq!(world.refused(&command(MEMBER, 1, say("y"))), (Code::Conflict, 0));
+    assert_eq!(world.refused(&command(MEMBER, 2, say("y"))), (Code::NotAMember, 0));
+    let without = decide(world.chat.as_ref(), &first, STAMP, &Rules::without("m10").unwrap());
+    assert_eq!(without, Decision::Reject { code: Code::NotAMember, head: 0 });
+}
+
+#[test]
+fn an_older_n_is_superseded_once_its_outcome_is_forgotten() {
+    let mut world = World::with(ChatKind::Group, STAFF);
+    for n in (2..=70).step_by(2) {
+        world.stored(&command(MEMBER, n, say(n.to_string())));
+    }
+    // Never stored, and too late now: an n that was passed is not taken up again.
+    assert_eq!(world.refused(&command(MEMBER, 69, say("69"))), (Code::Superseded, 36));
+    // The 32 latest stored ones are remembered: 8, 10 … 70.
+    assert!(matches!(world.decide(&command(MEMBER, 8, say("8"))), Decision::Repeat { seq: 5, .. }));
+    assert_eq!(world.refused(&command(MEMBER, 6, say("6"))), (Code::Superseded, 36));
+}
+
+#[test]
+fn a_command_whose_predecessor_is_not_stored_is_refused_until_it_is() {
+    let mut world = World::with(ChatKind::Group, STAFF);
+    let second = Command { after: 1, ..command(MEMBER, 2, say("2")) };
+    assert_eq!(world.refused(&second), (Code::PredecessorMissing, 1));
+    world.stored(&command(MEMBER, 1, say("1")));
+    assert_eq!(world.stored(&second), 3);
+    // Gaps that the client knows to be settled are none.
+    assert_eq!(world.stored(&Command { after: 2, ..command(MEMBER, 9, say("9")) }), 4);
+    assert_eq!(world.refused(&Command { after: 10, ..command(MEMBER, 11, say("11")) }), (Code::PredecessorMissing, 4));
+    // A rejection frees no n and changes nothing.
+    assert_eq!(world.stored(&Command { after: 9, ..command(MEMBER, 10, say("10")) }), 5);
+    // Dedupe stands before membership: a stranger's is judged by its n too, but learns no head.
+    assert_eq!(world.refused(&Command { after: 1, ..command(STRANGER, 2, say("2")) }), (Code::PredecessorMissing, 0));
+}
+
+#[test]
+fn another_senders_same_origin_is_another_outbox() {
+    let mut world = World::with(ChatKind::Group, STAFF);
+    world.stored(&command(OWNER, 1, say("x")));
+    assert_eq!(world.stored(&command(ADMIN, 1, say("x"))), 3);
+}
