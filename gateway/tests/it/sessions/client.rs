@@ -1,0 +1,123 @@
+//! A scripted client over a foreign WebSocket library.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use domain::ChatId;
+use futures_util::{SinkExt, StreamExt};
+use hyper::http::{HeaderName, HeaderValue};
+use prost::Message as _;
+use proto::v1::client_frame::Frame as Ask;
+use proto::v1::server_frame::Frame;
+use proto::v1::{self, ClientFrame, ServerFrame};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+
+use super::setup::SOON;
+
+pub(crate) struct Client {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    pub(crate) hello: v1::Hello,
+    pub(crate) session: u64,
+    last_id: u64,
+}
+
+impl Client {
+    /// Connected and greeted, not signed in.
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let uri = format!("ws://{address}{}", gateway::socket::PATH);
+        let protocol = HeaderName::from_static("sec-websocket-protocol");
+        let (socket, _) = ClientBuilder::new()
+            .uri(&uri)
+            .unwrap()
+            .add_header(protocol, HeaderValue::from_static("heliograph.v1.proto"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        let mut client = Self { socket, hello: v1::Hello::default(), session: 0, last_id: 0 };
+        match client.next().await {
+            Ok(ServerFrame { id: 0, frame: Some(Frame::Hello(hello)) }) => client.hello = hello,
+            other => panic!("{other:?}"),
+        }
+        client
+    }
+
+    pub(crate) async fn sign_in(&mut self, token: &str) -> v1::Welcome {
+        let id = self.ask(authenticate(token)).await;
+        match self.next().await {
+            Ok(ServerFrame { id: replied, frame: Some(Frame::Welcome(welcome)) }) if replied == id => {
+                self.session = welcome.session;
+                welcome
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) async fn ask(&mut self, frame: Ask) -> u64 {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.send(ClientFrame { id, frame: Some(frame) }.encode_to_vec().into()).await;
+        id
+    }
+
+    pub(crate) async fn send(&mut self, bytes: Bytes) {
+        self.socket.send(Message::binary(bytes)).await.unwrap();
+    }
+
+    /// The next frame, or the code of the close frame.
+    pub(crate) async fn next(&mut self) -> Result<ServerFrame, u16> {
+        loop {
+            let message = timeout(SOON, self.socket.next()).await.expect("a frame in time");
+            let message = message.expect("a close frame before the end").unwrap();
+            if let Some((code, _)) = message.as_close() {
+                return Err(code.into());
+            }
+            if message.is_binary() {
+                return Ok(ServerFrame::decode(&message.as_payload()[..]).unwrap());
+            }
+        }
+    }
+
+    /// The next frame that `pick` takes; others are passed over.
+    pub(crate) async fn until<T>(&mut self, mut pick: impl FnMut(u64, Frame) -> Option<T>) -> T {
+        loop {
+            let frame = self.next().await.expect("the socket stays open");
+            if let Some(picked) = pick(frame.id, frame.frame.unwrap()) {
+                return picked;
+            }
+        }
+    }
+
+    /// The reply to a request: `None` is accepted, else the code of the error.
+    pub(crate) async fn reply(&mut self, id: u64) -> Option<v1::ErrorCode> {
+        self.until(|replied, frame| match frame {
+            Frame::Accepted(_) if replied == id => Some(None),
+            Frame::Error(error) if replied == id => Some(Some(error.code())),
+            _ => None,
+        })
+        .await
+    }
+
+    /// The code of the close frame, with the error frames before it.
+    pub(crate) async fn closed(&mut self) -> (Vec<v1::ErrorCode>, u16) {
+        let mut errors = Vec::new();
+        loop {
+            match self.next().await {
+                Ok(ServerFrame { frame: Some(Frame::Error(error)), .. }) => errors.push(error.code()),
+                Ok(_) => {}
+                Err(code) => return (errors, code),
+            }
+        }
+    }
+}
+
+pub(crate) fn authenticate(token: &str) -> Ask {
+    Ask::Authenticate(v1::Authenticate { token: token.to_owned(), device: "test".to_owned() })
+}
+
+pub(crate) fn message(chat: ChatId, n: u64, body: impl Into<Bytes>) -> Ask {
+    let action = v1::command::Action::SendMessage(v1::SendMessage { body: body.into() });
+    Ask::Command(v1::Command { chat: chat.to_wire(), origin: 9, n, after: 0, basis: 1, action: Some(action) })
+}

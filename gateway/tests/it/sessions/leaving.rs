@@ -1,0 +1,54 @@
+//! How sessions and the gateway end.
+
+use gateway::socket::CloseCode;
+use proto::v1::server_frame::Frame;
+use proto::v1::{Closing, ServerFrame};
+
+use super::client::message;
+use super::owner::Owner;
+use super::setup::{Deployment, chat};
+
+#[tokio::test]
+async fn a_session_that_ends_is_announced() {
+    let deployment = Deployment::start().await;
+    let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
+    let (alice, bob) = (deployment.client(1).await, deployment.client(2).await);
+    owner.mirrors(&[alice.session, bob.session]).await;
+    drop(alice);
+    owner.mirrors(&[bob.session]).await;
+    deployment.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_leaves_says_so_and_what_it_was_given_stands_in_the_log() {
+    let deployment = Deployment::start_with(|config, _| config.socket.drain_ms = 300).await;
+    let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
+    let ingest = deployment.ingest().await;
+    let mut client = deployment.client(1).await;
+    owner.mirrors(&[client.session]).await;
+    deployment.shutdown.cancel();
+    match client.next().await {
+        Ok(ServerFrame { frame: Some(Frame::Closing(Closing { reconnect_after_ms })), .. }) => {
+            assert!(reconnect_after_ms <= 300, "{reconnect_after_ms}");
+        }
+        other => panic!("{other:?}"),
+    }
+    // What is asked while it leaves is either in the log or was never accepted.
+    client.ask(message(chat(1), 1, "last words")).await;
+    let accepted = loop {
+        match client.next().await {
+            Ok(ServerFrame { frame: Some(Frame::Accepted(_)), .. }) => break true,
+            Ok(_) => {}
+            Err(code) => {
+                assert_eq!(code, CloseCode::Draining.number());
+                break false;
+            }
+        }
+    };
+    assert!(!accepted || ingest.last().await == 1);
+    if accepted {
+        assert_eq!(client.closed().await.1, CloseCode::Draining.number());
+    }
+    owner.until("the gateway to say that it leaves", |owner| owner.left).await;
+    deployment.stop().await;
+}

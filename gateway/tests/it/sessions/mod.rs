@@ -1,0 +1,10 @@
+//! A whole gateway on a real broker and store; clients, ingest and delivery owners are scripted.
+
+mod client;
+mod commands;
+mod history;
+mod leaving;
+mod owner;
+mod pushes;
+mod setup;
+mod signing_in;

@@ -1,0 +1,212 @@
+//! One broker, one store, one running gateway, and chats written as ingest and projections write them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use domain::{
+    ChatId, ChatKind, CommandPosition, Entry, Epoch, Event, EventPosition, LoggedEntry, Member, Origin, Partition,
+    PartitionPosition, Role, Seq, UserId, WriterId,
+};
+use event_log::{Log, LogConfig, Record, Stream, Tenure};
+use gateway::{Config, Dependencies, Gateway, TokenKey};
+use store::{Append, ChatAppend, Checkpoint, MemberRow, Projection, Reader, Store, SummaryRow, UserChatRow};
+use testkit::logs::{self, Watch};
+use testkit::{NatsOptions, NatsServer, Scratch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::client::Client;
+
+/// Longer than anything that a test waits for.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+pub(crate) const P0: Partition = Partition(0);
+
+pub(crate) fn user(n: u8) -> UserId {
+    UserId::new([n; 16])
+}
+
+pub(crate) fn chat(n: u64) -> ChatId {
+    ChatId::draw(P0, 1_000, n << 2)
+}
+
+pub(crate) struct Deployment {
+    pub(crate) server: NatsServer,
+    pub(crate) log: Log,
+    pub(crate) store: Store,
+    pub(crate) pem: String,
+    pub(crate) keys: TokenKey,
+    pub(crate) epoch: Epoch,
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) running: JoinHandle<Result<(), gateway::Error>>,
+    pub(crate) watch: Watch,
+    _folder: Scratch,
+}
+
+impl Deployment {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_, _| {}).await
+    }
+
+    pub(crate) async fn start_with(change: impl FnOnce(&mut Config, &mut LogConfig)) -> Self {
+        let watch = logs::watch();
+        let server = NatsServer::start(NatsOptions::default()).await.unwrap();
+        let mut log_config =
+            LogConfig { servers: vec![server.url().to_owned()], partitions: 2, ..LogConfig::default() };
+        let mut config = Config::listening_on("127.0.0.1:0").unwrap();
+        config.socket.drain_ms = 0;
+        change(&mut config, &mut log_config);
+        let log = Log::connect(log_config).await.unwrap();
+        let epoch = log.open_streams().await.unwrap()[0];
+        let folder = Scratch::new("gateway").unwrap();
+        let store = Store::open(store::Config::in_folder(folder.join("store"))).await.unwrap();
+        let pem = TokenKey::generate().unwrap();
+        let keys = TokenKey::from_pem(&pem).unwrap();
+        let dependencies = Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone() };
+        let gateway = Gateway::bind(config, dependencies).unwrap();
+        let (address, shutdown) = (gateway.local_addr(), CancellationToken::new());
+        let running = tokio::spawn(gateway.run(shutdown.clone()));
+        Self { server, log, store, pem, keys, epoch, address, shutdown, running, watch, _folder: folder }
+    }
+
+    pub(crate) fn token(&self, n: u8) -> String {
+        self.keys.mint(user(n), Duration::from_secs(600)).unwrap()
+    }
+
+    /// A signed-in client.
+    pub(crate) async fn client(&self, n: u8) -> Client {
+        let mut client = Client::connect(self.address).await;
+        client.sign_in(&self.token(n)).await;
+        client
+    }
+
+    pub(crate) async fn ingest(&self) -> Ingest {
+        Ingest { tenure: self.log.acquire(event_log::Role::Ingest, P0).await.unwrap() }
+    }
+
+    /// Appends these entries with the member rows that come with them.
+    pub(crate) async fn append(&self, entries: &[LoggedEntry]) {
+        let id = entries[0].entry.chat;
+        let members = self.store.members(id, 0, tokio::time::Instant::now()).await.unwrap();
+        let mut changed = Vec::new();
+        for LoggedEntry { entry, .. } in entries {
+            let joined = |member: &Member| MemberRow {
+                chat: id,
+                user: member.user,
+                joined_seq: entry.seq,
+                role: member.role,
+                left_seq: None,
+            };
+            match &entry.event {
+                Event::ChatCreated { members, .. } => changed.extend(members.iter().map(joined)),
+                Event::MemberAdded { member } => changed.push(joined(member)),
+                Event::MemberRemoved { user } => {
+                    let row = *changed.iter().chain(&members).rfind(|row| row.user == *user).unwrap();
+                    changed.push(MemberRow { left_seq: Some(entry.seq), ..row });
+                }
+                Event::MessageSent { .. } | Event::MemberLeft => {}
+            }
+        }
+        let chats = vec![ChatAppend { chat: id, members: changed, rows: entries.to_vec(), snapshot: None }];
+        let sequence = entries.last().unwrap().entry.seq;
+        let position = PartitionPosition {
+            epoch: self.epoch,
+            commands: CommandPosition::default(),
+            events: EventPosition { sequence, writer: WriterId(1), batch: sequence },
+        };
+        self.store.append(Append { partition: P0, position, chats }).await.unwrap();
+    }
+
+    /// The read models of one chat of these users, folded up to event `events`.
+    pub(crate) async fn project(&self, chat: ChatId, users: &[u8], head: Seq, events: Seq) {
+        let row = |n: &u8| UserChatRow { user: user(*n), chat, joined_seq: 1, left_seq: None };
+        let summary = SummaryRow {
+            chat,
+            head,
+            ordinal: head - 1,
+            first_seq: 1,
+            preview: Bytes::new(),
+            activity: head,
+            kind: ChatKind::Group,
+        };
+        let projection = Projection {
+            reader: Reader::Projections,
+            partition: P0,
+            user_chats: users.iter().map(row).collect(),
+            summaries: vec![summary],
+            watermarks: Vec::new(),
+            checkpoint: Checkpoint { epoch: self.epoch, events, statuses: 0 },
+        };
+        self.store.project(projection).await.unwrap();
+    }
+
+    pub(crate) async fn stop(self) {
+        self.shutdown.cancel();
+        timeout(SOON, self.running).await.expect("in time").unwrap().unwrap();
+        self.watch.finish();
+    }
+}
+
+/// Reads what the gateway put into the log, as ingest does.
+pub(crate) struct Ingest {
+    tenure: Tenure,
+}
+
+impl Ingest {
+    /// The records from `from` on, at least this many of them.
+    pub(crate) async fn records(&self, from: u64, count: usize) -> Vec<Record> {
+        let mut reader = self.tenure.reader(Stream::Commands, from).await.unwrap();
+        let mut records = Vec::new();
+        while records.len() < count {
+            records.extend(timeout(SOON, reader.next()).await.expect("records in time").unwrap());
+        }
+        records
+    }
+
+    pub(crate) async fn last(&self) -> u64 {
+        self.tenure.bounds(Stream::Commands).await.unwrap().last
+    }
+
+    pub(crate) async fn trim(&self) {
+        self.tenure.trim(Stream::Commands, self.last().await).await.unwrap();
+    }
+}
+
+/// The entries of one chat, in the making.
+pub(crate) struct Chat {
+    pub(crate) id: ChatId,
+    seq: Seq,
+    ordinal: u64,
+}
+
+impl Chat {
+    pub(crate) fn new(n: u64) -> Self {
+        Self { id: chat(n), seq: 0, ordinal: 0 }
+    }
+
+    pub(crate) fn entry(&mut self, event: Event) -> LoggedEntry {
+        self.seq += 1;
+        self.ordinal += u64::from(event.is_message());
+        LoggedEntry::encode(Entry {
+            chat: self.id,
+            seq: self.seq,
+            ordinal: self.ordinal,
+            sender: user(1),
+            origin: Origin(1),
+            n: self.seq,
+            time: 1_000_000 + self.seq,
+            event,
+        })
+    }
+
+    pub(crate) fn created(&mut self, members: &[u8]) -> LoggedEntry {
+        let members = members.iter().map(|n| Member { user: user(*n), role: Role::Member }).collect();
+        self.entry(Event::ChatCreated { kind: ChatKind::Group, members })
+    }
+
+    pub(crate) fn message(&mut self) -> LoggedEntry {
+        self.entry(Event::MessageSent { body: Bytes::from_static(b"hello") })
+    }
+}
