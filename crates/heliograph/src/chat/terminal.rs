@@ -41,6 +41,8 @@ pub(super) struct Terminal<W> {
     chats: BTreeMap<ChatId, Chat>,
     order: Vec<ChatId>,
     here: Option<ChatId>,
+    // `here`, while none of its entries has come.
+    unopened: Option<ChatId>,
     caught_up: BTreeSet<u32>,
     said: BTreeMap<SendId, String>,
     opening: BTreeSet<SendId>,
@@ -57,6 +59,7 @@ impl<W: Write> Terminal<W> {
             chats: BTreeMap::new(),
             order: Vec::new(),
             here: None,
+            unopened: None,
             caught_up: BTreeSet::new(),
             said: BTreeMap::new(),
             opening: BTreeSet::new(),
@@ -194,7 +197,12 @@ impl<W: Write> Terminal<W> {
         let opening = self.opening.remove(&id);
         let what = self.said.remove(&id);
         match settlement {
-            Settlement::Stored { chat, .. } if opening => self.open(chat)?,
+            Settlement::Stored { chat, .. } if opening && self.chats.contains_key(&chat) => self.open(chat)?,
+            Settlement::Stored { chat, .. } if opening => {
+                // Its first entry is on the way and says whose chat it is; what is typed meanwhile goes there already.
+                self.here = Some(chat);
+                self.unopened = Some(chat);
+            }
             Settlement::Stored { seq, .. } => {
                 if let Some(what) = what {
                     writeln!(self.output, "  ✓✓ {what} stored as #{seq}")?;
@@ -242,7 +250,8 @@ impl<W: Write> Terminal<W> {
         if chat.last.len() > SHOWN_AT_OPEN {
             chat.last.pop_front();
         }
-        if self.here.is_none() && self.want.is_none() && self.opening.is_empty() {
+        let is_first = self.here.is_none() && self.want.is_none() && self.opening.is_empty();
+        if is_first || self.unopened == Some(id) {
             return self.open(id);
         }
         if self.here == Some(id) {
@@ -313,6 +322,7 @@ impl<W: Write> Terminal<W> {
 
     fn open(&mut self, chat: ChatId) -> Result<()> {
         self.here = Some(chat);
+        self.unopened = None;
         writeln!(self.output, "· in {}", self.title(chat))?;
         let last: Vec<_> = self.chats.entry(chat).or_default().last.iter().cloned().collect();
         for entry in &last {
