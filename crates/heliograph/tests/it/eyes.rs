@@ -1,0 +1,220 @@
+//! Turns what a client tells its observer into the checker's observations, and keeps what tests wait for.
+//!
+//! Every frame is noted as it came, but watermarks merged by maximum as every reader does. Never asks the client anything: it runs under its lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use checker::{Answer, Chat, ClientRecorder, Content, Hash, Observation, SeenEntry, SendKey, User, Via};
+use client::machine::{Entry, Source};
+use client::{ChatId, Event, Observer, SendId, Settlement, UserId};
+use proto::v1::{self, command, entry, outcome};
+
+/// One client's observer.
+#[derive(Debug)]
+pub(crate) struct Eyes {
+    recorder: ClientRecorder,
+    birth: Instant,
+    born_at_us: u64,
+    seen: Mutex<Seen>,
+}
+
+/// What tests wait for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// Every partition is caught up on the live socket.
+    pub(crate) caught_up: bool,
+    /// The program has ended, and no later one signed in.
+    pub(crate) ended: bool,
+    /// How often a socket was signed in.
+    pub(crate) connections: u32,
+    /// Close codes of lost sockets; none where the server gave none.
+    pub(crate) losses: Vec<Option<u16>>,
+    /// Commands that the server said to have.
+    pub(crate) accepted: BTreeSet<SendId>,
+    /// The latest settlement of each command.
+    pub(crate) settled: BTreeMap<SendId, Settlement>,
+    /// Outcome frames of each command, as they came.
+    pub(crate) answers: BTreeMap<SendId, Vec<v1::Outcome>>,
+    /// Entries that were pushed.
+    pub(crate) pushed: usize,
+    /// (delivered, seen) of each chat and user, merged.
+    pub(crate) marks: BTreeMap<(ChatId, UserId), (u64, u64)>,
+    /// Under which identities each command was sent.
+    keys: BTreeMap<SendId, SendKey>,
+}
+
+impl Eyes {
+    pub(crate) fn new(recorder: ClientRecorder) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let born_at_us = u64::try_from(since.as_micros()).unwrap_or_default();
+        Self { recorder, birth: Instant::now(), born_at_us, seen: Mutex::default() }
+    }
+
+    /// The device's program has ended; a later one may go on from here.
+    pub(crate) fn ended(&self) {
+        let mut seen = self.seen();
+        (seen.ended, seen.caught_up) = (true, false);
+        self.saw(Observation::Disconnected);
+    }
+
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn saw(&self, observation: Observation) {
+        self.recorder.saw(observation);
+    }
+
+    fn outcome(&self, asked: Option<SendKey>, outcome: &v1::Outcome) {
+        let (Some(asked), Some(result), Some(chat)) = (asked, &outcome.result, ChatId::from_wire(&outcome.chat)) else {
+            return;
+        };
+        // A late answer names the identity that it is about, which may be an earlier one of the same command.
+        let send = if asked.is_creation() { asked } else { SendKey { origin: outcome.origin, n: outcome.n, ..asked } };
+        let answer = match result {
+            outcome::Result::Stored(stored) => {
+                Answer::Stored { chat: chat_of(chat), seq: stored.seq, time: stored.time_us }
+            }
+            outcome::Result::Rejected(rejected) => {
+                Answer::Rejected { code: u32::try_from(rejected.code).unwrap_or_default() }
+            }
+        };
+        self.saw(Observation::Outcome { send, answer });
+    }
+}
+
+impl Observer for Eyes {
+    fn observe(&self, event: &Event) {
+        let mut seen = self.seen();
+        match event {
+            Event::Connected { .. } => {
+                seen.connections += 1;
+                seen.ended = false;
+                self.saw(Observation::Connected);
+            }
+            Event::Disconnected { code } => {
+                seen.caught_up = false;
+                seen.losses.push(*code);
+                self.saw(Observation::Disconnected);
+            }
+            Event::Ready(ready) => self.saw(Observation::Ready { partition: partition(ready.partition) }),
+            Event::Heads(heads) => {
+                for head in &heads.heads {
+                    if let Some(chat) = ChatId::from_wire(&head.chat) {
+                        self.saw(Observation::HeadTold { chat: chat_of(chat), head: head.head });
+                    }
+                }
+            }
+            Event::CaughtUp { partition: number, all, .. } => {
+                seen.caught_up = *all;
+                self.saw(Observation::CaughtUp { partition: partition(*number) });
+            }
+            Event::Sent { id, command } => {
+                let Some((key, content)) = key_of(command) else { return };
+                seen.keys.insert(*id, key);
+                let at = self.born_at_us + u64::try_from(self.birth.elapsed().as_micros()).unwrap_or_default();
+                self.saw(Observation::Sent { send: key, content, at });
+            }
+            Event::Accepted { id } => {
+                seen.accepted.insert(*id);
+                if let Some(send) = seen.keys.get(id).copied() {
+                    self.saw(Observation::Accepted { send });
+                }
+            }
+            Event::Answered { id, outcome } => {
+                self.outcome(seen.keys.get(id).copied(), outcome);
+                seen.answers.entry(*id).or_default().push(outcome.clone());
+            }
+            Event::Settled { id, settlement, .. } => {
+                seen.settled.insert(*id, *settlement);
+            }
+            Event::Arrived { source, entry, .. } => {
+                let via = match source {
+                    Source::Push => Via::Push,
+                    Source::History => Via::History,
+                };
+                seen.pushed += usize::from(via == Via::Push);
+                if let Some(entry) = seen_entry(entry) {
+                    self.saw(Observation::Entry { via, entry });
+                }
+            }
+            Event::History { chat, after, through, seqs } => self.saw(Observation::HistoryAnswer {
+                chat: chat_of(*chat),
+                after: *after,
+                through: *through,
+                seqs: seqs.clone(),
+            }),
+            Event::Watermark { chat, user, delivered, seen: read } => {
+                let mark = seen.marks.entry((*chat, *user)).or_default();
+                // Every reader merges by maximum (N8): a tick goes out before it is stored, and a new owner of the
+                // partition knows less.
+                *mark = (mark.0.max(*delivered), mark.1.max(*read));
+                let (delivered, seen) = *mark;
+                let (chat, user) = (chat_of(*chat), user_of(*user));
+                self.saw(Observation::Watermark { chat, user, delivered, seen });
+            }
+            Event::Entry { .. } | Event::Error(_) | Event::Closing { .. } | Event::Fatal { .. } => {}
+        }
+    }
+}
+
+pub(crate) fn chat_of(chat: ChatId) -> Chat {
+    Chat::from(chat.0)
+}
+
+pub(crate) fn user_of(user: UserId) -> User {
+    User::from(user.0)
+}
+
+/// An entry as the checker compares it; none if its sender is no user.
+pub(crate) fn seen_entry(from: &Entry) -> Option<SeenEntry> {
+    let user = |bytes: &[u8]| UserId::from_wire(bytes).map(user_of);
+    let v1::Entry { seq, ordinal, sender, origin, n, time_us, event, .. } = &from.entry;
+    let event = event.as_ref()?;
+    let (content, what) = match event {
+        entry::Event::ChatCreated(created) => {
+            let members = created.members.iter().filter_map(|member| Some((user(&member.user)?, member.role)));
+            (None, Content::ChatCreated { members: members.collect() })
+        }
+        entry::Event::MemberAdded(added) => {
+            let member = added.member.as_ref()?;
+            (None, Content::MemberAdded { user: user(&member.user)?, role: member.role })
+        }
+        entry::Event::MemberRemoved(removed) => (None, Content::MemberRemoved { user: user(&removed.user)? }),
+        entry::Event::MemberLeft(_) => (None, Content::MemberLeft),
+        entry::Event::MessageSent(message) => (Some(Hash::of(&message.body)), Content::Message),
+    };
+    Some(SeenEntry {
+        chat: chat_of(from.chat),
+        seq: *seq,
+        ordinal: *ordinal,
+        sender: user(sender)?,
+        origin: *origin,
+        n: *n,
+        time: *time_us,
+        hash: Hash(from.hash.into()),
+        content: content.unwrap_or_else(|| Hash::of(format!("{event:?}").as_bytes())),
+        event: what,
+    })
+}
+
+/// What the checker knows a command by; its content where it stands unchanged in the entry.
+fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
+    let chat = chat_of(ChatId::from_wire(&command.chat)?);
+    match command.action.as_ref()? {
+        command::Action::CreateChat(_) => Some((SendKey { chat, origin: 0, n: 0 }, None)),
+        command::Action::SendMessage(message) => {
+            let key = SendKey { chat, origin: command.origin, n: command.n };
+            Some((key, Some(Hash::of(&message.body))))
+        }
+        command::Action::AddMember(_) | command::Action::RemoveMember(_) | command::Action::LeaveChat(_) => {
+            Some((SendKey { chat, origin: command.origin, n: command.n }, None))
+        }
+    }
+}
+
+fn partition(number: u32) -> u16 {
+    u16::try_from(number).unwrap_or(u16::MAX)
+}

@@ -1,0 +1,24 @@
+//! The whole path: real sockets, a real broker, the embedded store; what clients saw is judged by the checker.
+//!
+//! ```text
+//! eyes     a client's observer → checker::Recorder
+//! cast     devices of one run, their tokens, and the verdict at its end
+//! world    every role in this process, two gateways over one log and store
+//! process  `heliograph up` as a child process
+//! ```
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test ends it, and says where")]
+
+mod cast;
+mod eyes;
+mod process;
+mod world;
+
+mod broker;
+mod crash_points;
+mod kills;
+mod membership;
+mod messages;
+mod resends;
+mod slow;
+mod start;

@@ -1,0 +1,111 @@
+//! `heliograph up` as a child process on one data folder, killed and started again on the same address.
+//!
+//! Its broker outlives a kill; the last one is ended with the folder.
+
+use std::fs;
+use std::net::TcpListener;
+use std::process::Command;
+use std::time::Duration;
+
+use gateway::TokenKey;
+use heliograph::folder;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testkit::{Running, Scratch};
+
+use crate::cast::Cast;
+
+/// A start reads the streams and the store of the run before.
+const UP_WITHIN: Duration = Duration::from_secs(60);
+/// Ports below those of outgoing connections: a client that dials a dead port there can meet itself.
+const PORTS: std::ops::Range<u16> = 20_000..32_000;
+
+/// A data folder, an address, and what runs on them.
+#[derive(Debug)]
+pub(crate) struct Up {
+    pub(crate) running: Option<Running>,
+    pub(crate) listen: String,
+    // Declared last: whoever writes into it ends first.
+    scratch: Scratch,
+}
+
+impl Up {
+    /// A folder that nothing runs on yet.
+    pub(crate) fn new() -> Self {
+        Self { running: None, listen: format!("127.0.0.1:{}", free_port()), scratch: Scratch::new("up").unwrap() }
+    }
+
+    /// The command as a person would type it, on this folder and address.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heliograph"));
+        command.args(["up", "--lazy-sync", "--partitions", "2", "--listen", &self.listen, "--data"]);
+        command.arg(self.scratch.path());
+        command.env("HELIOGRAPH_NATS_SERVER", testkit::nats::find_binary().unwrap());
+        command.env_remove("HELIOGRAPH_CRASH_POINT");
+        command
+    }
+
+    /// Starts it and waits until it listens.
+    pub(crate) async fn start(&mut self) {
+        self.start_with(self.command()).await;
+    }
+
+    /// Starts it so that it dies as from a kill -9 when it passes this point for the n-th time.
+    pub(crate) async fn start_to_crash(&mut self, point: &str, countdown: u32) {
+        let mut command = self.command();
+        command.env("HELIOGRAPH_CRASH_POINT", format!("{point}:{countdown}"));
+        self.start_with(command).await;
+    }
+
+    async fn start_with(&mut self, command: Command) {
+        assert!(self.running.is_none(), "it runs already");
+        let mut running = Running::start("heliograph up", command).unwrap();
+        running.wait_for_line(UP_WITHIN, "Heliograph listens on").await.unwrap();
+        self.running = Some(running);
+    }
+
+    /// SIGKILL to the process; its broker lives on.
+    pub(crate) fn kill(&mut self) {
+        self.running.take().expect("it runs").kill().unwrap();
+    }
+
+    /// Devices that talk to it, whichever process it is.
+    pub(crate) fn cast(&self) -> Cast {
+        let key = folder::token_key(self.scratch.path()).unwrap();
+        Cast::new(vec![format!("ws://{}/v1/socket", self.listen)], TokenKey::from_pem(&key).unwrap())
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.scratch.path()
+    }
+
+    /// The broker's process id as the folder has it, if that process is this folder's broker.
+    pub(crate) fn broker(&self) -> Option<Pid> {
+        let state = fs::read(self.scratch.join("broker/state.json")).ok()?;
+        let state: serde_json::Value = serde_json::from_slice(&state).ok()?;
+        let pid = i32::try_from(state["pid"].as_i64()?).ok()?;
+        // A pid may be given out again; only a process that was started on this folder is ours.
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        line.contains(self.scratch.path().to_str()?).then_some(Pid::from_raw(pid))
+    }
+
+    /// SIGKILL to the broker.
+    pub(crate) fn kill_broker(&self) {
+        kill(self.broker().expect("a broker"), Signal::SIGKILL).unwrap();
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        if let Some(broker) = self.broker() {
+            let _ = kill(broker, Signal::SIGKILL);
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    let from = rand::random_range(PORTS);
+    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    (from..PORTS.end).chain(PORTS.start..from).find(free).expect("a free port")
+}

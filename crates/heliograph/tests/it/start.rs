@@ -1,0 +1,122 @@
+//! What stands in the way of a start, and two terminals that talk.
+
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use gateway::TokenKey;
+use heliograph::chat::{ChatArgs, run_on};
+use heliograph::folder;
+use testkit::Running;
+use testkit::wait::until;
+use tokio::io::{AsyncWriteExt as _, BufReader, DuplexStream, duplex};
+
+use crate::cast::{SOON, user};
+use crate::kills::Talk;
+use crate::process::Up;
+
+const FAILS_WITHIN: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_taken_is_an_error_that_names_the_flag() {
+    let up = Up::new();
+    let _taken = std::net::TcpListener::bind(&up.listen).unwrap();
+    let mut second = Running::start("heliograph up", up.command()).unwrap();
+    let status = second.wait_for_end(FAILS_WITHIN).await.unwrap();
+    assert!(!status.success());
+    second.wait_for_line(FAILS_WITHIN, "choose another address with --listen").await.unwrap();
+    second.wait_for_line(FAILS_WITHIN, &up.listen).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_up_on_the_same_folder_is_refused_and_the_first_goes_on() {
+    let mut up = Up::new();
+    up.start().await;
+    let mut second = Running::start("a second heliograph up", up.command()).unwrap();
+    let status = second.wait_for_end(FAILS_WITHIN).await.unwrap();
+    assert!(!status.success());
+    second.wait_for_line(FAILS_WITHIN, "in use by another").await.unwrap();
+    let mut talk = Talk::begin(up.cast(), 1).await;
+    talk.goes_on(10, "the refused start").await;
+    talk.end().await;
+    talk.cast.verdict().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_stop_takes_the_broker_along_and_keeps_what_was_said() {
+    let mut up = Up::new();
+    up.start().await;
+    let mut talk = Talk::begin(up.cast(), 1).await;
+    talk.goes_on(10, "the start").await;
+    let mut running = up.running.take().unwrap();
+    let status = running.stop(FAILS_WITHIN).await.unwrap();
+    assert!(status.success(), "{status}: {}", running.tail());
+    assert_eq!(up.broker(), None, "the broker outlived an orderly stop");
+    up.start().await;
+    talk.goes_on(10, "the second start").await;
+    let said = talk.end().await;
+    let report = talk.cast.verdict().await;
+    assert_eq!(report.counts.entries, said + 2, "{report}");
+}
+
+/// One person at a terminal.
+struct Person {
+    keyboard: DuplexStream,
+    screen: Screen,
+}
+
+#[derive(Clone, Default)]
+struct Screen(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Screen {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Person {
+    fn sit_down(up: &Up, name: &str, to: &str) -> Self {
+        let key = TokenKey::from_pem(&folder::token_key(up.folder()).unwrap()).unwrap();
+        let token = key.mint(domain::UserId::new(user(name).0), Duration::from_secs(60)).unwrap();
+        let address = folder::address(up.folder()).unwrap();
+        let (url, name, to) = (format!("ws://{address}/v1/socket"), name.to_owned(), Some(to.to_owned()));
+        let (keyboard, input) = duplex(4_096);
+        let screen = Screen::default();
+        let output = screen.clone();
+        tokio::spawn(async move { run_on(ChatArgs { url, token, name, to }, BufReader::new(input), output).await });
+        Self { keyboard, screen }
+    }
+
+    async fn types(&mut self, line: &str) {
+        self.keyboard.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+    }
+
+    async fn reads(&self, text: &str) {
+        until(SOON, &format!("`{text}` on a screen"), async || {
+            String::from_utf8_lossy(&self.screen.0.lock().unwrap()).contains(text)
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_terminals_talk() {
+    let mut up = Up::new();
+    up.start().await;
+    let mut alice = Person::sit_down(&up, "alice", "bob");
+    let mut bob = Person::sit_down(&up, "bob", "alice");
+    alice.reads("in the chat with bob").await;
+    bob.reads("in the chat with alice").await;
+    alice.types("hello bob").await;
+    bob.reads("alice: hello bob").await;
+    alice.reads("stored as #2").await;
+    alice.reads("#2 seen by bob").await;
+    bob.types("hello alice").await;
+    alice.reads("bob: hello alice").await;
+    bob.reads("#3 seen by alice").await;
+}

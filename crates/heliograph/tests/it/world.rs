@@ -1,0 +1,152 @@
+//! Every role in this process: two gateways over one log and one store, and a broker that may be killed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use event_log::{Durability, Log, LogConfig};
+use gateway::{Gateway, TokenKey};
+use store::Store;
+use telemetry::Metrics;
+use testkit::{NatsOptions, NatsServer, Scratch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::cast::Cast;
+
+/// Enough for more than one, few enough to start fast.
+pub(crate) const PARTITIONS: u16 = 2;
+const GATEWAYS: usize = 2;
+const END_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a test may start and stop on its own.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) enum Role {
+    Ingest,
+    Delivery,
+    Projections,
+}
+
+/// How a test wants its world.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) log: LogConfig,
+    pub(crate) gateway: gateway::Config,
+    pub(crate) ingest: ingest::Config,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let mut gateway = gateway::Config::listening_on("127.0.0.1:0").unwrap();
+        gateway.socket.drain_ms = 50;
+        let log = LogConfig {
+            partitions: PARTITIONS,
+            durability: Durability::Lazy,
+            commands_bytes_max: 64 << 20,
+            events_bytes_max: 64 << 20,
+            statuses_bytes_max: 16 << 20,
+            window_bytes: 8 << 20,
+            ..LogConfig::default()
+        };
+        Self { log, gateway, ingest: ingest::Config::default() }
+    }
+}
+
+/// A whole deployment, and the devices that use it.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) cast: Cast,
+    pub(crate) nats: NatsServer,
+    log: Log,
+    store: Store,
+    setup: Setup,
+    roles: BTreeMap<Role, Running>,
+    gateways: Vec<Running>,
+    _scratch: Scratch,
+}
+
+#[derive(Debug)]
+struct Running {
+    stop: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::with(Setup::default()).await
+    }
+
+    pub(crate) async fn with(setup: Setup) -> Self {
+        let scratch = Scratch::new("world").unwrap();
+        let nats = NatsServer::start(NatsOptions::default()).await.unwrap();
+        let store = Store::open(store::Config::in_folder(scratch.join("store"))).await.unwrap();
+        let config = LogConfig { servers: vec![nats.url().to_owned()], ..setup.log.clone() };
+        let log = Log::connect(config).await.unwrap();
+        log.open_streams().await.unwrap();
+        let keys = TokenKey::from_pem(&TokenKey::generate().unwrap()).unwrap();
+        let (mut gateways, mut urls) = (Vec::new(), Vec::new());
+        for _ in 0..GATEWAYS {
+            let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone() };
+            let gateway = Gateway::bind(setup.gateway.clone(), dependencies).unwrap();
+            urls.push(format!("ws://{}/v1/socket", gateway.local_addr()));
+            gateways.push(Running::start(|stop| async move { gateway.run(stop).await.unwrap() }));
+        }
+        let cast = Cast::new(urls, keys);
+        let mut world = Self { cast, nats, log, store, setup, roles: BTreeMap::new(), gateways, _scratch: scratch };
+        for role in [Role::Ingest, Role::Delivery, Role::Projections] {
+            world.start_role(role);
+        }
+        world
+    }
+
+    pub(crate) fn start_role(&mut self, role: Role) {
+        let (log, store) = (self.log.clone(), self.store.clone());
+        let ingest = self.setup.ingest.clone();
+        let running = Running::start(|stop| async move {
+            match role {
+                Role::Ingest => ingest::run(ingest, ingest::Dependencies { log, store }, stop).await.unwrap(),
+                Role::Delivery => {
+                    let dependencies = delivery::Dependencies { log, store };
+                    delivery::run(delivery::Config::default(), dependencies, stop).await.unwrap();
+                }
+                Role::Projections => {
+                    let dependencies = projections::Dependencies { log, store };
+                    projections::run(projections::Config::default(), dependencies, stop).await.unwrap();
+                }
+            }
+        });
+        assert!(self.roles.insert(role, running).is_none(), "{role:?} runs already");
+    }
+
+    pub(crate) async fn stop_role(&mut self, role: Role) {
+        self.roles.remove(&role).expect("the role runs").stop().await;
+    }
+
+    /// Judges what the devices saw, then ends everything in order.
+    pub(crate) async fn finish(mut self) -> checker::Report {
+        let report = self.cast.verdict().await;
+        for running in self.gateways.drain(..).chain(std::mem::take(&mut self.roles).into_values()) {
+            running.stop().await;
+        }
+        report
+    }
+}
+
+/// A counter of this test process, which counts for all its worlds.
+pub(crate) fn counted(name: &str) -> u64 {
+    let text = Metrics::install().unwrap().render();
+    let value = text.lines().find_map(|line| line.strip_prefix(name));
+    value.map_or(0, |value| value.trim().parse().unwrap())
+}
+
+impl Running {
+    fn start<F: Future<Output = ()> + Send + 'static>(run: impl FnOnce(CancellationToken) -> F) -> Self {
+        let stop = CancellationToken::new();
+        Self { ended: tokio::spawn(run(stop.clone())), stop }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        timeout(END_WITHIN, self.ended).await.expect("an orderly end in time").expect("a role that does not panic");
+    }
+}
