@@ -21,8 +21,6 @@ pub(crate) struct Owner {
     pub(crate) version: u64,
     pub(crate) sessions: BTreeMap<u64, [u8; 16]>,
     pub(crate) left: bool,
-    /// How many announcements came.
-    pub(crate) heard: u64,
     number: u64,
 }
 
@@ -38,7 +36,6 @@ impl Owner {
             version: 0,
             sessions: BTreeMap::new(),
             left: false,
-            heard: 0,
             number: 0,
         };
         owner.ask().await;
@@ -55,7 +52,6 @@ impl Owner {
         while let Some(received) = self.announcements.try_next() {
             let Received::Message(message) = received else { continue };
             let it = Announcement::decode(message.payload).unwrap();
-            self.heard += 1;
             self.gateway = it.gateway;
             self.left |= it.leaving;
             if it.snapshot {
