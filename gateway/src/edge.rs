@@ -7,12 +7,11 @@ use domain::{Epoch, GatewayId};
 use proto::v1::Closing;
 use proto::v1::server_frame::Frame;
 use store::Store;
-use tokio::sync::mpsc;
 
+use crate::changes::Changes;
 use crate::pack::Pack;
 use crate::receipts::Receipts;
 use crate::registry::Registry;
-use crate::relay::Change;
 use crate::socket::{Class, Connection, Handler, Outbound};
 use crate::{Config, TokenKey, frames, session};
 
@@ -27,7 +26,7 @@ pub(crate) struct Edge {
     pub(crate) packs: Vec<Pack>,
     pub(crate) receipts: Vec<Arc<Receipts>>,
     pub(crate) epochs: Vec<Epoch>,
-    pub(crate) changes: mpsc::UnboundedSender<Change>,
+    pub(crate) changes: Arc<Changes>,
 }
 
 /// Serves sockets with what they share.

@@ -8,17 +8,19 @@ use std::time::Duration;
 use domain::GatewayId;
 use event_log::{Log, Subject};
 use store::Store;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::changes::Changes;
 use crate::edge::{Edge, Serve};
+use crate::heads::Heads;
 use crate::pack::pack;
 use crate::receipts::Receipts;
 use crate::registry::Registry;
 use crate::relay::{Relay, answers};
 use crate::socket::Acceptor;
-use crate::{Config, Error, TokenKey, heads};
+use crate::{Config, Error, TokenKey};
 
 /// What a gateway works with.
 #[derive(Clone, Debug)]
@@ -68,7 +70,7 @@ impl Gateway {
         let answered = log.subscribe(Subject::Answers(id)).await?;
         let pushes = log.subscribe(Subject::Pushes(id)).await?;
         let asked = log.subscribe(Subject::AnnounceRequests).await?;
-        let (changes, changed) = mpsc::unbounded_channel();
+        let changes = Arc::new(Changes::default());
 
         // Ends after the sockets: their last commands still go into the log and are answered.
         let under_sockets = CancellationToken::new();
@@ -90,33 +92,44 @@ impl Gateway {
                 waiting.send(id, log, ends).await;
                 Ok(())
             });
-            let (wants, wanted) = mpsc::unbounded_channel();
-            lists.insert(partition, wants);
+            let heads = Arc::new(Heads::new(partition));
+            lists.insert(partition, Arc::clone(&heads));
             let (store, registry, reads) = (store.clone(), Arc::clone(&registry), Arc::clone(&reads));
             let ends = under_sockets.clone();
             tasks.spawn(async move {
-                heads::serve(partition, store, registry, reads, wanted, poll, ends).await;
+                heads.serve(store, registry, reads, poll, ends).await;
                 Ok(())
             });
         }
         tasks.spawn(answers(answered, Arc::clone(&registry), under_sockets.clone()));
-        let relay =
-            Relay { gateway: id, log, registry: Arc::clone(&registry), heads: lists, pushes, asked, changes: changed };
+        let relay = Relay {
+            gateway: id,
+            log,
+            registry: Arc::clone(&registry),
+            heads: lists,
+            pushes,
+            asked,
+            changes: Arc::clone(&changes),
+        };
         tasks.spawn(relay.serve(under_sockets.clone()));
 
         let edge = Arc::new(Edge { id, config, keys, store, registry, packs, receipts, epochs, changes });
-        let mut sockets = Box::pin(acceptor.run(Serve(edge), shutdown.clone()));
-        let ended = loop {
+        let leaves = shutdown.child_token();
+        let mut sockets = Box::pin(acceptor.run(Serve(edge), leaves.clone()));
+        let mut ended = Ok(());
+        loop {
             tokio::select! {
-                () = &mut sockets => break Ok(()),
-                Some(ended) = tasks.join_next() => {
-                    let ended = ended.unwrap_or(Err(Error::Stopped("a task of the gateway")));
-                    if ended.is_err() {
-                        break ended;
+                () = &mut sockets => break,
+                Some(stopped) = tasks.join_next() => {
+                    let stopped = stopped.unwrap_or(Err(Error::Stopped("a task of the gateway")));
+                    if stopped.is_err() && ended.is_ok() {
+                        // Without it nobody is served: all are sent elsewhere, as at any shutdown.
+                        ended = stopped;
+                        leaves.cancel();
                     }
                 }
             }
-        };
+        }
         // With them go the ways in, so that what still waits is the last.
         drop(sockets);
         under_sockets.cancel();

@@ -1,6 +1,9 @@
 //! A client's command on its way to the log: checked for shape and limits, never for what the fold decides.
 
-use domain::{Action, ChatKind, Code, Command};
+use std::sync::Arc;
+
+use domain::{Action, ChatId, ChatKind, Code, Command, UserId};
+use futures_util::future::BoxFuture;
 use prost::Message as _;
 use proto::{log, v1};
 
@@ -8,12 +11,24 @@ use crate::edge::Edge;
 use crate::machine::Waiting;
 use crate::session::Session;
 
-/// Hands a command to its partition's packer.
+/// What is still to be waited for. Rare, and boxed, so that it takes no room in the task of every session.
+pub(crate) type Later = BoxFuture<'static, Result<(), Code>>;
+
+/// Hands a command to its partition's packer, at once or after what is to be waited for.
 ///
 /// # Errors
 /// What the client hears instead of `accepted`.
-pub(crate) async fn command(edge: &Edge, session: &Session, id: u64, wire: v1::Command) -> Result<(), Code> {
-    let mut command = Command::from_wire(session.user, wire.clone())?;
+pub(crate) fn command(edge: &Arc<Edge>, session: &Session, id: u64, wire: v1::Command) -> Result<Option<Later>, Code> {
+    let Some((other, proposed)) = checked(edge, session, &wire)? else {
+        return put(edge, session, id, wire).map(|()| None);
+    };
+    let (edge, session) = (Arc::clone(edge), session.clone());
+    Ok(Some(Box::pin(async move { create_direct(&edge, &session, id, wire, other, proposed).await })))
+}
+
+/// The other one and the proposed chat, if a direct chat is to be created.
+fn checked(edge: &Edge, session: &Session, wire: &v1::Command) -> Result<Option<(UserId, ChatId)>, Code> {
+    let command = Command::from_wire(session.user, wire.clone())?;
     if usize::from(command.chat.partition().0) >= edge.packs.len() {
         return Err(if matches!(command.action, Action::CreateChat { .. }) {
             Code::BadRequest
@@ -21,23 +36,43 @@ pub(crate) async fn command(edge: &Edge, session: &Session, id: u64, wire: v1::C
             Code::UnknownChat
         });
     }
-    let mut wire = wire;
-    if let Action::CreateChat { kind: ChatKind::Direct, members } = &command.action {
-        // Two people have one direct chat, whoever asks first and however often.
-        let other = members.first().ok_or(Code::BadRequest)?.user;
-        let claimed = edge.store.claim_direct(session.user, other, command.chat).await;
-        command.chat = claimed.map_err(|error| {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a direct chat cannot be claimed");
-            Code::Unavailable
-        })?;
-        wire.chat = command.chat.to_wire();
+    match &command.action {
+        Action::CreateChat { kind: ChatKind::Direct, members } => {
+            let other = members.first().ok_or(Code::BadRequest)?.user;
+            Ok(Some((other, command.chat)))
+        }
+        Action::CreateChat { .. }
+        | Action::AddMember { .. }
+        | Action::RemoveMember { .. }
+        | Action::LeaveChat
+        | Action::SendMessage { .. } => Ok(None),
     }
+}
+
+/// Two people have one direct chat, whoever asks first and however often.
+async fn create_direct(
+    edge: &Edge,
+    session: &Session,
+    id: u64,
+    wire: v1::Command,
+    other: UserId,
+    proposed: ChatId,
+) -> Result<(), Code> {
+    let chat = edge.store.claim_direct(session.user, other, proposed).await.map_err(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a direct chat cannot be claimed");
+        Code::Unavailable
+    })?;
+    put(edge, session, id, v1::Command { chat: chat.to_wire(), ..wire })
+}
+
+fn put(edge: &Edge, session: &Session, id: u64, wire: v1::Command) -> Result<(), Code> {
+    let chat = ChatId::try_from(&wire.chat[..]).map_err(|_fault| Code::BadRequest)?;
+    let pack = edge.packs.get(usize::from(chat.partition().0)).ok_or(Code::UnknownChat)?;
     let packed = log::Command {
         route: Some(log::Route { gateway: edge.id.0, session: session.id.0, request: id }),
         sender: session.user.to_wire(),
         command: Some(wire),
     };
     let waiting = Waiting { session: session.id.0, request: id, bytes: packed.encode_to_vec().into() };
-    let pack = edge.packs.get(usize::from(command.chat.partition().0)).ok_or(Code::UnknownChat)?;
     if pack.put(waiting) { Ok(()) } else { Err(Code::Busy) }
 }

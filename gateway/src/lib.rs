@@ -8,6 +8,7 @@
 //! ```
 //! It checks who asks and what shape it has; what is allowed, the fold decides. It keeps nothing.
 
+mod changes;
 mod config;
 mod edge;
 mod error;

@@ -1,6 +1,7 @@
 //! Packs the commands of one partition into its log, and tells their senders that they are in it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use domain::{Code, GatewayId, Partition, SessionId, crash_point};
@@ -20,6 +21,8 @@ use crate::socket::Class;
 
 /// Commands between the sockets and the packer; what waits longer waits in the packer.
 const INBOX: usize = 4_096;
+/// The same in bytes (N9).
+const INBOX_BYTES: usize = 4 << 20;
 /// How long a gateway that leaves goes on publishing what its sockets gave; the rest is asked again elsewhere.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -27,12 +30,19 @@ const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug)]
 pub(crate) struct Pack {
     inbox: mpsc::Sender<Waiting>,
+    bytes: Arc<AtomicUsize>,
 }
 
 impl Pack {
     /// Hands a command over; false: there is no room, its sender must come back later.
     pub(crate) fn put(&self, command: Waiting) -> bool {
-        self.inbox.try_send(command).is_ok()
+        let bytes = command.bytes.len();
+        let had_room = self.bytes.fetch_add(bytes, Ordering::Relaxed) < INBOX_BYTES;
+        let is_taken = had_room && self.inbox.try_send(command).is_ok();
+        if !is_taken {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        is_taken
     }
 }
 
@@ -45,7 +55,9 @@ pub(crate) fn pack(
     shutdown: CancellationToken,
 ) -> (Pack, impl Future<Output = ()>) {
     let (inbox, commands) = mpsc::channel(INBOX);
-    (Pack { inbox }, serve(partition, gateway, log, registry, commands, shutdown))
+    let bytes = Arc::new(AtomicUsize::new(0));
+    let pack = Pack { inbox, bytes: Arc::clone(&bytes) };
+    (pack, serve(partition, gateway, log, registry, commands, bytes, shutdown))
 }
 
 async fn serve(
@@ -54,6 +66,7 @@ async fn serve(
     log: Log,
     registry: Arc<Registry>,
     mut commands: mpsc::Receiver<Waiting>,
+    bytes: Arc<AtomicUsize>,
     shutdown: CancellationToken,
 ) {
     let mut packer = Packer::new();
@@ -73,6 +86,7 @@ async fn serve(
             count = commands.recv_many(&mut arrived, INBOX), if open => {
                 open = count > 0;
                 for command in arrived.drain(..) {
+                    bytes.fetch_sub(command.bytes.len(), Ordering::Relaxed);
                     packer.handle(PackerInput::Command(command), &mut actions);
                 }
                 PackerInput::Go

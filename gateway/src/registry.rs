@@ -39,6 +39,10 @@ impl Registry {
         }
     }
 
+    pub(crate) fn holds(&self, session: SessionId) -> bool {
+        self.sessions.read().unwrap_or_else(PoisonError::into_inner).contains_key(&session)
+    }
+
     pub(crate) fn outbound(&self, session: SessionId) -> Option<Outbound> {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         sessions.get(&session).map(|(_, outbound)| outbound.clone())

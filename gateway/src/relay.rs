@@ -5,30 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use domain::{Epoch, GatewayId, Micros, Partition, Rules, SessionId, TenureId, UserId};
+use domain::{Epoch, GatewayId, Micros, Partition, Rules, SessionId, TenureId};
 use event_log::{Log, Received, Subject, Subscription};
 use metrics::counter;
 use prost::Message as _;
 use proto::relay::push::What;
 use proto::relay::{AnnounceRequest, Announcement, AnswerBatch, PushBatch, ToGateway, to_gateway};
-use proto::v1::Ready;
 use proto::v1::server_frame::Frame;
-use tokio::sync::mpsc;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use crate::heads::Wanted;
+use crate::changes::{Change, Changes};
+use crate::heads::Heads;
 use crate::machine::{Tracker, TrackerAction, TrackerInput};
 use crate::registry::Registry;
 use crate::socket::Class;
 use crate::{Error, frames};
-
-/// A session that began or ended.
-#[derive(Debug)]
-pub(crate) enum Change {
-    Up(SessionId, UserId),
-    Down(SessionId),
-}
 
 /// Outcomes to the sockets that asked. A lost one costs nothing: the client asks again.
 pub(crate) async fn answers(
@@ -65,10 +57,10 @@ pub(crate) struct Relay {
     pub(crate) gateway: GatewayId,
     pub(crate) log: Log,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) heads: BTreeMap<Partition, mpsc::UnboundedSender<Wanted>>,
+    pub(crate) heads: BTreeMap<Partition, Arc<Heads>>,
     pub(crate) pushes: Subscription,
     pub(crate) asked: Subscription,
-    pub(crate) changes: mpsc::UnboundedReceiver<Change>,
+    pub(crate) changes: Arc<Changes>,
 }
 
 impl Relay {
@@ -76,7 +68,6 @@ impl Relay {
         let mut tracker = Tracker::new(self.gateway, self.log.partitions(), Rules::ALL);
         let mut ticks = interval(Duration::from_millis(250));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut changed = Vec::new();
         let mut actions = Vec::new();
         // Owners that know an earlier run of nobody must learn that there is a gateway.
         tracker.handle(now(), TrackerInput::Asked, &mut actions);
@@ -88,14 +79,11 @@ impl Relay {
                     Some(Received::Lagged) => tracker.handle(now(), TrackerInput::Lagged, &mut actions),
                     None => return Err(Error::Stopped("the subscription of pushes")),
                 },
-                count = self.changes.recv_many(&mut changed, 1_024) => {
-                    if count == 0 {
-                        return self.leave().await;
-                    }
-                    for change in changed.drain(..) {
+                changed = self.changes.taken() => {
+                    for (session, change) in changed {
                         let input = match change {
-                            Change::Up(session, user) => TrackerInput::Up(session, user),
-                            Change::Down(session) => TrackerInput::Down(session),
+                            Change::Up(user) => TrackerInput::Up(session, user),
+                            Change::Down => TrackerInput::Down(session),
                         };
                         tracker.handle(now(), input, &mut actions);
                     }
@@ -164,13 +152,8 @@ impl Relay {
             match action {
                 TrackerAction::Announce(announcement) => self.announce(&announcement).await,
                 TrackerAction::Ready { partition, epoch, as_of, sessions } => {
-                    let ready = Ready { partition: u32::from(partition.0), epoch: epoch.0, as_of };
-                    let frame = frames::frame(0, Frame::Ready(ready));
-                    self.registry.push(sessions.iter().map(|(session, _)| *session), &frame, Class::Ordinary);
-                    let Some(heads) = self.heads.get(&partition) else { continue };
-                    for (session, user) in sessions {
-                        // A closed channel means that the gateway is going.
-                        let _ = heads.send(Wanted { session, user, epoch, as_of });
+                    if let Some(heads) = self.heads.get(&partition) {
+                        heads.ready(&self.registry, &sessions, epoch, as_of);
                     }
                 }
                 TrackerAction::Resync(partition) => {

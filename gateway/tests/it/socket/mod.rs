@@ -4,4 +4,4 @@ mod abuse;
 mod ending;
 mod exchange;
 mod opening;
-mod peer;
+pub(crate) mod peer;

@@ -1,0 +1,144 @@
+//! Heads of users with many chats: whole over several frames, at the reader's pace, never older than they say.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use domain::{ChatKind, Seq};
+use prost::Message as _;
+use proto::v1::client_frame::Frame as Ask;
+use proto::v1::server_frame::Frame;
+use proto::v1::{ClientFrame, Heads, ServerFrame};
+use store::{Checkpoint, Projection, Reader, SummaryRow, UserChatRow};
+
+use super::client::{Client, authenticate};
+use super::owner::Owner;
+use super::setup::{Deployment, P0, chat, user};
+use crate::socket::peer::{RawClient, frame};
+
+/// User `n` has this many chats, as of event `events`.
+async fn listed(deployment: &Deployment, n: u8, chats: u64, events: Seq) {
+    let row = |at| UserChatRow { user: user(n), chat: chat(at), joined_seq: 1, left_seq: None };
+    let summary = |at| SummaryRow {
+        chat: chat(at),
+        head: 7,
+        ordinal: 6,
+        first_seq: 1,
+        preview: Bytes::new(),
+        activity: 1,
+        kind: ChatKind::Group,
+    };
+    let projection = Projection {
+        reader: Reader::Projections,
+        partition: P0,
+        user_chats: (1..=chats).map(row).collect(),
+        summaries: (1..=chats).map(summary).collect(),
+        watermarks: Vec::new(),
+        checkpoint: Checkpoint { epoch: deployment.epoch, events, statuses: 0 },
+    };
+    deployment.store.project(projection).await.unwrap();
+}
+
+async fn heads(client: &mut Client) -> Heads {
+    client.until(|_, frame| if let Frame::Heads(heads) = frame { Some(heads) } else { None }).await
+}
+
+#[tokio::test]
+async fn a_long_list_comes_whole_over_several_frames() {
+    let deployment = Deployment::start().await;
+    for (chats, frames) in [(49, 1), (499, 1), (500, 2), (1_700, 4)] {
+        let n = u8::try_from(frames * 10 + chats % 7).unwrap();
+        listed(&deployment, n, chats, 9).await;
+        let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
+        let mut client = deployment.client(n).await;
+        owner.mirrors(&[client.session]).await;
+        owner.ack(owner.version, 4).await;
+        let mut told = BTreeSet::new();
+        for at in 1..=frames {
+            let heads = heads(&mut client).await;
+            assert_eq!((heads.last, heads.current), (at == frames, true), "{chats} chats, frame {at}");
+            assert!(heads.encoded_len() < 64 << 10);
+            told.extend(heads.heads.into_iter().map(|head| head.chat));
+        }
+        assert_eq!(told.len() as u64, chats);
+        drop(client);
+        owner.mirrors(&[]).await;
+    }
+    deployment.stop().await;
+}
+
+#[tokio::test]
+async fn an_older_list_never_goes_on_behind_a_newer_ready() {
+    let deployment = Deployment::start_with(|config, _| config.socket.send_buffer_bytes = 4_096).await;
+    listed(&deployment, 1, 4_000, 4).await;
+    let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
+    // This one does not read for now: most of its list waits.
+    let mut slow = RawClient::connect_narrow(deployment.address).await;
+    slow.upgrade().await;
+    let sign_in = ClientFrame { id: 1, frame: Some(authenticate(&deployment.token(1))) };
+    slow.send(&frame(0x82, &sign_in.encode_to_vec())).await;
+    owner.until("the slow one to be announced", |owner| owner.sessions.len() == 1).await;
+    let mut healthy = deployment.client(2).await;
+    owner.until("the healthy one to be announced", |owner| owner.sessions.len() == 2).await;
+    owner.ack(owner.version, 4).await;
+    assert!(heads(&mut healthy).await.current);
+    // What it was told is out of date before it read it: a push was lost.
+    let before = owner.version;
+    owner.lose_a_batch();
+    owner.through().await;
+    owner.until("a new announcement", |owner| owner.version > before).await;
+    owner.ack(owner.version, 9).await;
+    let told_both = healthy.until(|_, frame| if let Frame::Ready(ready) = frame { Some(ready.as_of) } else { None });
+    assert_eq!(told_both.await, 9);
+
+    let (mut as_of, mut before_newer, mut told) = (0, 0, BTreeSet::new());
+    loop {
+        let frame = slow.frame().await.expect("the socket stays open");
+        if frame.opcode != 2 {
+            continue;
+        }
+        match ServerFrame::decode(frame.payload).unwrap().frame.unwrap() {
+            Frame::Ready(ready) => as_of = ready.as_of,
+            Frame::Heads(heads) if as_of == 9 => {
+                assert!(!heads.current, "this list is as of 4");
+                told.extend(heads.heads.into_iter().map(|head| head.chat));
+                if heads.last {
+                    break;
+                }
+            }
+            Frame::Heads(heads) => {
+                assert!(!heads.last, "the whole list was told at once: this test tests nothing");
+                before_newer += 1;
+            }
+            other => assert!(!matches!(other, Frame::Error(_)), "{other:?}"),
+        }
+    }
+    assert_eq!(told.len(), 4_000, "after {before_newer} frames of the older list");
+    deployment.stop().await;
+}
+
+#[tokio::test]
+async fn readers_that_do_not_read_keep_nobody_from_their_heads() {
+    let deployment = Deployment::start_with(|config, _| {
+        config.socket.send_buffer_bytes = 4_096;
+        config.heads_reads_max = 1;
+    })
+    .await;
+    listed(&deployment, 1, 4_000, 4).await;
+    let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
+    let mut stuck = Vec::new();
+    for _ in 0..3 {
+        let mut slow = RawClient::connect_narrow(deployment.address).await;
+        slow.upgrade().await;
+        let sign_in = ClientFrame { id: 1, frame: Some(authenticate(&deployment.token(1))) };
+        slow.send(&frame(0x82, &sign_in.encode_to_vec())).await;
+        stuck.push(slow);
+    }
+    owner.until("the stuck ones to be announced", |owner| owner.sessions.len() == 3).await;
+    owner.ack(owner.version, 4).await;
+    let mut healthy = deployment.client(2).await;
+    owner.until("the healthy one to be announced", |owner| owner.sessions.len() == 4).await;
+    owner.ack(owner.version, 4).await;
+    assert!(heads(&mut healthy).await.current);
+    healthy.ask(Ask::Seen(proto::v1::Seen::default())).await;
+    deployment.stop().await;
+}
