@@ -29,11 +29,15 @@ pub struct Config {
     pub summaries_max: usize,
     /// Most records of one write of the models, events and statuses each.
     pub records_max: usize,
+    /// How long a partition's models rest between two writes, in ms, so that a write carries what came meanwhile.
+    ///
+    /// Models stand beside a message's path, not on it: nobody waits for them but who signs in.
+    pub rest_ms: u64,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { summaries_max: 16_384, records_max: 1_024 }
+        Self { summaries_max: 16_384, records_max: 1_024, rest_ms: 10 }
     }
 }
 

@@ -106,6 +106,10 @@ impl<'a> Tenancy<'a> {
             let events = events.into_iter().map(raw).collect();
             let statuses = statuses.into_iter().map(raw).collect();
             self.feed(Input::Read { events, statuses }).await?;
+            tokio::select! {
+                () = sleep(Duration::from_millis(self.config.rest_ms)) => {}
+                () = shutdown.cancelled() => return Ok(()),
+            }
         }
     }
 

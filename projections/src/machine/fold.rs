@@ -158,11 +158,15 @@ impl Fold {
             }
             Input::Stored => {
                 if let State::Storing(projected) = std::mem::take(&mut self.state) {
+                    let advanced = projected.statuses > self.statuses;
                     (self.events, self.statuses) = (projected.events, projected.statuses);
                     if self.summaries.len() > self.summaries_max {
                         self.summaries.clear();
                     }
-                    actions.push(Action::Written { epoch: self.epoch, statuses: self.statuses });
+                    // Events alone tell its readers nothing.
+                    if advanced {
+                        actions.push(Action::Written { epoch: self.epoch, statuses: self.statuses });
+                    }
                 }
             }
             // The last one may have been lost on its way.
