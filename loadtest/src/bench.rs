@@ -49,6 +49,9 @@ pub struct Options {
     /// Messages that each chat keeps under way at saturation; at most 31.
     #[arg(long, default_value_t = 8)]
     window: u64,
+    /// Messages a second of P4, instead of a tenth of saturation.
+    #[arg(long)]
+    rate: Option<f64>,
     /// Partitions of the log.
     #[arg(long, default_value_t = 8)]
     partitions: u16,
@@ -76,14 +79,16 @@ async fn measure(options: &Options) -> Result<()> {
     let (window, runs) = (options.window, options.runs.max(1));
     let bench = Bench { target, fleet, control, window, time: Duration::from_secs_f64(options.seconds), runs };
     let mut rows = Vec::new();
-    // Also P4 rests on it: a tenth of saturation.
-    let saturated = bench.saturate().await?;
-    let rate = saturated.rate;
-    rows.extend(wanted(Id::P1).then_some(saturated.p1));
-    if wanted(Id::P4) {
+    let mut rate = options.rate;
+    if wanted(Id::P1) || wanted(Id::P19b) || rate.is_none() {
+        let saturated = bench.saturate().await?;
+        rate.get_or_insert(saturated.rate / 10.0);
+        rows.extend(wanted(Id::P1).then_some(saturated.p1));
+        rows.extend(wanted(Id::P19b).then_some(saturated.p19b));
+    }
+    if let Some(rate) = rate.filter(|_| wanted(Id::P4)) {
         rows.push(bench.latency(rate).await?);
     }
-    rows.extend(wanted(Id::P19b).then_some(saturated.p19b));
     bench.target.stop().await?;
     print(&rows);
     if let Some(file) = &options.json {

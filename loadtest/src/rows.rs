@@ -91,19 +91,22 @@ impl Bench {
         })
     }
 
-    /// P4: end to end at a tenth of `saturation`, and the hops at the same rate.
-    pub(crate) async fn latency(&self, saturation: f64) -> Result<Row> {
-        let rate = saturation / 10.0;
+    /// P4: end to end at `rate` messages a second, and the hops at the same rate.
+    pub(crate) async fn latency(&self, rate: f64) -> Result<Row> {
         let (mut ours, mut hops) = (Vec::new(), Vec::new());
         for run in 0..self.runs {
             let control = self.control.hops(rate, self.time / 2).await?;
+            let cpu_before = self.target.cpu()?;
             let paced = self.fleet.pace(rate, self.time / 5, self.time).await?;
+            let cpu = self.target.cpu()?;
+            let cost = |seconds: f64| seconds * 1e6 / (rate * self.time.as_secs_f64() * 1.2);
             let at =
                 |histogram: &hdrhistogram::Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
             let received = at(&paced.received, 0.5);
             eprintln!(
                 "run {run} at {rate:.0}/s: received p50 {received:.0} p99 {:.0} µs, stored p50 {:.0} p99 {:.0} µs, \
-                 schedule late p50 {:.0} p99 {:.0} µs; hops: publish→pull {:.0}, core {:.0}, echo {:.0}, sum {:.0} µs",
+                 schedule late p50 {:.0} p99 {:.0} µs; hops: publish→pull {:.0}, core {:.0}, echo {:.0}, sum {:.0} µs; CPU µs a \
+                 message: heliograph {:.1}, nats-server {:.1}",
                 at(&paced.received, 0.99),
                 at(&paced.stored, 0.5),
                 at(&paced.stored, 0.99),
@@ -113,6 +116,8 @@ impl Bench {
                 control.core as f64 / 1e3,
                 control.echo as f64 / 1e3,
                 control.sum() as f64 / 1e3,
+                cost(cpu.0 - cpu_before.0),
+                cost(cpu.1 - cpu_before.1),
             );
             ours.push(received);
             hops.push(control.sum() as f64 / 1e3);
@@ -138,7 +143,9 @@ fn row(ours: &[f64], controls: &[f64]) -> Row {
 fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    let at = |at: usize| sorted.get(at).copied().unwrap_or(f64::NAN);
+    // Of an even count, the mean of the middle two.
+    (at(sorted.len() / 2) + at((sorted.len().saturating_sub(1)) / 2)) / 2.0
 }
 
 #[cfg(test)]
