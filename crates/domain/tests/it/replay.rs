@@ -112,7 +112,7 @@ proptest! {
 
     #[test]
     fn nothing_is_stored_twice_even_after_its_origin_was_forgotten(
-        sends in prop::collection::vec((1..4_u16, 1..60_u64, 0..4_u64), 1..300),
+        sends in prop::collection::vec((1..3_u16, 1..200_u64, 0..4_u64), 1..300),
         copies in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..200),
         days in prop::collection::vec(0..3_u64, 300),
     ) {
