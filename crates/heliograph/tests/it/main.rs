@@ -20,5 +20,6 @@ mod kills;
 mod membership;
 mod messages;
 mod resends;
+mod rivals;
 mod slow;
 mod start;

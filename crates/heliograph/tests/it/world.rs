@@ -23,6 +23,8 @@ const END_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Role {
     Ingest,
+    /// One more owner of the same partitions: each takes them from the other.
+    RivalIngest,
     Delivery,
     Projections,
 }
@@ -104,7 +106,9 @@ impl World {
         let ingest = self.setup.ingest.clone();
         let running = Running::start(|stop| async move {
             match role {
-                Role::Ingest => ingest::run(ingest, ingest::Dependencies { log, store }, stop).await.unwrap(),
+                Role::Ingest | Role::RivalIngest => {
+                    ingest::run(ingest, ingest::Dependencies { log, store }, stop).await.unwrap()
+                }
                 Role::Delivery => {
                     let dependencies = delivery::Dependencies { log, store };
                     delivery::run(delivery::Config::default(), dependencies, stop).await.unwrap();
