@@ -10,9 +10,10 @@ use proto::relay::{Answer, AnswerBatch};
 use proto::v1::client_frame::Frame as Ask;
 use proto::v1::server_frame::Frame;
 use proto::v1::{self, ErrorCode};
+use testkit::wait::until;
 
 use super::client::message;
-use super::setup::{Deployment, P0, chat, user};
+use super::setup::{Deployment, P0, SOON, chat, user};
 
 fn commands(records: &[event_log::Record]) -> Vec<proto::log::Command> {
     records.iter().flat_map(|record| CommandBatch::decode(record.payload.clone()).unwrap().commands).collect()
@@ -141,6 +142,15 @@ async fn a_full_stream_answers_busy_and_takes_commands_again_once_trimmed() {
     deployment.stop().await;
 }
 
+/// A stop signal is on its way to a process of many threads for longer than its sender is in `kill`.
+fn is_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    threads.flatten().all(|thread| {
+        std::fs::read_to_string(thread.path().join("stat"))
+            .is_ok_and(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')))
+    })
+}
+
 #[tokio::test]
 async fn a_broker_that_dies_and_returns_costs_time_but_stores_once() {
     let deployment = Deployment::start_with(|_, log| {
@@ -151,6 +161,8 @@ async fn a_broker_that_dies_and_returns_costs_time_but_stores_once() {
     let first = client.ask(message(chat(1), 1, "before")).await;
     assert_eq!(client.reply(first).await, None);
     deployment.server.pause().unwrap();
+    let pid = deployment.server.pid().unwrap();
+    until(SOON, "every thread of the broker to stand still", async || is_stopped(pid)).await;
     let second = client.ask(message(chat(1), 2, "while nobody answers")).await;
     // Past the deadline of a publish: the record is in doubt and goes again under its own id.
     let wait = tokio::time::timeout(Duration::from_millis(700), client.next()).await;
