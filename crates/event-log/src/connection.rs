@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use async_nats::connection::State;
 use async_nats::{Client, ConnectOptions, Event, ReconnectToServer, ServerAddr};
 use metrics::counter;
 use rand::RngExt as _;
@@ -178,14 +179,19 @@ fn reconnect_pause(attempts: usize) -> Duration {
     bound.mul_f64(rand::rng().random_range(0.1..=1.0))
 }
 
-/// The connection of one tenure; gone for good at its first disconnect.
-#[derive(Debug)]
+/// The connection of a role's tenures; gone for good at its first disconnect, and they with it.
+#[derive(Clone, Debug)]
 pub(crate) struct Dedicated {
     pub(crate) client: Client,
     pub(crate) lost: watch::Receiver<bool>,
 }
 
 impl Dedicated {
+    /// Whether a tenure may still begin on it.
+    pub(crate) fn is_alive(&self) -> bool {
+        !*self.lost.borrow() && self.client.connection_state() == State::Connected
+    }
+
     pub(crate) async fn connect(config: &LogConfig, name: &str) -> Result<Self, Error> {
         let mut servers = addresses(config)?;
         servers.shuffle(&mut rand::rng());

@@ -1,7 +1,8 @@
 //! The process's way to the log: streams, command publishes and core messages, over one connection that reconnects.
 //!
-//! What must not outlive a disconnect goes through a [`Tenure`] and its own connection instead.
+//! What must not outlive a disconnect goes through a [`Tenure`] and its role's connection instead.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use rand::RngExt as _;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use crate::connection::Shared;
+use crate::connection::{Dedicated, Shared};
 use crate::names::Names;
 use crate::publish::{Attempt, Mark, attempt};
 use crate::streams::{self, Stream};
@@ -41,6 +42,7 @@ struct Inner {
     context: Context,
     // The broker client numbers its subscriptions 1, 2, 3 …, and only `subscribe` makes any on this connection.
     subscriptions: Mutex<u64>,
+    tenures: Mutex<BTreeMap<Role, Dedicated>>,
 }
 
 impl fmt::Debug for Log {
@@ -56,7 +58,16 @@ impl Log {
         let shared = Shared::connect(&config).await?;
         let context = jetstream::new(shared.client.clone());
         let names = Names::new(&config.prefix);
-        Ok(Self { inner: Arc::new(Inner { config, names, shared, context, subscriptions: Mutex::new(0) }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                config,
+                names,
+                shared,
+                context,
+                subscriptions: Mutex::new(0),
+                tenures: Mutex::default(),
+            }),
+        })
     }
 
     /// The configuration that it was connected with.
@@ -130,11 +141,23 @@ impl Log {
         }
     }
 
-    /// Takes a partition for a role: a fresh tenure with a connection of its own.
+    /// Takes a partition for a role: a fresh tenure, on the role's connection while it lasts.
     ///
     /// Takes it from whoever had it; that one is kept from harm by the fence and by its lower id.
     pub async fn acquire(&self, role: Role, partition: Partition) -> Result<Tenure, Error> {
-        Tenure::acquire(&self.inner.config, &self.inner.names, role, partition).await
+        let connection = self.tenures_connection(role).await?;
+        Tenure::acquire(&self.inner.config, &self.inner.names, connection, role, partition).await
+    }
+
+    /// The connection on which this role's tenures live; a new one once the last is lost (M6).
+    async fn tenures_connection(&self, role: Role) -> Result<Dedicated, Error> {
+        let mut connections = self.inner.tenures.lock().await;
+        if let Some(connection) = connections.get(&role).filter(|connection| connection.is_alive()) {
+            return Ok(connection.clone());
+        }
+        let connection = Dedicated::connect(&self.inner.config, &format!("heliograph {}", role.name())).await?;
+        connections.insert(role, connection.clone());
+        Ok(connection)
     }
 
     /// Sends a core message; nothing tells whether it arrives.

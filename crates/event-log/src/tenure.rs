@@ -1,4 +1,4 @@
-//! One acquisition of a partition by a role, with the one connection that it owns (M6).
+//! One acquisition of a partition by a role, on a connection that never comes back (M6).
 //!
 //! Everything that an owner does to its partition's streams goes through here: fenced publishes, leader reads, readers
 //! and trimming. When the connection goes, the tenure is over; its owner steps down and acquires anew.
@@ -86,11 +86,11 @@ impl Tenure {
     pub(crate) async fn acquire(
         config: &LogConfig,
         names: &Names,
+        connection: Dedicated,
         role: Role,
         partition: Partition,
     ) -> Result<Self, Error> {
-        let name = format!("heliograph {} {partition}", role.name());
-        let Dedicated { client, lost } = Dedicated::connect(config, &name).await?;
+        let Dedicated { client, lost } = connection;
         let context = jetstream::new(client.clone());
         let epoch = streams::epoch(&context, names, partition).await?;
         // The revision of a put grows with each one to the bucket, so a later tenure has a higher id (M15).
