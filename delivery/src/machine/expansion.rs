@@ -115,7 +115,8 @@ impl Expansion {
         if self.hot.bytes() > self.settings.hot_bytes_max {
             let needed = self.pending.iter().flat_map(|record| &record.entries).map(|logged| logged.entry.chat);
             let needed: BTreeSet<ChatId> = needed.collect();
-            self.hot.evict(|chat| needed.contains(&chat));
+            let receipts = &self.receipts;
+            self.hot.evict(|chat| needed.contains(&chat) || receipts.need(chat));
         }
     }
 

@@ -358,6 +358,11 @@ impl Receipts {
         }
     }
 
+    /// Whether claims wait for an ordinal of this chat: without the chat they would be dropped, and again each time.
+    pub(super) fn need(&self, chat: ChatId) -> bool {
+        self.reading.range((chat, 0)..=(chat, Seq::MAX)).next().is_some()
+    }
+
     pub(super) fn tick(&mut self, _desk: &mut Desk<'_>) {
         self.paused = false;
     }

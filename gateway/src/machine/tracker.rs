@@ -1,8 +1,8 @@
 //! What the delivery owners know of this gateway's sessions, and what they sent it.
 //!
 //! A session is ready in a partition once that partition's owner acknowledged an announcement with it (M17). Another
-//! owner, a gap in the batch numbers or a lost subscription make a partition unready until its owner acknowledged
-//! anew (M15, M16, M19).
+//! owner, a gap in the batch numbers, a lost subscription or an owner that falls silent make a partition unready until
+//! its owner acknowledged anew (M15, M16, M19).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,8 @@ use proto::relay::{Announcement, AnnouncementAck, SessionUp};
 
 /// An announcement that a partition did not acknowledge for this long is made again.
 const ANNOUNCE_AGAIN_US: Micros = 1_000_000;
+/// An owner speaks once a second at least; one that has not for this long may not know this gateway any more.
+const SILENT_US: Micros = 4_000_000;
 /// Sessions of one part of a snapshot: with their user ids well below what one message takes.
 const SESSIONS_PER_PART: usize = 8_192;
 
@@ -72,6 +74,8 @@ struct Lane {
     /// While unready after a loss: only an ack of this version or a later one, made after the loss, counts.
     unready: bool,
     waits_since: Option<Micros>,
+    /// When the owner last spoke to us.
+    heard_at: Micros,
     /// Epoch and `as_of` of the last ack.
     stands: Option<(Epoch, Seq)>,
 }
@@ -147,7 +151,7 @@ impl Tracker {
                     }
                 }
             }
-            TrackerInput::Lagged => self.resync_all(now, actions),
+            TrackerInput::Lagged => self.resync_all(now, |_| true, actions),
             TrackerInput::Tick => self.tick(now, actions),
         }
     }
@@ -186,12 +190,16 @@ impl Tracker {
     ) -> bool {
         let Some(lane) = self.lanes.get_mut(&partition) else { return false };
         match lane.owner {
-            Some(known) if known == owner => true,
+            Some(known) if known == owner => {
+                lane.heard_at = now;
+                true
+            }
             // Revisions grow: this one was replaced.
             Some(known) if owner < known && self.rules.m15 => false,
             Some(_) if !self.rules.m15 => true,
             None | Some(_) => {
                 lane.owner = Some(owner);
+                lane.heard_at = now;
                 lane.next = 1;
                 self.resync(now, partition, 1, actions);
                 true
@@ -211,13 +219,13 @@ impl Tracker {
         }
     }
 
-    /// As [`Tracker::resync`], for every partition with one announcement.
-    fn resync_all(&mut self, now: Micros, actions: &mut Vec<TrackerAction>) {
-        if !self.rules.m19 {
+    /// As [`Tracker::resync`], for these partitions with one announcement.
+    fn resync_all(&mut self, now: Micros, missed: impl Fn(&Lane) -> bool, actions: &mut Vec<TrackerAction>) {
+        if !self.rules.m19 || !self.lanes.values().any(&missed) {
             return;
         }
         // A partition that waits already waits for the newer version: the ack it waits for may be among what was lost.
-        for (partition, lane) in &mut self.lanes {
+        for (partition, lane) in self.lanes.iter_mut().filter(|(_, lane)| missed(lane)) {
             if !lane.unready {
                 actions.push(TrackerAction::Resync(*partition));
             }
@@ -251,6 +259,7 @@ impl Tracker {
             }
         }
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
+        lane.heard_at = now;
         if ack.version <= lane.ready_through {
             return;
         }
@@ -339,6 +348,10 @@ impl Tracker {
     ///
     /// Never the same version again: in the place of a lost one that had changes, it would pass for it.
     fn tick(&mut self, now: Micros, actions: &mut Vec<TrackerAction>) {
+        // An owner that lost its sessions, and the request for ours with them, pushes nothing and numbers nothing.
+        let silent =
+            |lane: &Lane| lane.owner.is_some() && !lane.unready && now.saturating_sub(lane.heard_at) >= SILENT_US;
+        self.resync_all(now, silent, actions);
         let late = |lane: &Lane| lane.waits_since.is_some_and(|since| now.saturating_sub(since) >= ANNOUNCE_AGAIN_US);
         if self.lanes.values().any(late) && now.saturating_sub(self.again_at) >= ANNOUNCE_AGAIN_US {
             self.again_at = now;

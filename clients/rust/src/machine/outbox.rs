@@ -561,7 +561,9 @@ impl Outbox {
         let Some((chat, n)) = self.unsettled.get(&id).copied() else { return };
         if code == ErrorCode::PredecessorMissing {
             self.resend_through(now, chat, n, actions);
-        } else if code == ErrorCode::OriginUnknown && n != 0 {
+        // Without a head there is nothing to read up to: the user is not in the chat. Should the command stand in what
+        // the user may still read, that corrects this (M13).
+        } else if code == ErrorCode::OriginUnknown && n != 0 && head != 0 {
             let lane = self.lane(chat);
             if lane.recovering.replace(head).is_none_or(|before| before < head) {
                 actions.push(Action::Read { chat, head });

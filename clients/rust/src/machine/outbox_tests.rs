@@ -111,6 +111,18 @@ fn an_unknown_origin_is_recovered_by_reading_and_a_new_origin() {
 }
 
 #[test]
+fn an_origin_unknown_without_a_head_is_the_answer_of_a_chat_that_shows_none() {
+    let (mut outbox, mut actions) = (outbox(Rules::ALL), Vec::new());
+    outbox.handle(0, Input::Opened, &mut actions);
+    submit(&mut outbox, "a", 0, &mut actions);
+    let (id, command) = sent(&actions).remove(0);
+    actions.clear();
+    outbox.handle(1, Input::Outcome(id, rejected(&command, ErrorCode::OriginUnknown, 0)), &mut actions);
+    assert!(matches!(&actions[..], [Action::Settled(it, _, Settlement::Rejected { head: 0, .. })] if *it == id));
+    assert!(outbox.is_empty());
+}
+
+#[test]
 fn basis_is_that_of_the_making() {
     for (rules, basis) in [(Rules::ALL, 3), (Rules { m14: false, ..Rules::ALL }, 8)] {
         let (mut outbox, mut actions) = (outbox(rules), Vec::new());

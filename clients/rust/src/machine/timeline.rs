@@ -492,8 +492,9 @@ impl Timeline {
             // At the bound it is dropped: history brings it, for `target` names it.
             if self.held < self.bounds.held
                 && self.held_bytes + weight <= self.bounds.held_bytes
-                && state.held.insert(seq, entry).is_none()
+                && !state.held.contains_key(&seq)
             {
+                state.held.insert(seq, entry);
                 self.held += 1;
                 self.held_bytes += weight;
             }
@@ -763,8 +764,10 @@ impl Timeline {
         self.next_request += 1;
         let again = now + self.bounds.fetch_us;
         let after = state.known;
-        let gap = state.held.first_key_value().map(|(seq, _)| seq - 1);
-        let at_least = if state.probe { 0 } else { gap.unwrap_or(state.target) };
+        // Through the entry beyond the gap, not just up to it: it may be the one that let this user in, and a push can
+        // be faster than its row. What is asked for too early would be refused for good.
+        let beyond = state.held.first_key_value().map(|(seq, _)| *seq);
+        let at_least = if state.probe { 0 } else { beyond.unwrap_or(state.target) };
         state.fetch = Fetch::Asked { request, after, again };
         self.asked.insert(request, chat);
         self.fetch_timers.insert((again, chat));

@@ -105,3 +105,16 @@ fn an_owner_that_does_not_answer_is_told_again() {
     let all = run(&mut tracker, [TrackerInput::Asked]);
     assert!(matches!(&all[..], [TrackerAction::Announce(it)] if it.snapshot && it.up.len() == 1));
 }
+
+#[test]
+fn an_owner_that_falls_silent_is_told_anew() {
+    let mut tracker = settled();
+    let through = || TrackerInput::Through { partition: P0, owner: TenureId(3), last_batch: 0 };
+    let mut actions = Vec::new();
+    tracker.handle(1_000_000, through(), &mut actions);
+    tracker.handle(1_000_000 + SILENT_US - 1, TrackerInput::Tick, &mut actions);
+    assert!(actions.is_empty());
+    tracker.handle(1_000_000 + SILENT_US, TrackerInput::Tick, &mut actions);
+    assert!(matches!(&actions[..], [TrackerAction::Resync(P0), TrackerAction::Announce(it)] if it.version == 3));
+    assert_eq!(ready(&run(&mut tracker, [ack(3, 4, 0)])), [(30, vec![ALICE])]);
+}
