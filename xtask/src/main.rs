@@ -7,6 +7,7 @@
 mod broker;
 mod check_layers;
 mod process;
+mod simulate;
 mod test;
 mod up;
 
@@ -21,6 +22,8 @@ cargo xtask COMMAND
   up [ARGS…]                     gets a nats-server, builds, and runs every role on this machine;
                                  ARGS go to `heliograph up`
   test [NAME] [--long]           gets what the tests need and runs all parts, or one
+  simulate [ARGS…]               runs the real state machines over a model broker and store, seed by seed:
+                                 --from N --seeds M, --without RULE, --verbose
   check-layers                   refuses a dependency or a name that the layers forbid
   golden                         writes the golden files of the wire formats anew
   help                           this text
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
     let done = match command {
         "up" => up::up(rest),
         "test" => return test::test(rest),
+        "simulate" => simulate::simulate(rest),
         "check-layers" => check_layers::check(),
         "golden" => golden(),
         "help" | "--help" | "-h" => {

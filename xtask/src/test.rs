@@ -63,6 +63,13 @@ const PARTS: &[Part] = &[
         run: |tier| process::run(tier.cargo().args(["test", "--workspace"])),
     },
     Part {
+        name: "simulate",
+        about: "the state machines of all roles over a model broker and store (`unit` has it)",
+        in_all: false,
+        needs_broker: false,
+        run: |tier| process::run(tier.cargo().args(["test", "--package", "simulator"])),
+    },
+    Part {
         name: "golden",
         about: "the wire formats against their golden files (`unit` has it)",
         in_all: false,

@@ -1,0 +1,343 @@
+//! What a seed does to the world: what users ask, and what breaks when.
+
+use bytes::Bytes;
+use domain::{ChatId, Micros};
+use proto::v1::{self, command};
+
+use crate::world::World;
+use crate::{deliverers, devices, gateways, owners, projectors};
+
+/// A day and an hour: longer than an origin is remembered.
+const LONG_US: Micros = 25 * 3_600 * 1_000_000;
+
+/// Starts every process.
+pub(crate) fn start(world: &mut World) {
+    for place in 0..2 {
+        gateways::start(world, place);
+        deliverers::start(world, place);
+        let process = world.start(format!("ingest {place}"));
+        world.ingest.push(process);
+    }
+    owners::acquire(world, world.ingest[0]);
+    deliverers::acquire(world, 0);
+    projectors::start(world);
+    devices::start(world);
+    sync(world);
+}
+
+fn sync(world: &mut World) {
+    let every = world.scene.sync_every;
+    world.after(every, |world| {
+        world.store.sync();
+        sync(world);
+    });
+}
+
+/// Draws what will happen and when.
+pub(crate) fn plan(world: &mut World) {
+    for number in 0..world.scene.chats {
+        let creator = world.random.index(world.scene.devices);
+        let at = world.random.between(0, 300_000);
+        world.after(at, move |world| create(world, number, creator));
+    }
+    for _ in 0..world.scene.commands {
+        let at = world.random.between(100_000, world.scene.active);
+        world.after(at, act);
+    }
+    if world.scene.bursts {
+        let (at, device) = (world.random.between(300_000, world.scene.active), world.random.index(world.scene.devices));
+        world.after(at, move |world| burst(world, device));
+    }
+    for _ in 0..world.scene.faults {
+        let at = world.random.between(200_000, world.scene.active);
+        world.after(at, break_something);
+    }
+    if world.scene.lazy || world.scene.loses_tail {
+        let at = world.random.between(1_000_000, world.scene.active);
+        world.after(at, lose_tail);
+    }
+    if world.scene.long_time {
+        let at = world.random.between(500_000, world.scene.active);
+        world.after(at, |world| {
+            world.say(|| "a day passes for the broker's clock".to_owned());
+            world.broker.clock_ahead += LONG_US;
+        });
+    }
+}
+
+/// One message when all else is at rest, so that nothing that follows tells of its loss (M16).
+pub(crate) fn lone_message(world: &mut World) {
+    let until = world.now + 6_000_000;
+    world.run_until(until);
+    let loss = std::mem::replace(&mut world.scene.loss, 2);
+    let device = world.random.index(world.scene.devices);
+    let chat = devices::chat(world.random.index(world.scene.chats));
+    let action = message(world);
+    devices::submit(world, device, chat, action);
+    let until = world.now + 40_000;
+    world.run_until(until);
+    world.scene.loss = loss;
+}
+
+fn create(world: &mut World, number: usize, creator: usize) {
+    let owner = world.devices[creator].user;
+    let chat = devices::chat(number);
+    let direct = number == 0 && world.random.one_in(4);
+    let mut members = Vec::new();
+    for other in 0..world.scene.users {
+        let user = devices::user(other);
+        // Not all from the start, so that somebody can be added.
+        if user != owner && (members.is_empty() || (!direct && world.random.one_in(2))) {
+            let role = if world.random.one_in(3) { v1::Role::Admin } else { v1::Role::Member };
+            members.push(v1::Member { user: user.to_wire(), role: role.into() });
+        }
+    }
+    let kind = if direct { v1::ChatKind::Direct } else { v1::ChatKind::Group };
+    let create = v1::CreateChat { kind: kind.into(), members };
+    devices::submit(world, creator, chat, command::Action::CreateChat(create));
+}
+
+/// Some user does something in some chat.
+fn act(world: &mut World) {
+    let device = world.random.index(world.scene.devices);
+    let number = world.random.index(world.scene.chats);
+    let chat = devices::chat(number);
+    let times = if world.scene.restless { 2 } else { 6 };
+    let other = devices::user(world.random.index(world.scene.users));
+    let action = if world.random.one_in(times) {
+        match world.random.below(5) {
+            0 | 1 => {
+                let member = v1::Member { user: other.to_wire(), role: v1::Role::Member.into() };
+                command::Action::AddMember(v1::AddMember { member: Some(member) })
+            }
+            2 | 3 => command::Action::RemoveMember(v1::RemoveMember { user: other.to_wire() }),
+            _ => command::Action::LeaveChat(v1::LeaveChat {}),
+        }
+    } else {
+        message(world)
+    };
+    if world.random.one_in(8) {
+        devices::ask_again(world, device);
+    } else {
+        devices::submit(world, device, chat, action);
+    }
+}
+
+fn message(world: &mut World) -> command::Action {
+    let body = Bytes::copy_from_slice(&world.random.next().to_be_bytes());
+    command::Action::SendMessage(v1::SendMessage { body })
+}
+
+/// One user writes more at once than an outbox may have on its way, and loses its socket meanwhile.
+fn burst(world: &mut World, device: usize) {
+    let chat: ChatId = devices::chat(world.random.index(world.scene.chats));
+    for _ in 0..45 {
+        let action = message(world);
+        devices::submit(world, device, chat, action);
+    }
+    let delay = world.random.between(1_000, 60_000);
+    world.after(delay, move |world| devices::cut(world, device, 2_000_000));
+}
+
+fn break_something(world: &mut World) {
+    if world.calm {
+        return;
+    }
+    let place = world.random.index(2);
+    let device = world.random.index(world.scene.devices);
+    match world.random.below(15) {
+        0 | 1 => pause_owner(world),
+        2 => rival(world),
+        3 | 4 => crash_owner(world),
+        5 => {
+            let process = world.places[place];
+            stand_still(world, process);
+        }
+        6 => {
+            let process = world.places[place];
+            let name = world.name(process);
+            world.say(|| format!("{name} is killed and starts again"));
+            gateways::kill(world, process);
+            gateways::start(world, place);
+        }
+        7 | 8 => devices::cut(world, device, 3_000_000),
+        9 => devices::restart(world, device),
+        10 => move_delivery(world),
+        11 => {
+            world.say(|| format!("delivery {place} is killed and starts again"));
+            let process = world.workers[place].process;
+            world.kill(process);
+            world.tenancies.retain(|_, tenancy| tenancy.process != process);
+            deliverers::start(world, place);
+            if world.delivery_turn == place {
+                deliverers::acquire(world, place);
+            }
+        }
+        12 => {
+            let old = world.projector;
+            if world.random.one_in(2) {
+                world.kill(old);
+                world.projectors.retain(|_, projector| projector.process != old);
+            }
+            projectors::start(world);
+        }
+        13 => restart_broker(world),
+        _ => cut_power(world),
+    }
+}
+
+/// A process stands still and goes on later.
+fn stand_still(world: &mut World, process: usize) {
+    let name = world.name(process);
+    world.say(|| format!("{name} stands still"));
+    world.pause(process);
+    let delay = world.random.between(50_000, 4_000_000);
+    world.after(delay, move |world| {
+        let name = world.name(process);
+        world.say(|| format!("{name} goes on"));
+        world.resume(process);
+    });
+}
+
+fn pause_owner(world: &mut World) {
+    let process = world.ingest[world.ingest_turn];
+    stand_still(world, process);
+    if !world.random.one_in(4) {
+        rival(world);
+    }
+}
+
+/// The other ingest process takes the partition while the first one lives.
+fn rival(world: &mut World) {
+    world.ingest_turn = 1 - world.ingest_turn;
+    let process = world.ingest[world.ingest_turn];
+    world.resume(process);
+    owners::acquire(world, process);
+}
+
+fn crash_owner(world: &mut World) {
+    let turn = world.ingest_turn;
+    let process = world.ingest[turn];
+    let name = world.name(process);
+    world.say(|| format!("{name} is killed"));
+    world.kill(process);
+    world.owners.retain(|_, owner| owner.process != process);
+    world.ingest[turn] = world.start(format!("ingest {turn}"));
+    rival(world);
+}
+
+fn move_delivery(world: &mut World) {
+    let old = world.workers[world.delivery_turn].process;
+    if world.random.one_in(2) {
+        stand_still(world, old);
+    }
+    if !world.random.one_in(4) {
+        world.delivery_turn = 1 - world.delivery_turn;
+    }
+    let process = world.workers[world.delivery_turn].process;
+    world.resume(process);
+    deliverers::acquire(world, world.delivery_turn);
+}
+
+/// Every connection breaks: each tenure is lost and taken again (M6).
+fn restart_broker(world: &mut World) {
+    world.say(|| "the broker restarts".to_owned());
+    world.broker.restarts += 1;
+    if world.random.one_in(2) {
+        world.broker.clock_ahead = world.broker.clock_ahead.saturating_sub(200_000);
+    }
+    if !world.switches.server.m6 {
+        return;
+    }
+    for tenure in world.owners.keys().copied().collect::<Vec<_>>() {
+        owners::step_down(world, tenure, "its connection is gone");
+    }
+    let turn = world.ingest[world.ingest_turn];
+    owners::acquire(world, turn);
+    world.tenancies.clear();
+    deliverers::acquire(world, world.delivery_turn);
+    let old = world.projector;
+    world.projectors.clear();
+    world.kill(old);
+    projectors::start(world);
+}
+
+/// The machine goes dark: all processes end, and the store loses what it had not synced.
+fn cut_power(world: &mut World) {
+    let kept = world.random.index(world.store.unsynced() + 1);
+    let lost = world.store.unsynced() - kept;
+    world.say(|| format!("the power is cut: the store loses its last {lost} writes"));
+    world.store.lose_all_but(kept);
+    restart_all(world);
+}
+
+fn restart_all(world: &mut World) {
+    world.broker.restarts += 1;
+    for place in 0..2 {
+        let process = world.ingest[place];
+        world.kill(process);
+        world.ingest[place] = world.start(format!("ingest {place}"));
+        let process = world.workers[place].process;
+        world.kill(process);
+        gateways::kill(world, world.places[place]);
+    }
+    world.owners.clear();
+    world.tenancies.clear();
+    world.projectors.clear();
+    world.kill(world.projector);
+    for place in 0..2 {
+        gateways::start(world, place);
+        deliverers::start(world, place);
+    }
+    owners::acquire(world, world.ingest[world.ingest_turn]);
+    deliverers::acquire(world, world.delivery_turn);
+    projectors::start(world);
+}
+
+/// The broker loses the end of its streams: a power cut with lazy sync, or an older disk that comes back.
+fn lose_tail(world: &mut World) {
+    if world.calm {
+        return;
+    }
+    let Some(stored) = world.store.position() else { return };
+    if world.scene.lazy {
+        let (commands, events) = (world.random.index(6), world.random.index(6));
+        let (commands, events) = (commands.min(world.broker.commands.len()), events.min(world.broker.events.len()));
+        world.say(|| {
+            format!("the power is cut under lazy sync: {commands} command and {events} event records are lost")
+        });
+        world.broker.lose_commands(commands);
+        world.broker.events.lose(events);
+        world.store.lose_all_but(0);
+        // M7: the host's boot changed without a clean stop, so what the streams hold may not be all there was.
+        if world.switches.server.m7 {
+            world.broker.epoch.0 += 1;
+            world.must_halt();
+        } else {
+            world.may_halt = true;
+        }
+        restart_all(world);
+        return;
+    }
+    let of_commands = world.random.one_in(2);
+    let (last, folded) = if of_commands {
+        (world.broker.commands.last(), stored.commands.sequence)
+    } else {
+        (world.broker.events.last(), stored.events.sequence)
+    };
+    if folded == 0 || folded > last {
+        return;
+    }
+    let count = usize::try_from(last - folded).unwrap_or_default() + 1 + world.random.index(2);
+    if of_commands {
+        let count = count.min(world.broker.commands.len());
+        world.say(|| format!("an older disk comes back: the last {count} command records are gone"));
+        world.broker.lose_commands(count);
+    } else {
+        let count = count.min(world.broker.events.len());
+        world.say(|| format!("an older disk comes back: the last {count} event records are gone"));
+        world.broker.events.lose(count);
+    }
+    world.must_halt();
+    restart_broker(world);
+}

@@ -1,0 +1,81 @@
+//! What the event stream ever said, kept apart from it: records may be trimmed or lost, their truth may not.
+
+use std::collections::BTreeMap;
+
+use domain::{ChatId, Event, LoggedEntry, Micros, Seq, UserId};
+use prost::Message as _;
+use proto::log::EventBatch;
+
+/// Every entry that was ever published, and in which record.
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    chats: BTreeMap<ChatId, Vec<(Seq, LoggedEntry)>>,
+    /// When each record was published.
+    published: BTreeMap<Seq, Micros>,
+}
+
+impl Truth {
+    /// Takes in what was just published at `sequence`.
+    pub(crate) fn published(&mut self, now: Micros, sequence: Seq, payload: &bytes::Bytes) {
+        self.published.insert(sequence, now);
+        let Ok(batch) = EventBatch::decode(payload.clone()) else { return };
+        for entry in batch.entries.into_iter().filter_map(|bytes| LoggedEntry::decode(bytes).ok()) {
+            self.chats.entry(entry.entry.chat).or_default().push((sequence, entry));
+        }
+    }
+
+    /// The last record that was published at or before this time.
+    pub(crate) fn last_at(&self, time: Micros) -> Seq {
+        self.published.iter().filter(|(_, at)| **at <= time).map(|(sequence, _)| *sequence).max().unwrap_or_default()
+    }
+
+    pub(crate) fn chats(&self) -> impl Iterator<Item = (ChatId, &[(Seq, LoggedEntry)])> {
+        self.chats.iter().map(|(chat, entries)| (*chat, &entries[..]))
+    }
+
+    /// Everybody who ever was in the chat.
+    pub(crate) fn ever_members(entries: &[(Seq, LoggedEntry)]) -> Vec<UserId> {
+        let mut users = Vec::new();
+        for (_, logged) in entries {
+            match &logged.entry.event {
+                Event::ChatCreated { members, .. } => users.extend(members.iter().map(|member| member.user)),
+                Event::MemberAdded { member } => users.push(member.user),
+                Event::MemberRemoved { .. } | Event::MemberLeft | Event::MessageSent { .. } => {}
+            }
+        }
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    /// The seqs that this user's membership shows, both ends inclusive.
+    pub(crate) fn shown_to(entries: &[(Seq, LoggedEntry)], user: UserId) -> impl Iterator<Item = &(Seq, LoggedEntry)> {
+        let mut inside = false;
+        entries.iter().filter(move |(_, logged)| {
+            let before = inside;
+            match &logged.entry.event {
+                Event::ChatCreated { members, .. } => inside = members.iter().any(|member| member.user == user),
+                Event::MemberAdded { member } if member.user == user => inside = true,
+                Event::MemberRemoved { user: gone } if *gone == user => inside = false,
+                Event::MemberLeft if logged.entry.sender == user => inside = false,
+                Event::MemberAdded { .. }
+                | Event::MemberRemoved { .. }
+                | Event::MemberLeft
+                | Event::MessageSent { .. } => {}
+            }
+            before || inside
+        })
+    }
+
+    /// Whether this user is in the chat as the entries end.
+    pub(crate) fn is_member(entries: &[(Seq, LoggedEntry)], user: UserId) -> bool {
+        let last = entries.last().map(|(_, logged)| logged.entry.seq);
+        let shown = Self::shown_to(entries, user).last();
+        let left = |logged: &LoggedEntry| match &logged.entry.event {
+            Event::MemberRemoved { user: gone } => *gone == user,
+            Event::MemberLeft => logged.entry.sender == user,
+            Event::ChatCreated { .. } | Event::MemberAdded { .. } | Event::MessageSent { .. } => false,
+        };
+        shown.is_some_and(|(_, logged)| Some(logged.entry.seq) == last && !left(logged))
+    }
+}
