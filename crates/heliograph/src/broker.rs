@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::boot::LazyMark;
+
 /// Names a nats-server to use.
 const VARIABLE: &str = "HELIOGRAPH_NATS_SERVER";
 /// Below the ports that the system gives to outgoing connections: a client that dials a dead port there can meet itself.
@@ -54,6 +56,7 @@ pub struct Broker {
     folder: PathBuf,
     binary: PathBuf,
     kept: Kept,
+    mark: LazyMark,
     /// None: adopted.
     child: Option<Child>,
 }
@@ -62,21 +65,26 @@ impl Broker {
     /// Adopts the orphan of an earlier run, or starts a broker.
     ///
     /// # Errors
-    /// If there is no nats-server, or it does not become ready.
+    /// If there is no nats-server, it does not become ready, or it may have lost what it acknowledged (M7).
     pub async fn start(folder: &Path, sync: Sync) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let binary = find()?;
+        let mark = LazyMark::new(folder, event_log::host_boot_id());
+        mark.check()?;
         let kept = match fs::read(state_file(folder)) {
             Ok(bytes) => serde_json::from_slice(&bytes).context("the broker's state file is damaged")?,
             Err(_) => Kept { name: format!("heliograph-{}", Uuid::new_v4()), port: free_port()?, pid: None },
         };
-        let mut broker = Self { folder: folder.to_owned(), binary, kept, child: None };
+        let mut broker = Self { folder: folder.to_owned(), binary, kept, mark, child: None };
         if broker.kept.pid.is_some() && broker.answers().await {
             tracing::info!(port = broker.kept.port, "adopted the broker of an earlier run");
             return Ok(broker);
         }
         if TcpListener::bind((Ipv4Addr::LOCALHOST, broker.kept.port)).is_err() {
             broker.kept.port = free_port()?;
+        }
+        if sync == Sync::Lazy {
+            broker.mark.set()?;
         }
         broker.write_config(sync)?;
         broker.spawn().await?;
@@ -123,7 +131,8 @@ impl Broker {
             bail!("the broker did not stop within {STOP_WITHIN:?}");
         }
         self.kept.pid = None;
-        self.keep()
+        self.keep()?;
+        self.mark.clear()
     }
 
     fn pid(&self) -> Option<Pid> {

@@ -3,6 +3,7 @@
 //! Only this crate knows all roles. It decides nothing about messages.
 
 pub mod admin;
+mod boot;
 pub mod broker;
 pub mod chat;
 pub mod cli;

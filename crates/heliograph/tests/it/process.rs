@@ -17,8 +17,12 @@ use crate::cast::Cast;
 
 /// A start reads the streams and the store of the run before.
 const UP_WITHIN: Duration = Duration::from_secs(60);
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+const CRASHES_WITHIN: Duration = Duration::from_secs(60);
 /// Ports below those of outgoing connections: a client that dials a dead port there can meet itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
+/// The lines of level WARN and ERROR that a run may print.
+const ALLOWED: [&str; 1] = ["the broker ended; starting it again"];
 
 /// A data folder, an address, and what runs on them.
 #[derive(Debug)]
@@ -66,7 +70,25 @@ impl Up {
 
     /// SIGKILL to the process; its broker lives on.
     pub(crate) fn kill(&mut self) {
-        self.running.take().expect("it runs").kill().unwrap();
+        let mut running = self.running.take().expect("it runs");
+        running.kill().unwrap();
+        assert_quiet(&running);
+    }
+
+    /// SIGTERM, and waits for an orderly end, its broker's too.
+    pub(crate) async fn stop(&mut self) {
+        let mut running = self.running.take().expect("it runs");
+        let status = running.stop(STOP_WITHIN).await.unwrap();
+        assert!(status.success(), "{status}: {}", running.tail());
+        assert_quiet(&running);
+    }
+
+    /// Waits until it has died at its crash point.
+    pub(crate) async fn crashed(&mut self) {
+        let mut running = self.running.take().expect("it runs");
+        let status = running.wait_for_end(CRASHES_WITHIN).await.unwrap();
+        assert!(!status.success(), "{status}");
+        assert_quiet(&running);
     }
 
     /// Devices that talk to it, whichever process it is.
@@ -95,11 +117,27 @@ impl Up {
     }
 }
 
+/// Fails on an unlisted WARN or ERROR line.
+fn assert_quiet(running: &Running) {
+    let loud = |line: &&String| line.contains(" WARN ") || line.contains(" ERROR ");
+    let unlisted = |line: &&String| !ALLOWED.iter().any(|text| line.contains(text));
+    let lines = running.lines();
+    let lines: Vec<_> = lines.iter().filter(loud).filter(unlisted).cloned().collect();
+    assert!(lines.is_empty(), "unlisted WARN or ERROR lines:\n{}", lines.join("\n"));
+}
+
 impl Drop for Up {
     fn drop(&mut self) {
-        drop(self.running.take());
+        let mut running = self.running.take();
+        if let Some(running) = &mut running {
+            let _ = running.kill();
+        }
         if let Some(broker) = self.broker() {
             let _ = kill(broker, Signal::SIGKILL);
+        }
+        // A test that fails already keeps its own reason.
+        if let Some(running) = running.filter(|_| !std::thread::panicking()) {
+            assert_quiet(&running);
         }
     }
 }

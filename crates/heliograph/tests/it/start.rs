@@ -48,15 +48,42 @@ async fn an_orderly_stop_takes_the_broker_along_and_keeps_what_was_said() {
     up.start().await;
     let mut talk = Talk::begin(up.cast(), 1).await;
     talk.goes_on(10, "the start").await;
-    let mut running = up.running.take().unwrap();
-    let status = running.stop(FAILS_WITHIN).await.unwrap();
-    assert!(status.success(), "{status}: {}", running.tail());
+    up.stop().await;
     assert_eq!(up.broker(), None, "the broker outlived an orderly stop");
     up.start().await;
     talk.goes_on(10, "the second start").await;
     let said = talk.end().await;
     let report = talk.cast.verdict().await;
     assert_eq!(report.counts.entries, said + 2, "{report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lazily_synced_broker_whose_host_went_down_is_not_gone_on_from() {
+    let mut up = Up::new();
+    let mark = up.folder().join("broker/lazy-boot");
+    up.start().await;
+    let mut talk = Talk::begin(up.cast(), 1).await;
+    talk.goes_on(10, "the start").await;
+    up.kill();
+    // The same boot: nothing is lost with the process.
+    up.start().await;
+    talk.goes_on(10, "the kill").await;
+    up.kill();
+    up.kill_broker();
+    std::fs::write(&mark, "another boot").unwrap();
+    let mut second = Running::start("heliograph up after a power cut", up.command()).unwrap();
+    let status = second.wait_for_end(FAILS_WITHIN).await.unwrap();
+    assert!(!status.success());
+    second.wait_for_line(FAILS_WITHIN, "the machine went down").await.unwrap();
+    // Stopped in order, it may be started on any boot.
+    std::fs::write(&mark, event_log::host_boot_id().unwrap()).unwrap();
+    up.start().await;
+    up.stop().await;
+    assert!(!mark.exists(), "the mark outlived an orderly stop");
+    up.start().await;
+    talk.goes_on(10, "the orderly stop").await;
+    talk.end().await;
+    talk.cast.verdict().await;
 }
 
 /// One person at a terminal.

@@ -7,6 +7,7 @@ use event_log::{Durability, Log, LogConfig};
 use gateway::{Gateway, TokenKey};
 use store::Store;
 use telemetry::Metrics;
+use testkit::logs::{self, Watch};
 use testkit::{NatsOptions, NatsServer, Scratch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -65,6 +66,8 @@ pub(crate) struct World {
     roles: BTreeMap<Role, Running>,
     gateways: Vec<Running>,
     _scratch: Scratch,
+    // Declared last: it judges the log once all others have ended.
+    _watch: Watch,
 }
 
 #[derive(Debug)]
@@ -79,6 +82,7 @@ impl World {
     }
 
     pub(crate) async fn with(setup: Setup) -> Self {
+        let watch = logs::watch();
         let scratch = Scratch::new("world").unwrap();
         let nats = NatsServer::start(NatsOptions::default()).await.unwrap();
         let store = Store::open(store::Config::in_folder(scratch.join("store"))).await.unwrap();
@@ -94,7 +98,8 @@ impl World {
             gateways.push(Running::start(|stop| async move { gateway.run(stop).await.unwrap() }));
         }
         let cast = Cast::new(urls, keys);
-        let mut world = Self { cast, nats, log, store, setup, roles: BTreeMap::new(), gateways, _scratch: scratch };
+        let roles = BTreeMap::new();
+        let mut world = Self { cast, nats, log, store, setup, roles, gateways, _scratch: scratch, _watch: watch };
         for role in [Role::Ingest, Role::Delivery, Role::Projections] {
             world.start_role(role);
         }
