@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! children  any child process: its lines, its signals, its end
+//! gate      a proxy that holds what passes and lets it go
 //! nats      a real nats-server in its own folder
 //! scratch   a folder for one test
 //! wait      until a condition holds, with a deadline
@@ -11,6 +12,7 @@
 //! ```
 
 pub mod children;
+pub mod gate;
 mod leash;
 pub mod logs;
 pub mod nats;
@@ -18,5 +20,6 @@ pub mod scratch;
 pub mod wait;
 
 pub use children::Running;
+pub use gate::{Direction, Gate};
 pub use nats::{NatsOptions, NatsServer};
 pub use scratch::Scratch;

@@ -22,4 +22,5 @@ mod messages;
 mod resends;
 mod rivals;
 mod slow;
+mod stale_owner;
 mod start;

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use event_log::{Durability, Log, LogConfig};
+use bytes::Bytes;
+use domain::{ChatId, PartitionPosition};
+use event_log::{Durability, Log, LogConfig, Stream};
 use gateway::{Gateway, TokenKey};
 use store::Store;
 use telemetry::Metrics;
 use testkit::logs::{self, Watch};
-use testkit::{NatsOptions, NatsServer, Scratch};
+use testkit::{Gate, NatsOptions, NatsServer, Scratch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,8 @@ pub(crate) enum Role {
     Ingest,
     /// One more owner of the same partitions: each takes them from the other.
     RivalIngest,
+    /// An owner whose way to the broker leads through a gate.
+    GatedIngest,
     Delivery,
     Projections,
 }
@@ -106,12 +110,25 @@ impl World {
         world
     }
 
+    /// Starts ingest on a log of its own, through this gate.
+    pub(crate) async fn start_gated_ingest(&mut self, gate: &Gate) {
+        let servers = vec![format!("nats://127.0.0.1:{}", gate.port())];
+        // Held for longer than an attempt usually waits, it still is the first attempt.
+        let config = LogConfig { servers, attempt_deadline_ms: 30_000, ..self.setup.log.clone() };
+        let log = Log::connect(config).await.unwrap();
+        self.start_role_on(Role::GatedIngest, log);
+    }
+
     pub(crate) fn start_role(&mut self, role: Role) {
-        let (log, store) = (self.log.clone(), self.store.clone());
+        self.start_role_on(role, self.log.clone());
+    }
+
+    fn start_role_on(&mut self, role: Role, log: Log) {
+        let store = self.store.clone();
         let ingest = self.setup.ingest.clone();
         let running = Running::start(|stop| async move {
             match role {
-                Role::Ingest | Role::RivalIngest => {
+                Role::Ingest | Role::RivalIngest | Role::GatedIngest => {
                     ingest::run(ingest, ingest::Dependencies { log, store }, stop).await.unwrap()
                 }
                 Role::Delivery => {
@@ -129,6 +146,16 @@ impl World {
 
     pub(crate) async fn stop_role(&mut self, role: Role) {
         self.roles.remove(&role).expect("the role runs").stop().await;
+    }
+
+    /// What the store and the log say of a chat: its rows' bytes, its partition's position, the last event record.
+    pub(crate) async fn kept(&self, chat: client::ChatId) -> (Vec<Bytes>, PartitionPosition, u64) {
+        let chat = ChatId::new(chat.0);
+        let page = self.store.history(chat, 0, usize::MAX, usize::MAX).await.unwrap();
+        let position = self.store.position(chat.partition()).await.unwrap().expect("a position");
+        let tenure = self.log.acquire(event_log::Role::Push, chat.partition()).await.unwrap();
+        let last = tenure.bounds(Stream::Events).await.unwrap().last;
+        (page.rows.into_iter().map(|row| row.bytes).collect(), position, last)
     }
 
     /// Judges what the devices saw, then ends everything in order.

@@ -1,5 +1,6 @@
 //! Behaviour of the test kit, on real processes.
 
 mod children;
+mod gate;
 mod logs;
 mod nats;
