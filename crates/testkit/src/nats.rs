@@ -227,6 +227,15 @@ impl NatsServer {
         Ok(())
     }
 
+    /// Puts back one stream of an earlier store: what was written to it since is lost, the others keep theirs.
+    pub fn put_back_stream(&self, saved: &SavedStore, name: &str) -> Result<()> {
+        self.must_be_down("put back")?;
+        let place = Path::new("jetstream/$G/streams").join(name);
+        let folder = self.store_folder().join(&place);
+        fs::remove_dir_all(&folder).with_context(|| format!("there is no stream {name}"))?;
+        Ok(copy_folder(&saved.folder.join("store").join(place), &folder)?)
+    }
+
     /// Where the streams' files lie.
     pub fn store_folder(&self) -> PathBuf {
         self.folder.join("store")

@@ -63,30 +63,34 @@ async fn a_broker_killed_and_restarted_costs_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_event_stream_that_lost_its_tail_halts_its_partition() {
-    let mut deployment = Deployment::start().await;
-    let id = chat(4);
-    let ingest = deployment.ingest();
-    let requests = deployment.ask(&[create(id)]).await;
-    deployment.answered(&requests).await;
-    deployment.watch.allow("ingest halted");
-    ingest.stop().await;
-    deployment.server.stop().await.unwrap();
-    let saved = deployment.server.save_store().unwrap();
-    deployment.server.restart().await.unwrap();
-    let ingest = deployment.ingest();
-    let requests = deployment.ask(&[send(id, 1, "to be lost")]).await;
-    deployment.answered(&requests).await;
-    ingest.stop().await;
-    deployment.server.stop().await.unwrap();
-    deployment.server.put_back_store(&saved).unwrap();
-    deployment.server.restart().await.unwrap();
-    let position = deployment.store.position(P0).await.unwrap();
-    let ingest = deployment.ingest();
-    testkit::wait::until(SOON, "the partition halts", async || {
-        deployment.watch.lines().iter().any(|line| line.contains("ingest halted"))
-    })
-    .await;
-    assert_eq!(deployment.store.position(P0).await.unwrap(), position);
-    ingest.stop().await;
+async fn a_stream_that_lost_its_tail_halts_its_partition_and_says_so() {
+    for (number, stream) in [(4, "COMMANDS"), (5, "EVENTS")] {
+        let mut deployment = Deployment::start().await;
+        let id = chat(number);
+        let ingest = deployment.ingest();
+        let requests = deployment.ask(&[create(id)]).await;
+        deployment.answered(&requests).await;
+        ingest.stop().await;
+        deployment.server.stop().await.unwrap();
+        let saved = deployment.server.save_store().unwrap();
+        deployment.server.restart().await.unwrap();
+        let ingest = deployment.ingest();
+        let requests = deployment.ask(&[send(id, 1, "to be lost")]).await;
+        deployment.answered(&requests).await;
+        ingest.stop().await;
+        deployment.server.stop().await.unwrap();
+        deployment.server.put_back_stream(&saved, &format!("{stream}-0")).unwrap();
+        deployment.server.restart().await.unwrap();
+        let position = deployment.store.position(P0).await.unwrap();
+        let said = format!("{stream} lost its tail");
+        deployment.watch.allow(&said);
+        let ingest = deployment.ingest();
+        testkit::wait::until(SOON, "the partition to halt", async || {
+            deployment.watch.lines().iter().any(|line| line.contains("ingest halted") && line.contains(&said))
+        })
+        .await;
+        assert_eq!(deployment.store.position(P0).await.unwrap(), position);
+        assert_eq!(deployment.history(id).await.len(), 2, "what was stored is read still");
+        ingest.stop().await;
+    }
 }
