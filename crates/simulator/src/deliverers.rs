@@ -118,6 +118,10 @@ pub(crate) fn acquire(world: &mut World, place: usize) {
     let process = world.workers[place].process;
     let delay = world.latency();
     world.within(process, delay, move |world| {
+        // Another one was told to have it meanwhile: a later tenure would be the one that counts for ever.
+        if world.delivery_turn != place || world.workers[place].process != process {
+            return;
+        }
         world.tenancies.retain(|_, tenancy| tenancy.process != process);
         let tenure = world.broker.tenure();
         let name = world.name(process);

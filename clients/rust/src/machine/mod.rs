@@ -10,7 +10,8 @@ mod timeline;
 
 pub use endpoint::{Endpoint, EndpointAction, Event, Source};
 pub use outbox::{
-    Action, Bounds, Draft, Full, Identity, Input, Kept, KeptLane, KeptSend, Outbox, SendId, Settlement, Sighting,
+    Action, Bounds, Draft, Full, Identity, Input, Kept, KeptLane, KeptRejected, KeptSend, Outbox, SendId, Settlement,
+    Sighting,
 };
 pub use receipts::Receipts;
 pub use timeline::{Entry, Resume, Timeline, TimelineAction, TimelineBounds, TimelineInput};

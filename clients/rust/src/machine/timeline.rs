@@ -3,221 +3,20 @@
 //! An entry is shown once and in order. What arrives beyond a gap is held, within a bound, while history fills the
 //! gap. A partition is caught up when it is ready, its heads are current and every chat of it is known to its head.
 
+mod fetch;
+mod io;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use prost::Message;
-use proto::v1::{self, ErrorCode, entry};
-use xxhash_rust::xxh3::xxh3_64;
+use proto::v1::{self, entry};
 
-use super::{Micros, Receipts, back_off};
+use super::{Micros, Receipts};
 use crate::{ChatId, Rules, UserId};
+pub use io::{Entry, Resume, TimelineAction, TimelineBounds, TimelineInput};
 
 /// Seqs and hashes of the last entries of a chat that are kept to find the common head of two epochs (M7).
 const RECENT: usize = 32;
-
-/// What a timeline may hold, and how long it waits.
-#[derive(Clone, Copy, Debug)]
-pub struct TimelineBounds {
-    /// Most entries held beyond gaps; further ones are left to history.
-    pub held: usize,
-    /// Most bytes of them.
-    pub held_bytes: usize,
-    /// Most history requests under way.
-    pub fetches: usize,
-    /// Time without an answer after which history is asked again.
-    pub fetch_us: Micros,
-    /// First wait after a refusal; doubles from there.
-    pub rest_us: Micros,
-    /// Longest such wait.
-    pub longest_us: Micros,
-    /// Whether what arrives is claimed as received on its own.
-    pub receipts: bool,
-}
-
-impl Default for TimelineBounds {
-    fn default() -> Self {
-        Self {
-            held: 1_024,
-            held_bytes: 1 << 20,
-            fetches: 4,
-            fetch_us: 10_000_000,
-            rest_us: 50_000,
-            longest_us: 10_000_000,
-            receipts: true,
-        }
-    }
-}
-
-/// Where a client left off, to go on from after a restart.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resume {
-    /// Known without a hole up to this seq.
-    pub known: BTreeMap<ChatId, u64>,
-    /// The epoch of each partition.
-    pub epochs: BTreeMap<u32, u64>,
-}
-
-/// One entry of a chat with the hash of its bytes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// The chat.
-    pub chat: ChatId,
-    /// xxh3-64 of the encoded entry.
-    pub hash: u64,
-    /// The entry.
-    pub entry: v1::Entry,
-}
-
-impl Entry {
-    /// Hashes an entry; none if its chat id is not one.
-    pub fn new(entry: v1::Entry) -> Option<Self> {
-        let chat = ChatId::from_wire(&entry.chat)?;
-        let hash = xxh3_64(&entry.encode_to_vec());
-        Some(Self { chat, hash, entry })
-    }
-
-    /// The body, if this is a message.
-    pub fn body(&self) -> Option<&Bytes> {
-        match &self.entry.event {
-            Some(entry::Event::MessageSent(message)) => Some(&message.body),
-            Some(
-                entry::Event::ChatCreated(_)
-                | entry::Event::MemberAdded(_)
-                | entry::Event::MemberRemoved(_)
-                | entry::Event::MemberLeft(_),
-            )
-            | None => None,
-        }
-    }
-}
-
-/// What happens to a timeline.
-#[derive(Clone, Debug)]
-pub enum TimelineInput {
-    /// A socket is signed in as this user.
-    Opened(UserId),
-    /// The socket is gone.
-    Closed,
-    /// Time has passed; see [`Timeline::deadline`].
-    Tick,
-    /// A partition's owner knows this session.
-    Ready(v1::Ready),
-    /// The user's chats of a partition, or a part of them.
-    Heads(v1::Heads),
-    /// An entry was pushed.
-    Pushed {
-        /// The epoch of its partition.
-        epoch: u64,
-        /// The entry.
-        entry: Entry,
-    },
-    /// History answered a request.
-    History {
-        /// The request.
-        request: u64,
-        /// The answer but for its entries.
-        epoch: u64,
-        /// No entry at or below is missing.
-        through: u64,
-        /// Ascending.
-        entries: Vec<Entry>,
-    },
-    /// History refused a request.
-    Refused {
-        /// The request.
-        request: u64,
-        /// Why.
-        code: ErrorCode,
-        /// Whether to ask again.
-        retryable: bool,
-        /// Not before this time has passed.
-        retry_after_us: Micros,
-    },
-    /// The chat is to be known at least through `head`.
-    Want {
-        /// The chat.
-        chat: ChatId,
-        /// How far.
-        head: u64,
-    },
-    /// The user read the chat up to here.
-    Seen {
-        /// The chat.
-        chat: ChatId,
-        /// How far.
-        through: u64,
-    },
-    /// Everything up to here reached this device; needed only where receipts are not automatic.
-    Received {
-        /// The chat.
-        chat: ChatId,
-        /// How far.
-        through: u64,
-    },
-    /// The server's table says how far this user got.
-    Echo {
-        /// The chat.
-        chat: ChatId,
-        /// Received up to here.
-        delivered: u64,
-        /// Read up to here.
-        seen: u64,
-    },
-}
-
-/// What a timeline wants done.
-#[derive(Clone, Debug)]
-pub enum TimelineAction {
-    /// Show this entry: the next of its chat, or one that replaces what another epoch said.
-    Show {
-        /// The entry.
-        entry: Entry,
-        /// It takes the place of one shown before (M7).
-        replaces: bool,
-    },
-    /// Ask history.
-    Fetch {
-        /// Names the request.
-        request: u64,
-        /// The chat.
-        chat: ChatId,
-        /// Entries above this seq.
-        after: u64,
-        /// Wait until the chat is stored through this seq.
-        at_least: u64,
-    },
-    /// The chat is known without a hole through `seq`.
-    Known {
-        /// The chat.
-        chat: ChatId,
-        /// How far.
-        seq: u64,
-    },
-    /// The chat's history is refused for good.
-    Unreadable {
-        /// The chat.
-        chat: ChatId,
-        /// Why.
-        code: ErrorCode,
-    },
-    /// Report how far this device got.
-    Report {
-        /// The chat.
-        chat: ChatId,
-        /// Received up to here.
-        received: Option<u64>,
-        /// Read up to here.
-        seen: Option<u64>,
-    },
-    /// All that the partition's chats hold is shown, and what comes will be pushed.
-    CaughtUp {
-        /// The partition.
-        partition: u32,
-        /// Its epoch.
-        epoch: u64,
-    },
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Fetch {
@@ -554,106 +353,6 @@ impl Timeline {
         actions.push(TimelineAction::Show { entry, replaces });
     }
 
-    fn history(
-        &mut self,
-        now: Micros,
-        request: u64,
-        epoch: u64,
-        through: u64,
-        entries: Vec<Entry>,
-        actions: &mut Vec<TimelineAction>,
-    ) {
-        let Some(chat) = self.asked.remove(&request) else { return };
-        if !self.enter(now, chat.partition(), epoch) {
-            self.rest(chat, now + self.bounds.rest_us);
-            return;
-        }
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        let Fetch::Asked { request: asked, after, again } = state.fetch else { return };
-        if asked != request {
-            return;
-        }
-        self.fetch_timers.remove(&(again, chat));
-        state.fetch = Fetch::Idle;
-        if state.known < after {
-            self.follow(now, chat, actions);
-            return;
-        }
-        // M22: whole through `through`, entries or not; what an answer shows above may have holes below.
-        let through = if self.rules.m22 { through } else { entries.last().map_or(after, |entry| entry.entry.seq) };
-        // M7: the oldest entry kept differs already: the common head lies further down than can be compared.
-        let oldest = state.recent.front().copied();
-        let differs = state.probe
-            && oldest.is_some_and(|(seq, hash)| {
-                seq > 1 && entries.iter().any(|entry| entry.entry.seq == seq && entry.hash != hash)
-            });
-        if differs && after > 0 {
-            state.recent.clear();
-            self.go_back(now, chat, Some(0));
-            return;
-        }
-        let moved = through > after;
-        let known = state.known;
-        for entry in entries {
-            let seq = entry.entry.seq;
-            if seq > through {
-                self.arrived(chat, entry, actions);
-            } else if seq > self.known(chat) {
-                self.show(chat, entry, actions);
-            }
-        }
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        state.known = state.known.max(through);
-        state.target = state.target.max(state.known);
-        if !moved {
-            state.probe = false;
-        }
-        self.drain(chat, actions);
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        if moved || state.known > known {
-            state.refusals = 0;
-        } else if state.is_behind() {
-            state.refusals += 1;
-            let wait = back_off(self.bounds.rest_us * 2, state.refusals, self.bounds.longest_us, now);
-            self.rest(chat, now + wait);
-        }
-        self.follow(now, chat, actions);
-    }
-
-    fn refused(
-        &mut self,
-        now: Micros,
-        request: u64,
-        code: ErrorCode,
-        retryable: bool,
-        retry_after_us: Micros,
-        actions: &mut Vec<TimelineAction>,
-    ) {
-        let Some(chat) = self.asked.remove(&request) else { return };
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        let Fetch::Asked { request: asked, again, .. } = state.fetch else { return };
-        if asked != request {
-            return;
-        }
-        self.fetch_timers.remove(&(again, chat));
-        state.fetch = Fetch::Idle;
-        if retryable {
-            let wait = back_off(self.bounds.rest_us * 2, state.refusals, self.bounds.longest_us, now ^ request);
-            state.refusals += 1;
-            self.rest(chat, now + wait.max(retry_after_us));
-        } else {
-            // Not for this user, or gone: there is nothing to wait for.
-            state.target = state.known;
-            state.probe = false;
-            state.receipts.over();
-            let held = std::mem::take(&mut state.held);
-            self.held -= held.len();
-            self.held_bytes -= held.values().map(weight).sum::<usize>();
-            actions.push(TimelineAction::Unreadable { chat, code });
-            self.follow(now, chat, actions);
-        }
-    }
-
     /// After a chat moved: says so, asks on if it is behind, and judges its partition.
     fn follow(&mut self, now: Micros, chat: ChatId, actions: &mut Vec<TimelineAction>) {
         let Some(state) = self.chats.get_mut(&chat) else { return };
@@ -682,24 +381,6 @@ impl Timeline {
         if state.ready && state.current && state.behind.is_empty() && !state.caught_up {
             state.caught_up = true;
             actions.push(TimelineAction::CaughtUp { partition, epoch: state.epoch.unwrap_or_default() });
-        }
-    }
-
-    /// Asks again at `until`, not before.
-    fn rest(&mut self, chat: ChatId, until: Micros) {
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        if let Fetch::Asked { again, request, .. } = state.fetch {
-            self.fetch_timers.remove(&(again, chat));
-            self.asked.remove(&request);
-        } else if let Fetch::Resting(at) = state.fetch {
-            self.fetch_timers.remove(&(at, chat));
-        } else if state.fetch == Fetch::Queued {
-            return;
-        }
-        state.fetch = Fetch::Resting(until);
-        self.fetch_timers.insert((until, chat));
-        if state.is_behind() {
-            self.partitions.entry(chat.partition()).or_default().behind.insert(chat);
         }
     }
 
@@ -753,26 +434,6 @@ impl Timeline {
             self.schedule_report(now + 1, chat);
         }
     }
-
-    fn ask(&mut self, now: Micros, chat: ChatId, actions: &mut Vec<TimelineAction>) {
-        let Some(state) = self.chats.get_mut(&chat) else { return };
-        state.fetch = Fetch::Idle;
-        if !state.is_behind() {
-            return;
-        }
-        let request = self.next_request;
-        self.next_request += 1;
-        let again = now + self.bounds.fetch_us;
-        let after = state.known;
-        // Through the entry beyond the gap, not just up to it: it may be the one that let this user in, and a push can
-        // be faster than its row. What is asked for too early would be refused for good.
-        let beyond = state.held.first_key_value().map(|(seq, _)| *seq);
-        let at_least = if state.probe { 0 } else { beyond.unwrap_or(state.target) };
-        state.fetch = Fetch::Asked { request, after, again };
-        self.asked.insert(request, chat);
-        self.fetch_timers.insert((again, chat));
-        actions.push(TimelineAction::Fetch { request, chat, after, at_least });
-    }
 }
 
 fn weight(entry: &Entry) -> usize {
@@ -780,5 +441,4 @@ fn weight(entry: &Entry) -> usize {
 }
 
 #[cfg(test)]
-#[path = "timeline_tests.rs"]
 mod tests;

@@ -55,6 +55,7 @@ fn judge(history: &[Line], options: Options) -> Report {
             Observation::Sent { send, content, .. } => sends.sent(line, user, *send, *content),
             Observation::Accepted { send } => sends.accepted(&mut court, line, user, *send),
             Observation::Outcome { send, answer } => sends.outcome(&mut court, line, user, *send, *answer),
+            Observation::Connected => sends.connected(line.client),
             Observation::Stopped => {
                 sends.stopped(line.client);
                 clients.stopped(line.client);
@@ -72,10 +73,7 @@ fn judge(history: &[Line], options: Options) -> Report {
             | Observation::CaughtUp { .. }
             | Observation::FellBehind { .. }
             | Observation::HistoryAnswer { .. } => clients.line(&mut court, line, user),
-            Observation::Started { .. }
-            | Observation::Connected
-            | Observation::Ready { .. }
-            | Observation::FinalHistory { .. } => {}
+            Observation::Started { .. } | Observation::Ready { .. } | Observation::FinalHistory { .. } => {}
         }
     }
     sends.close(&mut court);

@@ -13,7 +13,12 @@ pub(super) struct Sends<'a> {
     sends: HashMap<(User, SendKey), Send<'a>>,
     origins: HashSet<(User, u64)>,
     stopped: HashSet<Client>,
+    /// How often each client connected.
+    connections: HashMap<Client, u64>,
 }
+
+/// A client's connection: an answer comes on the one that its copy was sent on, or not at all.
+type Connection = (Client, u64);
 
 #[derive(Debug, Default)]
 struct Send<'a> {
@@ -21,19 +26,35 @@ struct Send<'a> {
     accepted: Option<&'a Line>,
     answered: bool,
     stored: Option<(&'a Line, Answer)>,
-    /// Sent once more after the client knew that it was stored.
-    asked_again: bool,
+    /// The last connection on which it was sent before the client knew that it was stored: there, a rejection may be
+    /// the late answer to such a copy.
+    unsure_on: Option<Connection>,
+    /// The last other connection on which it was sent after that.
+    asked_again_on: Option<Connection>,
 }
 
 impl<'a> Sends<'a> {
     pub(super) fn sent(&mut self, line: &'a Line, user: User, key: SendKey, content: Option<Hash>) {
         self.origins.insert((user, key.origin));
+        let on = self.connection(line.client);
         let send = self.sends.entry((user, key)).or_default();
-        send.asked_again |= send.stored.is_some();
+        if send.stored.is_none() {
+            send.unsure_on = Some(on);
+        } else if send.unsure_on != Some(on) {
+            send.asked_again_on = Some(on);
+        }
         // A resend adds nothing; another content under the same identity does.
         if !send.sent.iter().any(|(_, other)| *other == content) {
             send.sent.push((line, content));
         }
+    }
+
+    pub(super) fn connected(&mut self, client: Client) {
+        *self.connections.entry(client).or_default() += 1;
+    }
+
+    fn connection(&self, client: Client) -> Connection {
+        (client, self.connections.get(&client).copied().unwrap_or_default())
     }
 
     pub(super) fn accepted(&mut self, court: &mut Court<'_>, line: &'a Line, user: User, key: SendKey) {
@@ -42,6 +63,7 @@ impl<'a> Sends<'a> {
     }
 
     pub(super) fn outcome(&mut self, court: &mut Court<'_>, line: &'a Line, user: User, key: SendKey, answer: Answer) {
+        let on = self.connection(line.client);
         let send = self.known(court, line, user, key);
         send.answered = true;
         let first = send.stored;
@@ -59,7 +81,7 @@ impl<'a> Sends<'a> {
             }
             Answer::Rejected { code } => {
                 // Before it is known to be stored, an earlier copy may be rejected and a later one stored.
-                let Some((first, _)) = first.filter(|_| send.asked_again) else { return };
+                let Some((first, _)) = first.filter(|_| send.asked_again_on == Some(on)) else { return };
                 if !CODES_OF_LATE_COPIES.contains(&code) {
                     let what = || format!("{key} was stored and is rejected when asked for again");
                     court.report.fault(Invariant::N1, what, [first, line]);

@@ -185,6 +185,8 @@ fn shown_twice(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
 fn stored_then_rejected(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
     let Some((place, (send, ..))) = find(lines, dice, stored) else { return false };
     let client = lines[place].client;
+    // On a connection of its own: on an earlier one it could be the late answer to an earlier copy.
+    add(lines, client, Observation::Connected);
     add(lines, client, Observation::Sent { send, content: None, at: 0 });
     add(lines, client, Observation::Outcome { send, answer: Answer::Rejected { code: 17 } });
     true

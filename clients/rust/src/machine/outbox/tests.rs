@@ -123,6 +123,20 @@ fn an_origin_unknown_without_a_head_is_the_answer_of_a_chat_that_shows_none() {
 }
 
 #[test]
+fn a_rejected_command_that_turns_up_is_corrected_over_a_restart_too() {
+    let (mut outbox, mut actions) = (outbox(Rules::ALL), Vec::new());
+    outbox.handle(0, Input::Opened, &mut actions);
+    submit(&mut outbox, "a", 0, &mut actions);
+    let (id, command) = sent(&actions).remove(0);
+    outbox.handle(1, Input::Outcome(id, rejected(&command, ErrorCode::UnknownChat, 0)), &mut actions);
+    let mut outbox = Outbox::restore(Rules::ALL, Bounds::default(), outbox.kept());
+    actions.clear();
+    let seen = Sighting { chat: CHAT, seq: 2, time_us: 2, origin: command.origin, n: command.n };
+    outbox.handle(2, Input::Seen(seen), &mut actions);
+    assert!(matches!(&actions[..], [Action::Corrected(it, ..)] if *it == id), "M13");
+}
+
+#[test]
 fn basis_is_that_of_the_making() {
     for (rules, basis) in [(Rules::ALL, 3), (Rules { m14: false, ..Rules::ALL }, 8)] {
         let (mut outbox, mut actions) = (outbox(rules), Vec::new());

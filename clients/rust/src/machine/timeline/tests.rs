@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use proto::v1::ErrorCode;
+
 use super::*;
 use crate::machine::mixed;
 
