@@ -45,7 +45,7 @@ const FAILING: &[(&str, u64, &str)] = &[
     ("m7", 207, "two contents of seq"),
     ("m8", 2, "was told that its receipts"),
     ("m9", 1, "events are trimmed"),
-    ("m10", 1, "was stored and is rejected when asked for again"),
+    ("m10", 23, "was stored and is rejected when asked for again"),
     ("m11", 43, "is superseded while it waits for its answer"),
     ("m12", 2, "commands without an answer"),
     ("m13", 312, "believes that"),
