@@ -44,7 +44,7 @@ pub struct Dependencies {
 /// A partition that cannot go on is logged at ERROR and counted; the others run on.
 ///
 /// # Errors
-/// When the announcements of the gateways cannot be followed at all.
+/// When the announcements of the gateways cannot be followed at all, or the store takes nothing more.
 pub async fn run(config: Config, dependencies: Dependencies, shutdown: CancellationToken) -> Result<(), Error> {
     let log = &dependencies.log;
     let partitions: Vec<Partition> = log.partitions().collect();
@@ -72,7 +72,7 @@ pub async fn run(config: Config, dependencies: Dependencies, shutdown: Cancellat
     }
     loop {
         tokio::select! {
-            Some(ended) = running.join_next() => note_end(ended),
+            Some(ended) = running.join_next() => note_end(ended)?,
             Some(ended) = mirroring.join_next() => match ended {
                 Ok(ended) => ended?,
                 Err(error) => {
@@ -84,19 +84,22 @@ pub async fn run(config: Config, dependencies: Dependencies, shutdown: Cancellat
         }
     }
     while let Some(ended) = running.join_next().await {
-        note_end(ended);
+        note_end(ended)?;
     }
     Ok(())
 }
 
 /// A clean end says nothing; anything else stops one partition, loudly.
-fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError>) {
+fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError>) -> Result<(), Error> {
     match ended {
-        Ok((_, Ok(()))) => return,
+        Ok((_, Ok(()))) => return Ok(()),
+        // The store is one for all: none of them can go on before it is opened again.
+        Ok((_, Err(Error::Store(error)))) if error.is_final() => return Err(error.into()),
         Ok((partition, Err(error))) => {
             tracing::error!(partition = partition.0, error = &error as &dyn std::error::Error, "delivery halted");
         }
         Err(error) => tracing::error!(%error, "delivery of a partition panicked"),
     }
     counter!("delivery_partitions_halted_total").increment(1);
+    Ok(())
 }

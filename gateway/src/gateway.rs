@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use domain::GatewayId;
 use event_log::{Log, Subject};
@@ -78,8 +78,9 @@ impl Gateway {
         let reads = Arc::new(Semaphore::new(config.heads_reads_max.max(1)));
         let poll = Duration::from_millis(config.heads_poll_ms.max(1));
         let (mut packs, mut receipts, mut lists) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for partition in log.partitions() {
-            let (way, packing) = pack(partition, id, log.clone(), Arc::clone(&registry), under_sockets.clone());
+        for (partition, epoch) in log.partitions().zip(epochs.iter().copied()) {
+            let (way, packing) =
+                pack((partition, epoch), id, log.clone(), Arc::clone(&registry), under_sockets.clone());
             packs.push(way);
             tasks.spawn(async move {
                 packing.await;
@@ -110,6 +111,7 @@ impl Gateway {
             pushes,
             asked,
             changes: Arc::clone(&changes),
+            started: Instant::now(),
         };
         tasks.spawn(relay.serve(under_sockets.clone()));
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use domain::{Code, GatewayId, Partition, SessionId, crash_point};
+use domain::{Code, Epoch, GatewayId, Partition, SessionId, crash_point};
 use event_log::{Log, PublishError};
 use futures_util::future::{BoxFuture, FutureExt as _, pending};
 use metrics::counter;
@@ -48,7 +48,7 @@ impl Pack {
 
 /// The way in, and the task that serves it until shut down.
 pub(crate) fn pack(
-    partition: Partition,
+    (partition, epoch): (Partition, Epoch),
     gateway: GatewayId,
     log: Log,
     registry: Arc<Registry>,
@@ -57,11 +57,11 @@ pub(crate) fn pack(
     let (inbox, commands) = mpsc::channel(INBOX);
     let bytes = Arc::new(AtomicUsize::new(0));
     let pack = Pack { inbox, bytes: Arc::clone(&bytes) };
-    (pack, serve(partition, gateway, log, registry, commands, bytes, shutdown))
+    (pack, serve((partition, epoch), gateway, log, registry, commands, bytes, shutdown))
 }
 
 async fn serve(
-    partition: Partition,
+    (partition, epoch): (Partition, Epoch),
     gateway: GatewayId,
     log: Log,
     registry: Arc<Registry>,
@@ -69,7 +69,7 @@ async fn serve(
     bytes: Arc<AtomicUsize>,
     shutdown: CancellationToken,
 ) {
-    let mut packer = Packer::new();
+    let mut packer = Packer::new(epoch);
     let mut arrived = Vec::with_capacity(INBOX);
     let mut actions = Vec::new();
     let mut publishing: BoxFuture<'static, PackerInput> = pending().boxed();

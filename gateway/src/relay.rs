@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use domain::{Epoch, GatewayId, Micros, Partition, Rules, SessionId, TenureId};
@@ -61,6 +61,8 @@ pub(crate) struct Relay {
     pub(crate) pushes: Subscription,
     pub(crate) asked: Subscription,
     pub(crate) changes: Arc<Changes>,
+    /// The tracker measures spans, which no change of the host's clock may stretch.
+    pub(crate) started: Instant,
 }
 
 impl Relay {
@@ -70,13 +72,13 @@ impl Relay {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut actions = Vec::new();
         // Owners that know an earlier run of nobody must learn that there is a gateway.
-        tracker.handle(now(), TrackerInput::Asked, &mut actions);
+        tracker.handle(self.now(), TrackerInput::Asked, &mut actions);
         loop {
             self.run(std::mem::take(&mut actions)).await;
             tokio::select! {
                 received = self.pushes.next() => match received {
                     Some(Received::Message(message)) => self.pushed(&mut tracker, message.payload, &mut actions),
-                    Some(Received::Lagged) => tracker.handle(now(), TrackerInput::Lagged, &mut actions),
+                    Some(Received::Lagged) => tracker.handle(self.now(), TrackerInput::Lagged, &mut actions),
                     None => return Err(Error::Stopped("the subscription of pushes")),
                 },
                 changed = self.changes.taken() => {
@@ -85,9 +87,9 @@ impl Relay {
                             Change::Up(user) => TrackerInput::Up(session, user),
                             Change::Down => TrackerInput::Down(session),
                         };
-                        tracker.handle(now(), input, &mut actions);
+                        tracker.handle(self.now(), input, &mut actions);
                     }
-                    tracker.handle(now(), TrackerInput::Go, &mut actions);
+                    tracker.handle(self.now(), TrackerInput::Go, &mut actions);
                 }
                 received = self.asked.next() => {
                     let for_us = match received {
@@ -97,13 +99,17 @@ impl Relay {
                         None => return Err(Error::Stopped("the subscription of requests")),
                     };
                     if for_us {
-                        tracker.handle(now(), TrackerInput::Asked, &mut actions);
+                        tracker.handle(self.now(), TrackerInput::Asked, &mut actions);
                     }
                 }
-                _ = ticks.tick() => tracker.handle(now(), TrackerInput::Tick, &mut actions),
+                _ = ticks.tick() => tracker.handle(self.now(), TrackerInput::Tick, &mut actions),
                 () = shutdown.cancelled() => return self.leave().await,
             }
         }
+    }
+
+    fn now(&self) -> Micros {
+        Micros::try_from(self.started.elapsed().as_micros()).unwrap_or(Micros::MAX)
     }
 
     async fn leave(self) -> Result<(), Error> {
@@ -116,13 +122,13 @@ impl Relay {
         let Ok(ToGateway { what: Some(what) }) = ToGateway::decode(payload) else {
             counter!("gateway_relay_undecodable_total").increment(1);
             // What it held is unknown: it may have been pushes.
-            tracker.handle(now(), TrackerInput::Lagged, actions);
+            tracker.handle(self.now(), TrackerInput::Lagged, actions);
             return;
         };
         match what {
             to_gateway::What::Pushes(batch) => {
                 let Some(partition) = partition(batch.partition) else { return };
-                if tracker.batch(now(), partition, TenureId(batch.owner), batch.number, actions) {
+                if tracker.batch(self.now(), partition, TenureId(batch.owner), batch.number, actions) {
                     self.deliver(batch);
                 }
             }
@@ -130,9 +136,9 @@ impl Relay {
                 let Some(partition) = partition(through.partition) else { return };
                 let input =
                     TrackerInput::Through { partition, owner: TenureId(through.owner), last_batch: through.last_batch };
-                tracker.handle(now(), input, actions);
+                tracker.handle(self.now(), input, actions);
             }
-            to_gateway::What::Ack(ack) => tracker.handle(now(), TrackerInput::Acknowledged(ack), actions),
+            to_gateway::What::Ack(ack) => tracker.handle(self.now(), TrackerInput::Acknowledged(ack), actions),
         }
     }
 
@@ -174,9 +180,4 @@ impl Relay {
 
 fn partition(number: u32) -> Option<Partition> {
     u16::try_from(number).ok().map(Partition)
-}
-
-pub(crate) fn now() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,7 @@
 //! One socket from its first frame to its last: handshake, then requests in the order in which they come.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use domain::{ChatId, Code, SessionId, UserId, limits};
@@ -13,7 +14,6 @@ use proto::v1::server_frame::Frame;
 use crate::edge::Edge;
 use crate::history::Readings;
 use crate::inbound::Later;
-use crate::relay::now;
 use crate::socket::{Class, CloseCode, Connection, Outbound, Reader};
 use crate::{TokenError, frames, inbound};
 
@@ -89,7 +89,7 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
     };
     let hello = v1::Hello {
         heartbeat_ms: u32::try_from(edge.config.socket.heartbeat_interval_ms).unwrap_or(u32::MAX),
-        time_us: now(),
+        time_us: wall_clock_us(),
         limits: Some(limits),
     };
     outbound.push(frames::frame(0, Frame::Hello(hello)), Class::Ordinary).ok()?;
@@ -154,6 +154,11 @@ fn receipt_of(edge: &Edge, session: &Session, chat: &[u8], delivered: u64, seen:
     let receipts = edge.receipts.get(usize::from(chat.partition().0)).ok_or(Code::UnknownChat)?;
     receipts.put(chat, session.user, delivered, seen);
     Ok(())
+}
+
+fn wall_clock_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

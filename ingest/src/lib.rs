@@ -40,7 +40,7 @@ pub struct Dependencies {
 /// on.
 ///
 /// # Errors
-/// None today: what fails, fails one partition.
+/// When the store takes nothing more; what else fails, fails one partition.
 pub async fn run(config: Config, dependencies: Dependencies, shutdown: CancellationToken) -> Result<(), Error> {
     let config = Arc::new(config);
     let mut running = JoinSet::new();
@@ -49,20 +49,23 @@ pub async fn run(config: Config, dependencies: Dependencies, shutdown: Cancellat
         running.spawn(async move { (partition, owning.await) });
     }
     while let Some(ended) = running.join_next().await {
-        note_end(ended);
+        note_end(ended)?;
     }
     shutdown.cancelled().await;
     Ok(())
 }
 
 /// A clean end says nothing; anything else stops one partition, loudly.
-fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError>) {
+fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError>) -> Result<(), Error> {
     match ended {
-        Ok((_, Ok(()))) => return,
+        Ok((_, Ok(()))) => return Ok(()),
+        // The store is one for all: none of them can go on before it is opened again.
+        Ok((_, Err(Error::Store(error)))) if error.is_final() => return Err(error.into()),
         Ok((partition, Err(error))) => {
             tracing::error!(partition = partition.0, error = &error as &dyn std::error::Error, "ingest halted");
         }
         Err(error) => tracing::error!(%error, "ingest of a partition panicked"),
     }
     counter!("ingest_partitions_halted_total").increment(1);
+    Ok(())
 }

@@ -141,7 +141,7 @@ impl Shell {
     fn decode(&self, records: Vec<event_log::Record>) -> Result<Input, Error> {
         let mut decoded = Vec::with_capacity(records.len());
         for record in records {
-            let mut record = read::commands(record)?;
+            let mut record = read::commands(record, self.tenure.epoch())?;
             read::refuse_strangers(&mut record, |chat| chat.partition() == self.partition);
             decoded.push(record);
         }

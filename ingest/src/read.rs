@@ -13,9 +13,11 @@ use crate::machine::{CommandRecord, Item, Refused, Route, TailRecord};
 
 /// Decodes a command record. One that is none is passed over, loudly: its commands are nobody's.
 ///
+/// What was packed for another epoch than `epoch` is not decided: its senders are told to ask again.
+///
 /// # Errors
 /// [`Error::Schema`] for a newer version's: this build must not decide what it does not know.
-pub(crate) fn commands(record: Record) -> Result<CommandRecord, Error> {
+pub(crate) fn commands(record: Record, epoch: Epoch) -> Result<CommandRecord, Error> {
     let Record { sequence, time_ns, message_id, payload } = record;
     // Decoded, a command's body is a slice of the payload.
     let bytes = payload.len();
@@ -23,7 +25,10 @@ pub(crate) fn commands(record: Record) -> Result<CommandRecord, Error> {
         Ok(batch) if batch.schema > limits::SCHEMA => {
             return Err(Error::Schema { sequence, schema: batch.schema });
         }
-        Ok(batch) => batch.commands.into_iter().map(item).collect(),
+        Ok(batch) => {
+            let fits = batch.epoch == epoch.0;
+            batch.commands.into_iter().map(|wire| item(wire, fits)).collect()
+        }
         Err(error) => {
             counter!("ingest_records_undecodable_total").increment(1);
             tracing::error!(sequence, %error, "a command record is undecodable and passed over");
@@ -34,7 +39,7 @@ pub(crate) fn commands(record: Record) -> Result<CommandRecord, Error> {
     Ok(CommandRecord { sequence, time_ns, message_id, items, bytes })
 }
 
-fn item(wire: log::Command) -> Item {
+fn item(wire: log::Command, of_this_epoch: bool) -> Item {
     let route = wire.route.map(|route| Route {
         gateway: GatewayId(route.gateway),
         session: route.session,
@@ -44,7 +49,8 @@ fn item(wire: log::Command) -> Item {
     let named = v1::Outcome { chat: command.chat.clone(), origin: command.origin, n: command.n, result: None };
     let asked = UserId::try_from(&wire.sender[..])
         .map_err(|_fault| Code::Undecodable)
-        .and_then(|sender| Command::from_wire(sender, command));
+        .and_then(|sender| Command::from_wire(sender, command))
+        .and_then(|command| of_this_epoch.then_some(command).ok_or(Code::Unavailable));
     let asked = asked.map_err(|code| {
         counter!("ingest_commands_refused_total").increment(1);
         Refused { code, named }

@@ -55,7 +55,7 @@ pub struct Dependencies {
 /// A partition that cannot go on is logged at ERROR and counted; the others run on.
 ///
 /// # Errors
-/// None so far: each partition stands for itself.
+/// When the store takes nothing more; else each partition stands for itself.
 pub async fn run(config: Config, dependencies: Dependencies, shutdown: CancellationToken) -> Result<(), Error> {
     let mut running = JoinSet::new();
     for partition in dependencies.log.partitions() {
@@ -63,15 +63,17 @@ pub async fn run(config: Config, dependencies: Dependencies, shutdown: Cancellat
         running.spawn(async move { (partition, partition::project(partition, config, dependencies, shutdown).await) });
     }
     while let Some(ended) = running.join_next().await {
-        note_end(ended);
+        note_end(ended)?;
     }
     shutdown.cancelled().await;
     Ok(())
 }
 
-fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError>) {
+fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError>) -> Result<(), Error> {
     match ended {
-        Ok((_, Ok(()))) => return,
+        Ok((_, Ok(()))) => return Ok(()),
+        // The store is one for all: none of them can go on before it is opened again.
+        Ok((_, Err(Error::Store(error)))) if error.is_final() => return Err(error.into()),
         Ok((partition, Err(error))) => {
             let needs_rebuild = error.needs_rebuild();
             if needs_rebuild {
@@ -83,4 +85,5 @@ fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError
         Err(error) => tracing::error!(%error, "projections of a partition panicked"),
     }
     counter!("projections_partitions_halted_total").increment(1);
+    Ok(())
 }

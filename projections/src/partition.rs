@@ -55,6 +55,9 @@ pub(crate) async fn project(
     Ok(())
 }
 
+/// Bytes of records of one stream after which no more are added to a write.
+const BYTES_MAX: usize = 4 << 20;
+
 /// One tenure of one partition.
 struct Tenancy<'a> {
     config: &'a Config,
@@ -189,7 +192,8 @@ impl<'a> Tenancy<'a> {
 
 /// Adds what a reader has at hand, without waiting.
 fn take_waiting(reader: &mut OrderedReader, records: &mut Vec<Record>, records_max: usize) -> Result<(), ReadError> {
-    while records.len() < records_max {
+    let bytes = |records: &[Record]| records.iter().map(|record| record.payload.len()).sum::<usize>();
+    while records.len() < records_max && bytes(records) < BYTES_MAX {
         match reader.next().now_or_never() {
             Some(more) => records.extend(more?),
             None => break,

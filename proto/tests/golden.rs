@@ -452,7 +452,7 @@ fn log_cases() -> Vec<Case> {
         origins: vec![origin()],
     };
     vec![
-        case("heliograph.log.v1.CommandBatch", log::CommandBatch { schema: 1, commands: vec![command()] }),
+        case("heliograph.log.v1.CommandBatch", log::CommandBatch { schema: 1, commands: vec![command()], epoch: 7 }),
         case("heliograph.log.v1.Command", command()),
         case("heliograph.log.v1.Route", route()),
         case("heliograph.log.v1.EventBatch", events),

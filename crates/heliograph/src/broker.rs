@@ -1,8 +1,11 @@
 //! The broker of `heliograph up`: a nats-server child with a configuration, a port and a name that are kept.
 //!
-//! After a kill -9 of ours the child lives on as an orphan; the next start adopts it if it answers with our name.
+//! After a kill -9 of ours the child lives on as an orphan. It is known by the configuration file that it was started
+//! with, so that never two of them run on one folder's streams: the next start adopts it, or stops it first if it was
+//! told to sync otherwise.
 
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -20,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::boot::LazyMark;
+use crate::folder::replace;
 
 /// Names a nats-server to use.
 const VARIABLE: &str = "HELIOGRAPH_NATS_SERVER";
@@ -33,7 +37,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const RESTART_AFTER: Duration = Duration::from_millis(200);
 
 /// Whether the broker syncs each record before it acknowledges.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Sync {
     /// `sync_interval: always`: what is acknowledged survives a power cut.
     #[default]
@@ -47,6 +52,7 @@ pub enum Sync {
 struct Kept {
     name: String,
     port: u16,
+    sync: Sync,
     pid: Option<i32>,
 }
 
@@ -73,22 +79,62 @@ impl Broker {
         mark.check()?;
         let kept = match fs::read(state_file(folder)) {
             Ok(bytes) => serde_json::from_slice(&bytes).context("the broker's state file is damaged")?,
-            Err(_) => Kept { name: format!("heliograph-{}", Uuid::new_v4()), port: free_port()?, pid: None },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Kept { name: format!("heliograph-{}", Uuid::new_v4()), port: free_port()?, sync, pid: None }
+            }
+            Err(error) => return Err(error).context("cannot read the broker's state"),
         };
         let mut broker = Self { folder: folder.to_owned(), binary, kept, mark, child: None };
-        if broker.kept.pid.is_some() && broker.answers().await {
-            tracing::info!(port = broker.kept.port, "adopted the broker of an earlier run");
-            return Ok(broker);
+        if let Some(orphan) = broker.orphan()? {
+            broker.kept.pid = Some(orphan.as_raw());
+            if broker.kept.sync == sync && broker.adopt().await? {
+                tracing::info!(port = broker.kept.port, "adopted the broker of an earlier run");
+                return Ok(broker);
+            }
+            broker.end().await?;
         }
         if TcpListener::bind((Ipv4Addr::LOCALHOST, broker.kept.port)).is_err() {
             broker.kept.port = free_port()?;
         }
-        if sync == Sync::Lazy {
-            broker.mark.set()?;
+        broker.kept.sync = sync;
+        match sync {
+            // What a lazy run of this boot left to the kernel is on disk before anything is promised.
+            Sync::Always => broker.mark.clear()?,
+            Sync::Lazy => broker.mark.set()?,
         }
-        broker.write_config(sync)?;
+        broker.write_config()?;
         broker.spawn().await?;
         Ok(broker)
+    }
+
+    /// The broker of an earlier run that lives on: whoever was started with our configuration.
+    fn orphan(&self) -> Result<Option<Pid>> {
+        let processes = fs::read_dir("/proc").context("cannot list processes")?;
+        let pids = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok().map(Pid::from_raw));
+        Ok(pids.into_iter().find(|pid| self.is_ours(*pid)))
+    }
+
+    /// Whether this process lives and was started with our configuration.
+    fn is_ours(&self, pid: Pid) -> bool {
+        let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+        let config = config_file(&self.folder);
+        line.split(|byte| *byte == 0).any(|word| word == config.as_os_str().as_encoded_bytes())
+    }
+
+    /// Waits for the orphan to answer, which it does once it has read its streams; false: it ended meanwhile.
+    async fn adopt(&self) -> Result<bool> {
+        let end = Instant::now() + READY_WITHIN;
+        while self.pid().is_some_and(|pid| self.is_ours(pid)) {
+            if self.answers().await {
+                self.keep()?;
+                return Ok(true);
+            }
+            if Instant::now() > end {
+                bail!("the broker of an earlier run does not answer; see {}", self.folder.join("log").display());
+            }
+            sleep(LOOK_AGAIN).await;
+        }
+        Ok(false)
     }
 
     /// Its address.
@@ -117,12 +163,18 @@ impl Broker {
             let _ = child.wait().await;
             return;
         }
-        while self.pid().is_some_and(|pid| kill(pid, None).is_ok()) {
-            sleep(RESTART_AFTER).await;
+        while self.pid().is_some_and(|pid| self.is_ours(pid)) {
+            sleep(LOOK_AGAIN).await;
         }
     }
 
     async fn stop(mut self) -> Result<()> {
+        self.end().await?;
+        self.mark.clear()
+    }
+
+    /// SIGTERM, and waits for the end.
+    async fn end(&mut self) -> Result<()> {
         if let Some(pid) = self.pid() {
             // Gone already is as good as stopped.
             let _ = kill(pid, Signal::SIGTERM);
@@ -131,16 +183,15 @@ impl Broker {
             bail!("the broker did not stop within {STOP_WITHIN:?}");
         }
         self.kept.pid = None;
-        self.keep()?;
-        self.mark.clear()
+        self.keep()
     }
 
     fn pid(&self) -> Option<Pid> {
         self.kept.pid.map(Pid::from_raw)
     }
 
-    fn write_config(&self, sync: Sync) -> Result<()> {
-        let sync = match sync {
+    fn write_config(&self) -> Result<()> {
+        let sync = match self.kept.sync {
             Sync::Always => "always",
             Sync::Lazy => "2m",
         };
@@ -155,6 +206,8 @@ impl Broker {
     }
 
     async fn spawn(&mut self) -> Result<()> {
+        // Name and port stand before the child does: whatever becomes of us, the next start knows it by them.
+        self.keep()?;
         let log = fs::File::create(self.folder.join("log"))?;
         let child = Command::new(&self.binary)
             .arg("--config")
@@ -170,17 +223,19 @@ impl Broker {
         self.child = Some(child);
         self.keep()?;
         let end = Instant::now() + READY_WITHIN;
-        while !self.answers().await {
+        loop {
             let ended = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
             if let Some(status) = ended {
                 bail!("the broker ended ({status}); see {}", self.folder.join("log").display());
+            }
+            if self.answers().await {
+                return Ok(());
             }
             if Instant::now() > end {
                 bail!("the broker was not ready within {READY_WITHIN:?}; see {}", self.folder.join("log").display());
             }
             sleep(LOOK_AGAIN).await;
         }
-        Ok(())
     }
 
     /// Whether who listens on our port says our name: the first line that a nats-server sends is `INFO {…}`.
@@ -196,7 +251,7 @@ impl Broker {
     }
 
     fn keep(&self) -> Result<()> {
-        fs::write(state_file(&self.folder), serde_json::to_vec_pretty(&self.kept)?)
+        replace(&state_file(&self.folder), &serde_json::to_vec_pretty(&self.kept)?, 0o644)
             .context("cannot write the broker's state")
     }
 }

@@ -97,13 +97,20 @@ fn key_file(folder: &Path) -> PathBuf {
     folder.join("token-key.pem")
 }
 
-/// Writes a file whole or not at all.
-fn replace(file: &Path, content: &[u8], mode: u32) -> Result<()> {
+/// Writes a file whole or not at all, and on disk before it returns.
+///
+/// # Errors
+/// What the file system refuses.
+pub(crate) fn replace(file: &Path, content: &[u8], mode: u32) -> Result<()> {
     let new = file.with_extension("new");
-    let mut handle = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&new)?;
-    handle.write_all(content)?;
-    handle.sync_all()?;
-    fs::rename(&new, file).with_context(|| format!("cannot write {}", file.display()))
+    let write = || {
+        let mut handle = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&new)?;
+        handle.write_all(content)?;
+        handle.sync_all()?;
+        fs::rename(&new, file)?;
+        File::open(file.parent().unwrap_or_else(|| Path::new(".")))?.sync_all()
+    };
+    write().with_context(|| format!("cannot write {}", file.display()))
 }
 
 #[cfg(test)]

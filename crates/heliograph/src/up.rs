@@ -1,7 +1,7 @@
 //! `heliograph up`: every role in one process.
 //!
 //! ```text
-//! folder → broker → log, store → gateway bound → roles → ready ; on a signal: gateway, roles, store, broker
+//! folder → store → broker → log → gateway bound → roles → ready ; on a signal or an error: gateway, roles, store, broker
 //! ```
 
 use std::path::PathBuf;
@@ -52,19 +52,43 @@ pub struct Options {
 /// Runs until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// What stands in the way of a start, or a role that ended.
+/// What stands in the way of a start, or a role that ended. The broker is stopped then too.
 pub async fn run(options: Options) -> Result<()> {
     telemetry::init_logs(&Logging { filter: options.log.clone(), ..Logging::default() })?;
     let metrics = Metrics::install()?;
     let stop = stop_signal()?;
+    let gateway = gateway::Config::listening_on(&options.listen)?;
     let folder = DataFolder::open(&options.data)?;
     let keys = TokenKey::from_pem(&folder.token_key(|| Ok(TokenKey::generate()?))?)?;
     let store = Store::open(store::Config::in_folder(folder.store())).await?;
     check_partitions(&store, options.partitions).await?;
 
     let broker = Broker::start(&folder.broker(), options.sync).await?;
-    let log = Log::connect(LogConfig {
-        servers: vec![broker.url()],
+    let log = LogConfig { servers: vec![broker.url()], ..log_config(&options) };
+    // The broker goes last, whatever ends the rest.
+    let (under_all, broker_gone) = (CancellationToken::new(), CancellationToken::new());
+    let supervising = tokio::spawn({
+        let (shutdown, gone) = (under_all.clone(), broker_gone.clone().drop_guard());
+        async move {
+            let _gone = gone;
+            broker.supervise(shutdown).await
+        }
+    });
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = broker_gone.cancelled() => {}
+        }
+    };
+    let served = serve(&options, gateway, log, &folder, store.clone(), keys, metrics, stop).await;
+    let synced = store.sync().await.context("the store");
+    under_all.cancel();
+    let supervised = supervising.await.context("the broker's task").flatten();
+    supervised.and(served).and(synced)
+}
+
+fn log_config(options: &Options) -> LogConfig {
+    LogConfig {
         partitions: options.partitions,
         durability: match options.sync {
             Sync::Always => Durability::Synced,
@@ -75,59 +99,64 @@ pub async fn run(options: Options) -> Result<()> {
         statuses_bytes_max: STATUSES_BYTES_MAX,
         window_bytes: WINDOW_BYTES,
         ..LogConfig::default()
-    })
-    .await?;
-    log.open_streams().await?;
+    }
+}
 
+/// Runs the roles until told to stop, or until one of them ends.
+#[expect(clippy::too_many_arguments, reason = "everything that the roles are made of")]
+async fn serve(
+    options: &Options,
+    gateway: gateway::Config,
+    log: LogConfig,
+    folder: &DataFolder,
+    store: Store,
+    keys: TokenKey,
+    metrics: Metrics,
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let log = Log::connect(log).await?;
+    log.open_streams().await?;
     let admin = match &options.admin {
         Some(address) => Some(Admin::bind(address, metrics.clone(), store.clone()).await?),
         None => None,
     };
-    let config = gateway::Config::listening_on(&options.listen)?;
     let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys };
-    let gateway = Gateway::bind(config, dependencies)
+    let gateway = Gateway::bind(gateway, dependencies)
         .with_context(|| format!("cannot listen on {}; choose another address with --listen", options.listen))?;
     let address = gateway.local_addr();
     folder.announce_address(&address.to_string())?;
 
-    // The gateway goes first, so that what it was given is still stored and answered; the broker goes last.
-    let (at_edge, in_roles, under_all) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    // The gateway goes first, so that what it was given is still stored and answered.
+    let (at_edge, in_roles) = (CancellationToken::new(), CancellationToken::new());
     let mut edge = JoinSet::new();
     edge.spawn(named("gateway", gateway.run(at_edge.clone())));
     let mut roles = JoinSet::new();
-    let (shutdown, on) = (in_roles.clone(), (log, store.clone()));
-    let dependencies = ingest::Dependencies { log: on.0.clone(), store: on.1.clone() };
-    roles.spawn(named("ingest", ingest::run(ingest::Config::default(), dependencies, shutdown.clone())));
-    let dependencies = delivery::Dependencies { log: on.0.clone(), store: on.1.clone() };
-    roles.spawn(named("delivery", delivery::run(delivery::Config::default(), dependencies, shutdown.clone())));
-    let dependencies = projections::Dependencies { log: on.0, store: on.1 };
-    roles.spawn(named("projections", projections::run(projections::Config::default(), dependencies, shutdown)));
-    let mut base = JoinSet::new();
-    base.spawn(broker.supervise(under_all.clone()));
+    let dependencies = ingest::Dependencies { log: log.clone(), store: store.clone() };
+    roles.spawn(named("ingest", ingest::run(ingest::Config::default(), dependencies, in_roles.clone())));
+    let dependencies = delivery::Dependencies { log: log.clone(), store: store.clone() };
+    roles.spawn(named("delivery", delivery::run(delivery::Config::default(), dependencies, in_roles.clone())));
+    let dependencies = projections::Dependencies { log, store };
+    roles.spawn(named("projections", projections::run(projections::Config::default(), dependencies, in_roles.clone())));
     if let Some(admin) = admin {
-        base.spawn(admin.run(under_all.clone()));
+        roles.spawn(admin.run(in_roles.clone()));
     }
 
-    say_what_next(&address.to_string(), &options);
+    say_what_next(&address.to_string(), options);
     let mut folding = tokio::time::interval(FOLD_SAMPLES_EVERY);
     tokio::pin!(stop);
     let ended = loop {
         tokio::select! {
             () = &mut stop => break Ok(()),
             _ = folding.tick() => metrics.fold_samples(),
-            Some(ended) = edge.join_next() => break ended?,
-            Some(ended) = roles.join_next() => break ended?,
-            Some(ended) = base.join_next() => break ended?,
+            Some(ended) = edge.join_next() => break ended.context("a task").flatten(),
+            Some(ended) = roles.join_next() => break ended.context("a task").flatten(),
         }
     };
     at_edge.cancel();
-    join(&mut edge).await?;
+    let edge = join(&mut edge).await;
     in_roles.cancel();
-    join(&mut roles).await?;
-    store.sync().await?;
-    under_all.cancel();
-    join(&mut base).await?;
-    ended
+    let roles = join(&mut roles).await;
+    ended.and(edge).and(roles)
 }
 
 async fn named<E: std::error::Error + Send + std::marker::Sync + 'static>(
@@ -137,11 +166,14 @@ async fn named<E: std::error::Error + Send + std::marker::Sync + 'static>(
     run.await.with_context(|| format!("{role} ended"))
 }
 
+/// Waits for all, whatever becomes of one; the first error.
 async fn join(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
+    let mut joined = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        ended??;
+        let ended = ended.context("a task").flatten();
+        joined = joined.and(ended);
     }
-    Ok(())
+    joined
 }
 
 /// Both signals that ask a process to end.

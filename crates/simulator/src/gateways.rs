@@ -58,7 +58,7 @@ pub(crate) fn start(world: &mut World, place: usize) {
     let process = world.start(format!("gateway {place}"));
     let gateway = Gateway {
         id,
-        packer: Packer::new(),
+        packer: Packer::new(world.broker.epoch),
         go_soon: false,
         tracker: Tracker::new(id, [PARTITION], world.switches.server),
         sessions: BTreeMap::new(),
@@ -291,7 +291,12 @@ fn pack(world: &mut World, process: ProcessId, input: PackerInput) {
             PackerAction::Publish { number, payload } => {
                 let way = world.latency();
                 let message_id = format!("{id}-0-{number}");
-                world.after(way, move |world| publish(world, process, payload, &message_id));
+                let cuts = world.store.cuts;
+                world.after(way, move |world| {
+                    if cuts == world.store.cuts {
+                        publish(world, process, payload, &message_id);
+                    }
+                });
             }
             PackerAction::Accepted(asked) => {
                 for (session, request) in asked {

@@ -229,8 +229,12 @@ fn act(world: &mut World, process: ProcessId, tenure: u64, action: Action) {
             world.within(process, back, move |world| give(world, tenure, loaded));
         }),
         Action::Publish { payload, expected } => {
-            let restarts = world.broker.restarts;
+            let (restarts, cuts) = (world.broker.restarts, world.store.cuts);
             world.after(way, move |world| {
+                // What was on its way when the machine went dark never arrives.
+                if cuts != world.store.cuts {
+                    return;
+                }
                 let dead = !world.lives(process) || (restarts != world.broker.restarts && world.switches.server.m6);
                 if dead && world.random.one_in(2) {
                     return;

@@ -92,8 +92,15 @@ pub enum Error {
 
 impl Error {
     /// Whether asking again later may help without any repair.
+    ///
+    /// After [`Error::Stalled`] a write may have landed; those of the fold may be repeated, since rows only move forward.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::NotYet { .. } | Self::Busy)
+        matches!(self, Self::NotYet { .. } | Self::Busy | Self::Stalled { .. })
+    }
+
+    /// Whether the store takes nothing more until it is opened again: the process had better end.
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Engine(_) | Self::Closed)
     }
 
     pub(crate) fn engine(error: fjall::Error) -> Self {

@@ -224,7 +224,7 @@ impl Expansion {
     fn expand_entry(&mut self, now: Micros, logged: &LoggedEntry, mirror: &Mirror, actions: &mut Vec<Action>) {
         let entry = &logged.entry;
         let recipients = self.hot.update(entry.chat, |chat| chat.fold(entry)).unwrap_or_default();
-        let sessions = recipients.iter().flat_map(|user| mirror.sessions_of(*user)).copied();
+        let sessions = recipients.iter().flat_map(|user| mirror.sessions_of(*user));
         self.lanes.push(&What::Entry(logged.bytes.clone()), sessions);
         let (receipts, mut desk) = self.desk(now, mirror, actions);
         receipts.folded(entry, &mut desk);

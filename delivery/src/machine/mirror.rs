@@ -72,8 +72,11 @@ struct Gathered {
 #[derive(Debug, Default)]
 pub struct Mirror {
     gateways: BTreeMap<GatewayId, Gateway>,
-    by_user: BTreeMap<UserId, Vec<(GatewayId, SessionId)>>,
+    by_user: ByUser,
 }
+
+// Sets: a user may have many sockets, and all of them may go at once.
+type ByUser = BTreeMap<UserId, BTreeSet<(GatewayId, SessionId)>>;
 
 impl Mirror {
     /// An empty mirror; feed it [`Input::Missed`] first, so that all gateways are asked.
@@ -81,9 +84,9 @@ impl Mirror {
         Self::default()
     }
 
-    /// The sessions of a user, in no stated order.
-    pub fn sessions_of(&self, user: UserId) -> &[(GatewayId, SessionId)] {
-        self.by_user.get(&user).map_or(&[], Vec::as_slice)
+    /// The sessions of a user, by gateway.
+    pub fn sessions_of(&self, user: UserId) -> impl Iterator<Item = (GatewayId, SessionId)> + '_ {
+        self.by_user.get(&user).into_iter().flatten().copied()
     }
 
     /// All gateways that are mirrored.
@@ -260,8 +263,6 @@ fn sessions_up(announcement: &Announcement) -> Option<Vec<(SessionId, UserId)>> 
     announcement.up.iter().map(session).collect()
 }
 
-type ByUser = BTreeMap<UserId, Vec<(GatewayId, SessionId)>>;
-
 fn put_up(
     sessions: &mut BTreeMap<SessionId, UserId>,
     by_user: &mut ByUser,
@@ -274,13 +275,13 @@ fn put_up(
     }
     take_down(sessions, by_user, gateway, session);
     sessions.insert(session, user);
-    by_user.entry(user).or_default().push((gateway, session));
+    by_user.entry(user).or_default().insert((gateway, session));
 }
 
 fn take_down(sessions: &mut BTreeMap<SessionId, UserId>, by_user: &mut ByUser, gateway: GatewayId, session: SessionId) {
     let Some(user) = sessions.remove(&session) else { return };
     if let Some(held) = by_user.get_mut(&user) {
-        held.retain(|one| *one != (gateway, session));
+        held.remove(&(gateway, session));
         if held.is_empty() {
             by_user.remove(&user);
         }

@@ -48,8 +48,7 @@ impl Desk<'_> {
             seen: mark.seen,
         });
         let mirror = self.mirror;
-        let sessions: Vec<(GatewayId, SessionId)> =
-            to.into_iter().flat_map(|user| mirror.sessions_of(user)).copied().collect();
+        let sessions: Vec<(GatewayId, SessionId)> = to.into_iter().flat_map(|user| mirror.sessions_of(user)).collect();
         self.lanes.push(&what, sessions);
     }
 }
@@ -323,7 +322,7 @@ impl Receipts {
                 }
             });
         }
-        if self.unwritten_count + batch.len() > self.settings.statuses_max
+        while self.unwritten_count + batch.len() > self.settings.statuses_max
             && let Some((_, oldest)) = self.unwritten.pop_first()
         {
             // Not echoed; their clients assert again.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use domain::Epoch;
 use domain::limits::{RECORD_BYTES_MAX, SCHEMA};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
@@ -12,7 +13,9 @@ const WAITING_BYTES_MAX: usize = 4 << 20;
 const WAITING_MAX: usize = 16_384;
 /// Field of `CommandBatch` that holds a command.
 const COMMANDS_FIELD: u32 = 2;
-/// Schema field, keys and lengths around the commands.
+/// Field of `CommandBatch` that holds the epoch.
+const EPOCH_FIELD: u32 = 3;
+/// Schema and epoch, keys and lengths around the commands.
 const OVERHEAD_BYTES: usize = 64;
 
 /// A command on its way into the log.
@@ -65,8 +68,9 @@ struct InFlight {
 }
 
 /// The commands of one partition.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Packer {
+    epoch: Epoch,
     waiting: VecDeque<Waiting>,
     waiting_bytes: usize,
     in_flight: Option<InFlight>,
@@ -74,9 +78,9 @@ pub struct Packer {
 }
 
 impl Packer {
-    /// Nothing waits.
-    pub fn new() -> Self {
-        Self::default()
+    /// Nothing waits; records are packed for this epoch.
+    pub fn new(epoch: Epoch) -> Self {
+        Self { epoch, waiting: VecDeque::new(), waiting_bytes: 0, in_flight: None, number: 0 }
     }
 
     /// Whether nothing waits and nothing is in flight.
@@ -119,6 +123,8 @@ impl Packer {
         let mut payload = BytesMut::with_capacity(RECORD_BYTES_MAX.min(self.waiting_bytes + OVERHEAD_BYTES));
         encode_key(1, WireType::Varint, &mut payload);
         encode_varint(u64::from(SCHEMA), &mut payload);
+        encode_key(EPOCH_FIELD, WireType::SixtyFourBit, &mut payload);
+        payload.put_u64_le(self.epoch.0);
         let mut asked = Vec::new();
         while let Some(next) = self.waiting.front() {
             if payload.len() + next.bytes.len() + OVERHEAD_BYTES > RECORD_BYTES_MAX && !asked.is_empty() {

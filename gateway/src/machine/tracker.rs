@@ -249,14 +249,13 @@ impl Tracker {
             lane.next = ack.last_batch + 1;
             lane.unready = true;
             lane.ready_through = 0;
+        } else if lane.unready && ack.version > lane.ready_through {
+            // What was missed up to this ack lies at or below its `as_of`, and so in the heads. Lower numbers than ours
+            // come from an owner that had forgotten us and counts anew.
+            lane.next = ack.last_batch + 1;
         } else if ack.last_batch + 1 > lane.next {
-            if lane.unready && ack.version > lane.ready_through {
-                // What was missed up to this ack lies at or below its `as_of`, and so in the heads.
-                lane.next = ack.last_batch + 1;
-            } else {
-                self.resync(now, partition, ack.last_batch + 1, actions);
-                return;
-            }
+            self.resync(now, partition, ack.last_batch + 1, actions);
+            return;
         }
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
         lane.heard_at = now;

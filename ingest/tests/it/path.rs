@@ -1,6 +1,7 @@
 //! Commands become entries: stored, answered, once.
 
 use domain::{Code, Event};
+use proto::v1::ErrorCode;
 use proto::v1::outcome::Result as Answered;
 
 use crate::setup::{Deployment, chat, create, send, stored, user};
@@ -71,4 +72,20 @@ async fn strangers_and_unknown_chats_are_refused() {
     assert_eq!(deployment.history(id).await.len(), 1);
     ingest.stop().await;
     deployment.watch.finish();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_was_packed_for_another_epoch_is_decided_by_nobody() {
+    let mut deployment = Deployment::start().await;
+    let id = chat(9);
+    let ingest = deployment.ingest();
+    let epoch = std::mem::replace(&mut deployment.epoch, domain::Epoch(1));
+    let requests = deployment.ask(&[create(id)]).await;
+    let answers = deployment.answered(&requests).await;
+    let [Answered::Rejected(rejected)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!(rejected.code(), ErrorCode::Unavailable);
+    deployment.epoch = epoch;
+    let requests = deployment.ask(&[create(id)]).await;
+    assert_eq!(stored(&deployment.answered(&requests).await), [1]);
+    ingest.stop().await;
 }

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{Action, ChatId, ChatKind, Command, GatewayId, LoggedEntry, Member, Origin, Partition, Role, UserId};
+use domain::{
+    Action, ChatId, ChatKind, Command, Epoch, GatewayId, LoggedEntry, Member, Origin, Partition, Role, UserId,
+};
 use event_log::{Log, LogConfig, Received, Subject, Subscription};
 use ingest::{Config, Dependencies};
 use prost::Message as _;
@@ -44,6 +46,8 @@ pub(crate) fn send(id: ChatId, n: u64, body: &str) -> Command {
 pub(crate) struct Deployment {
     pub(crate) server: NatsServer,
     pub(crate) log: Log,
+    /// Of the first partition.
+    pub(crate) epoch: Epoch,
     pub(crate) store: Store,
     pub(crate) watch: Watch,
     answers: Subscription,
@@ -61,11 +65,11 @@ impl Deployment {
         let server = NatsServer::start(options).await.unwrap();
         let config = LogConfig { servers: vec![server.url().to_owned()], partitions: 2, ..config };
         let log = Log::connect(config).await.unwrap();
-        log.open_streams().await.unwrap();
+        let epoch = log.open_streams().await.unwrap()[0];
         let folder = Scratch::new("ingest").unwrap();
         let store = Store::open(store::Config::in_folder(folder.join("store"))).await.unwrap();
         let answers = log.subscribe(Subject::Answers(GATEWAY)).await.unwrap();
-        Self { server, log, store, watch, answers, asked: 0, _folder: folder }
+        Self { server, log, epoch, store, watch, answers, asked: 0, _folder: folder }
     }
 
     pub(crate) fn ingest(&self) -> Ingest {
@@ -84,7 +88,7 @@ impl Deployment {
             sender: command.sender.to_wire(),
             command: Some(command.to_wire()),
         });
-        let batch = CommandBatch { schema: 1, commands: wire.collect() };
+        let batch = CommandBatch { schema: 1, commands: wire.collect(), epoch: self.epoch.0 };
         self.log.publish_commands(P0, batch.encode_to_vec().into(), &format!("record-{first}")).await.unwrap();
         (first..=self.asked).collect()
     }

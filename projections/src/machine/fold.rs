@@ -271,7 +271,10 @@ impl Fold {
             if let Some(user) = leaving {
                 let key = (user, entry.chat);
                 let stay = stays.get(&key).or_else(|| stored_stays.get(&key)).copied().ok_or_else(|| hole(head))?;
-                stays.insert(key, Stay { left_seq: Some(entry.seq), ..stay });
+                // A later stay is another owner's work, who has folded on: it is not this one that ends.
+                if stay.joined_seq < entry.seq {
+                    stays.insert(key, Stay { left_seq: Some(entry.seq), ..stay });
+                }
             }
             let summary = self.summaries.get_mut(&entry.chat).ok_or_else(|| hole(head))?;
             summary.head = entry.seq;

@@ -318,3 +318,23 @@ proptest! {
         prop_assert_eq!(whole.rows, cut.rows);
     }
 }
+
+#[test]
+fn a_leaving_does_not_end_a_later_stay_that_another_owner_has_written() {
+    let mut log = Chat::new(1);
+    let created = log.created(&[1, 2]);
+    let removed = log.entry(1, Event::MemberRemoved { user: user(2) });
+    let mut fold = Fold::new(16);
+    let mut actions = Vec::new();
+    fold.handle(Input::Took { epoch: EPOCH, events: 0, statuses: 0 }, &mut actions);
+    fold.handle(Input::Read { events: vec![event_record(1, &[created])], statuses: vec![] }, &mut actions);
+    fold.handle(Input::Stored, &mut actions);
+    actions.clear();
+    // The summary is at hand, the stay is read: by then the other owner has folded that user 2 is back.
+    fold.handle(Input::Read { events: vec![event_record(2, &[removed])], statuses: vec![] }, &mut actions);
+    let back = Stay { joined_seq: 3, left_seq: None };
+    let stays = BTreeMap::from([((user(2), log.id), back)]);
+    fold.handle(Input::Loaded { summaries: BTreeMap::new(), stays }, &mut actions);
+    let projected = actions.iter().find_map(|action| if let Action::Project(it) = action { Some(it) } else { None });
+    assert_eq!(projected.expect("a write").stays, []);
+}

@@ -29,6 +29,8 @@ const ALLOWED: [&str; 1] = ["the broker ended; starting it again"];
 pub(crate) struct Up {
     pub(crate) running: Option<Running>,
     pub(crate) listen: String,
+    /// Whether its broker syncs lazily.
+    pub(crate) is_lazy: bool,
     // Declared last: whoever writes into it ends first.
     scratch: Scratch,
 }
@@ -36,13 +38,20 @@ pub(crate) struct Up {
 impl Up {
     /// A folder that nothing runs on yet.
     pub(crate) fn new() -> Self {
-        Self { running: None, listen: format!("127.0.0.1:{}", free_port()), scratch: Scratch::new("up").unwrap() }
+        let (listen, scratch) = (format!("127.0.0.1:{}", free_port()), Scratch::new("up").unwrap());
+        Self { running: None, listen, is_lazy: true, scratch }
     }
 
     /// The command as a person would type it, on this folder and address.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heliograph"));
-        command.args(["up", "--lazy-sync", "--partitions", "2", "--listen", &self.listen, "--data"]);
+        command.args(["up"]).args(self.is_lazy.then_some("--lazy-sync")).args([
+            "--partitions",
+            "2",
+            "--listen",
+            &self.listen,
+            "--data",
+        ]);
         command.arg(self.scratch.path());
         command.env("HELIOGRAPH_NATS_SERVER", testkit::nats::find_binary().unwrap());
         command.env_remove("HELIOGRAPH_CRASH_POINT");

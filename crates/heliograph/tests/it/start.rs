@@ -7,6 +7,7 @@ use std::time::Duration;
 use gateway::TokenKey;
 use heliograph::chat::{ChatArgs, run_on};
 use heliograph::folder;
+use nix::sys::signal::{Signal, kill};
 use testkit::Running;
 use testkit::wait::until;
 use tokio::io::{AsyncWriteExt as _, BufReader, DuplexStream, duplex};
@@ -16,6 +17,8 @@ use crate::kills::Talk;
 use crate::process::Up;
 
 const FAILS_WITHIN: Duration = Duration::from_secs(30);
+/// Longer than one try to reach a broker.
+const ANSWERS_NOT_FOR: Duration = Duration::from_secs(2);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_taken_is_an_error_that_names_the_flag() {
@@ -26,6 +29,47 @@ async fn an_address_that_is_taken_is_an_error_that_names_the_flag() {
     assert!(!status.success());
     second.wait_for_line(FAILS_WITHIN, "choose another address with --listen").await.unwrap();
     second.wait_for_line(FAILS_WITHIN, &up.listen).await.unwrap();
+    assert_eq!(up.broker(), None, "the broker outlived a start that failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_that_syncs_otherwise_than_asked_is_replaced() {
+    let mut up = Up::new();
+    up.start().await;
+    let mut talk = Talk::begin(up.cast(), 1).await;
+    talk.goes_on(10, "the start").await;
+    let orphan = up.broker().expect("a broker");
+    up.kill();
+    up.is_lazy = false;
+    up.start().await;
+    assert_ne!(up.broker(), Some(orphan), "a lazily synced broker was adopted");
+    let config = std::fs::read_to_string(up.folder().join("broker/nats-server.conf")).unwrap();
+    assert!(config.contains("sync_interval: \"always\""), "{config}");
+    assert!(!up.folder().join("broker/lazy-boot").exists(), "what was written lazily is on disk now");
+    talk.goes_on(10, "the second start").await;
+    talk.end().await;
+    talk.cast.verdict().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orphan_that_does_not_answer_yet_is_waited_for() {
+    let mut up = Up::new();
+    up.start().await;
+    let mut talk = Talk::begin(up.cast(), 1).await;
+    talk.goes_on(10, "the start").await;
+    let orphan = up.broker().expect("a broker");
+    up.kill();
+    // As one that still reads its streams, or on a machine that is busy.
+    kill(orphan, Signal::SIGSTOP).unwrap();
+    let mut starting = Running::start("heliograph up", up.command()).unwrap();
+    assert!(starting.wait_for_line(ANSWERS_NOT_FOR, "listens on").await.is_err());
+    kill(orphan, Signal::SIGCONT).unwrap();
+    starting.wait_for_line(FAILS_WITHIN, "Heliograph listens on").await.unwrap();
+    assert_eq!(up.broker(), Some(orphan), "a second broker was started on the same streams");
+    up.running = Some(starting);
+    talk.goes_on(10, "the second start").await;
+    talk.end().await;
+    talk.cast.verdict().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

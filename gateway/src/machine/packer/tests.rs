@@ -17,7 +17,7 @@ fn run(packer: &mut Packer, inputs: impl IntoIterator<Item = PackerInput>) -> Ve
 
 #[test]
 fn what_arrives_while_a_record_is_in_flight_goes_in_the_next() {
-    let mut packer = Packer::new();
+    let mut packer = Packer::new(Epoch(5));
     let actions = run(&mut packer, [command(1, 10), PackerInput::Go, command(2, 10), command(3, 10), PackerInput::Go]);
     let [PackerAction::Publish { number: 1, payload }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(proto::log::CommandBatch::decode(payload.clone()).unwrap().commands.len(), 1);
@@ -25,12 +25,13 @@ fn what_arrives_while_a_record_is_in_flight_goes_in_the_next() {
     assert_eq!(actions[0], PackerAction::Accepted(vec![(1, 1)]));
     let PackerAction::Publish { number: 2, payload } = &actions[1] else { panic!("{actions:?}") };
     let batch = proto::log::CommandBatch::decode(payload.clone()).unwrap();
+    assert_eq!(batch.epoch, 5);
     assert_eq!((batch.schema, batch.commands.len()), (SCHEMA, 2));
 }
 
 #[test]
 fn a_record_in_doubt_is_published_again_as_it_was() {
-    let mut packer = Packer::new();
+    let mut packer = Packer::new(Epoch(5));
     let first = run(&mut packer, [command(1, 10), PackerInput::Go]);
     let again = run(&mut packer, [command(2, 10), PackerInput::InDoubt]);
     assert_eq!(first, again);
@@ -38,7 +39,7 @@ fn a_record_in_doubt_is_published_again_as_it_was() {
 
 #[test]
 fn a_refused_record_makes_its_senders_wait_and_the_next_goes_on() {
-    let mut packer = Packer::new();
+    let mut packer = Packer::new(Epoch(5));
     run(&mut packer, [command(1, 10), PackerInput::Go, command(2, 10)]);
     let actions = run(&mut packer, [PackerInput::Refused]);
     assert_eq!(actions[0], PackerAction::Busy(vec![(1, 1)]));
@@ -47,7 +48,7 @@ fn a_refused_record_makes_its_senders_wait_and_the_next_goes_on() {
 
 #[test]
 fn records_and_what_waits_stay_within_their_bounds() {
-    let mut packer = Packer::new();
+    let mut packer = Packer::new(Epoch(5));
     let mut actions = run(&mut packer, (0..400).map(|at| command(at, 16_000)));
     let refused = actions.iter().filter(|action| matches!(action, PackerAction::Busy(_))).count();
     assert!(refused > 100, "{refused}");
@@ -92,7 +93,7 @@ fn records_in(payload: &Bytes) -> usize {
 proptest! {
     #[test]
     fn each_command_is_answered_once_in_order_and_only_by_its_own_record(steps in prop::collection::vec(step(), 1..400)) {
-        let mut packer = Packer::new();
+        let mut packer = Packer::new(Epoch(5));
         let mut flying: Option<(u64, Bytes)> = None;
         let (mut given, mut answered, mut last) = (0, 0, 0);
         let end = std::iter::repeat_n([Step::Go, Step::Answer(Answer::Acknowledged)], 400).flatten();
