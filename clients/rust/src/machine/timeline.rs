@@ -26,6 +26,8 @@ enum Fetch {
     Asked {
         request: u64,
         after: u64,
+        /// The chat's target when it was asked.
+        target: u64,
         again: Micros,
     },
     Resting(Micros),

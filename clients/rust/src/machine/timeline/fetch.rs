@@ -20,8 +20,9 @@ impl Timeline {
         // Through the entry beyond the gap, not just up to it: it may be the one that let this user in, and a push can
         // be faster than its row. What is asked for too early would be refused for good.
         let beyond = state.held.first_key_value().map(|(seq, _)| *seq);
-        let at_least = if state.probe { 0 } else { beyond.unwrap_or(state.target) };
-        state.fetch = Fetch::Asked { request, after, again };
+        // A probe has no target of its own, unless the new epoch's heads or pushes have named one (M7).
+        let at_least = if state.target > after { beyond.unwrap_or(state.target) } else { 0 };
+        state.fetch = Fetch::Asked { request, after, target: state.target, again };
         self.asked.insert(request, chat);
         self.fetch_timers.insert((again, chat));
         actions.push(TimelineAction::Fetch { request, chat, after, at_least });
@@ -42,7 +43,7 @@ impl Timeline {
             return;
         }
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let Fetch::Asked { request: asked, after, again } = state.fetch else { return };
+        let Fetch::Asked { request: asked, after, again, .. } = state.fetch else { return };
         if asked != request {
             return;
         }
@@ -104,7 +105,7 @@ impl Timeline {
     ) {
         let Some(chat) = self.asked.remove(&request) else { return };
         let Some(state) = self.chats.get_mut(&chat) else { return };
-        let Fetch::Asked { request: asked, again, .. } = state.fetch else { return };
+        let Fetch::Asked { request: asked, target, again, .. } = state.fetch else { return };
         if asked != request {
             return;
         }
@@ -114,6 +115,9 @@ impl Timeline {
             let wait = back_off(self.bounds.rest_us * 2, state.refusals, self.bounds.longest_us, now ^ request);
             state.refusals += 1;
             self.rest(chat, now + wait.max(retry_after_us));
+        } else if state.target > target {
+            // Refused as of then; since then more is said to exist, and with it perhaps what lets this user in.
+            self.follow(now, chat, actions);
         } else {
             // Not for this user, or gone: there is nothing to wait for.
             state.target = state.known;

@@ -128,6 +128,25 @@ fn what_history_shows_above_through_may_have_holes_below_and_is_held() {
 }
 
 #[test]
+fn a_refusal_counts_for_what_was_said_to_exist_when_it_was_asked() {
+    let (mut timeline, mut actions) = timeline(Rules::ALL);
+    timeline.handle(1, ready(1), &mut actions);
+    timeline.handle(1, heads(2, true), &mut actions);
+    let (request, ..) = fetches(&actions)[0];
+    // The entry that lets this user in comes as a push while the request is under way.
+    timeline.handle(2, push(1, 5), &mut actions);
+    actions.clear();
+    let refused =
+        |request| TimelineInput::Refused { request, code: ErrorCode::NotAMember, retryable: false, retry_after_us: 0 };
+    timeline.handle(3, refused(request), &mut actions);
+    assert!(!is_caught_up(&actions));
+    let (request, after, at_least) = fetches(&actions)[0];
+    assert_eq!((after, at_least), (0, 5));
+    timeline.handle(4, refused(request), &mut actions);
+    assert!(is_caught_up(&actions), "nothing more is said to exist");
+}
+
+#[test]
 fn a_request_that_a_lost_socket_took_along_does_not_stop_the_next_one() {
     let (mut timeline, mut actions) = timeline(Rules::ALL);
     timeline.handle(1, heads(2, true), &mut actions);
