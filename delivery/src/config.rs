@@ -24,6 +24,10 @@ pub struct Config {
     pub row_wait_ms: u64,
     /// How long gateways may take to announce at the start before events are pushed, in ms.
     pub settle_ms: u64,
+    /// How long a partition rests between two records of statuses, in ms, so that one carries what came meanwhile.
+    ///
+    /// Statuses stand beside a message's path, and ticks do not wait for them.
+    pub statuses_rest_ms: u64,
 }
 
 impl Default for Config {
@@ -38,6 +42,7 @@ impl Default for Config {
             loads_max: 64,
             row_wait_ms: 2_000,
             settle_ms: 250,
+            statuses_rest_ms: 20,
         }
     }
 }

@@ -269,6 +269,7 @@ impl<'a> Tenancy<'a> {
             }
             Action::PublishStatuses(batch) => {
                 let tenure = self.tenure.clone();
+                let rest = Duration::from_millis(self.config.statuses_rest_ms);
                 counter!("delivery_statuses_total").increment(batch.statuses.len() as u64);
                 let publish = async move {
                     let published = tenure.publish_statuses(Bytes::from(batch.encode_to_vec())).await;
@@ -277,6 +278,8 @@ impl<'a> Tenancy<'a> {
                         counter!("delivery_status_publishes_failed_total").increment(1);
                     }
                     crash_point("delivery.status_published");
+                    // The next record goes once this one is told; what comes meanwhile is merged into it.
+                    sleep(rest).await;
                     Reply::Input(Input::StatusesPublished(published.ok()))
                 };
                 self.replies.push(publish.boxed());

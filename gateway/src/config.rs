@@ -14,6 +14,8 @@ pub struct Config {
     pub socket: socket::Config,
     /// Receipts that wait for one partition; beyond it they are dropped, and clients assert them again.
     pub receipts_max: usize,
+    /// How long the receipts of a partition rest between two messages, in ms, so that one carries what came meanwhile.
+    pub receipts_rest_ms: u64,
     /// Lists of heads that are read from the store at a time.
     pub heads_reads_max: usize,
     /// How often the read models are asked how far they are while someone waits for it, in ms.
@@ -27,6 +29,7 @@ impl Default for Config {
         Self {
             socket: socket::Config::default(),
             receipts_max: 65_536,
+            receipts_rest_ms: 5,
             heads_reads_max: 64,
             heads_poll_ms: 20,
             history_wait_ms: 2_000,

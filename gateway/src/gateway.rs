@@ -77,6 +77,7 @@ impl Gateway {
         let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
         let reads = Arc::new(Semaphore::new(config.heads_reads_max.max(1)));
         let poll = Duration::from_millis(config.heads_poll_ms.max(1));
+        let rest = Duration::from_millis(config.receipts_rest_ms);
         let (mut packs, mut receipts, mut lists) = (Vec::new(), Vec::new(), BTreeMap::new());
         for (partition, epoch) in log.partitions().zip(epochs.iter().copied()) {
             let (way, packing) =
@@ -86,7 +87,7 @@ impl Gateway {
                 packing.await;
                 Ok(())
             });
-            let waiting = Arc::new(Receipts::new(partition, config.receipts_max));
+            let waiting = Arc::new(Receipts::new(partition, config.receipts_max, rest));
             receipts.push(Arc::clone(&waiting));
             let (log, ends) = (log.clone(), under_sockets.clone());
             tasks.spawn(async move {

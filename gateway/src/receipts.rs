@@ -1,7 +1,8 @@
-//! Receipts on their way to delivery: merged by maximum while they wait, sent as soon as the last ones left.
+//! Receipts on their way to delivery: merged by maximum while they wait, sent after a short rest since the last ones.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use domain::{ChatId, GatewayId, Partition, Seq, UserId};
 use event_log::{Log, Subject};
@@ -9,6 +10,7 @@ use metrics::counter;
 use prost::Message as _;
 use proto::relay::{Receipt, ReceiptBatch};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 /// Receipts of one message, well below what a core message takes.
@@ -21,11 +23,12 @@ pub(crate) struct Receipts {
     waiting: Mutex<HashMap<(ChatId, UserId), (Seq, Seq)>>,
     arrived: Notify,
     waiting_max: usize,
+    rest: Duration,
 }
 
 impl Receipts {
-    pub(crate) fn new(partition: Partition, waiting_max: usize) -> Self {
-        Self { partition, waiting: Mutex::default(), arrived: Notify::new(), waiting_max }
+    pub(crate) fn new(partition: Partition, waiting_max: usize, rest: Duration) -> Self {
+        Self { partition, waiting: Mutex::default(), arrived: Notify::new(), waiting_max, rest }
     }
 
     /// Takes a receipt; at the bound it is dropped, since its client asserts it again.
@@ -65,6 +68,10 @@ impl Receipts {
                 if log.send(&Subject::Receipts(self.partition), batch.encode_to_vec().into()).await.is_err() {
                     counter!("gateway_receipts_dropped_total").increment(part.len() as u64);
                 }
+            }
+            tokio::select! {
+                () = sleep(self.rest) => {}
+                () = shutdown.cancelled() => {}
             }
         }
     }

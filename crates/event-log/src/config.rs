@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::PARTITIONS_MAX;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, MESSAGE_BYTES_MAX};
 
 /// What the log's durability rests on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,6 +48,12 @@ pub struct LogConfig {
     pub attempt_deadline_ms: u64,
     /// Most core messages that wait in one subscription; what comes beyond is dropped and its reader told.
     pub subscription_messages_max: usize,
+    /// Most bytes of core messages that wait in one subscription for having been sent within the process.
+    pub subscription_bytes_max: usize,
+    /// Most event records of one partition that are kept for this process's own readers; 0: they ask the broker.
+    pub tap_records_max: usize,
+    /// Most bytes of them.
+    pub tap_bytes_max: usize,
 }
 
 impl Default for LogConfig {
@@ -65,6 +71,9 @@ impl Default for LogConfig {
             publish_deadline_ms: 10_000,
             attempt_deadline_ms: 2_000,
             subscription_messages_max: 8_192,
+            subscription_bytes_max: 32 << 20,
+            tap_records_max: 1_024,
+            tap_bytes_max: 4 << 20,
         }
     }
 }
@@ -92,6 +101,9 @@ impl LogConfig {
         }
         if self.attempt_deadline_ms == 0 || self.subscription_messages_max == 0 {
             return wrong("`attempt_deadline_ms` and `subscription_messages_max` must be above 0");
+        }
+        if self.subscription_bytes_max < MESSAGE_BYTES_MAX {
+            return wrong("`subscription_bytes_max` must hold a message of 524288 bytes");
         }
         if self.statuses_age_max_s < 120 {
             return wrong("`statuses_age_max_s` must be at least 120");
@@ -127,7 +139,7 @@ mod tests {
     #[test]
     fn each_bad_value_is_refused() {
         type Spoil = fn(&mut LogConfig);
-        let spoils: [Spoil; 8] = [
+        let spoils: [Spoil; 9] = [
             |config| config.servers.clear(),
             |config| config.partitions = 0,
             |config| config.partitions = 4097,
@@ -135,6 +147,7 @@ mod tests {
             |config| config.window_bytes = config.events_bytes_max,
             |config| config.publish_deadline_ms = 600_000,
             |config| config.attempt_deadline_ms = 0,
+            |config| config.subscription_bytes_max = 0,
             |config| config.statuses_age_max_s = 1,
         ];
         for (number, spoil) in spoils.into_iter().enumerate() {

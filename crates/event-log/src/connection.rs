@@ -33,7 +33,7 @@ pub(crate) struct Lag {
 }
 
 impl Lag {
-    fn raise(&self) {
+    pub(crate) fn raise(&self) {
         self.lagged.store(true, Ordering::Release);
         self.changed.notify_one();
     }

@@ -8,15 +8,20 @@
 //! tenure        one acquisition of a partition by a role            (one client that never reconnects, M6)
 //! ├ publish     attempts, and what a refusal means                  (M3: refused, in doubt, full, lost)
 //! └ reader      records in order, each once, or an error            (contiguity, watchdog)
+//!   ├ consumer   the broker's way of giving them
+//!   └ tap        events that this process published itself           (joined at a record that is the same)
 //! streams       settings of the streams, epoch, partition count
 //! subscription  core messages; what the broker client drops is seen as `Lagged`
+//! └ local       those that stay within the process
 //! subject       every subject of the system, parsed and formatted in one place
 //! ```
 
 mod boot;
 mod config;
 mod connection;
+mod consumer;
 mod error;
+mod local;
 mod log;
 mod names;
 mod publish;
@@ -25,6 +30,7 @@ mod record;
 mod streams;
 mod subject;
 mod subscription;
+mod tap;
 mod tenure;
 
 pub use boot::host_boot_id;

@@ -17,12 +17,14 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::connection::{Dedicated, Shared};
+use crate::local::Locals;
 use crate::names::Names;
 use crate::publish::{Attempt, Mark, attempt};
 use crate::streams::{self, Stream};
 use crate::subject::Subject;
-use crate::subscription::Subscription;
-use crate::tenure::{Role, Tenure};
+use crate::subscription::{Ends, Subscription};
+use crate::tap::Tap;
+use crate::tenure::{Role, Tenure, Within};
 use crate::{Error, LogConfig, MESSAGE_BYTES_MAX, PublishError, RECORD_BYTES_MAX, SendError};
 
 /// Between two attempts of a publish; a random part of it, doubled up to the longest.
@@ -39,6 +41,8 @@ struct Inner {
     config: LogConfig,
     names: Names,
     shared: Shared,
+    locals: Arc<Locals>,
+    taps: BTreeMap<Partition, Arc<Tap>>,
     context: Context,
     // The broker client numbers its subscriptions 1, 2, 3 …, and only `subscribe` makes any on this connection.
     subscriptions: Mutex<u64>,
@@ -58,11 +62,16 @@ impl Log {
         let shared = Shared::connect(&config).await?;
         let context = jetstream::new(shared.client.clone());
         let names = Names::new(&config.prefix);
+        let locals = Locals::new(config.subscription_messages_max, config.subscription_bytes_max);
+        let tap = |partition| (Partition(partition), Arc::new(Tap::new(config.tap_records_max, config.tap_bytes_max)));
+        let taps = (0..config.partitions).map(tap).collect();
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
                 names,
                 shared,
+                locals: Arc::new(locals),
+                taps,
                 context,
                 subscriptions: Mutex::new(0),
                 tenures: Mutex::default(),
@@ -146,7 +155,12 @@ impl Log {
     /// Takes it from whoever had it; that one is kept from harm by the fence and by its lower id.
     pub async fn acquire(&self, role: Role, partition: Partition) -> Result<Tenure, Error> {
         let connection = self.tenures_connection(role).await?;
-        Tenure::acquire(&self.inner.config, &self.inner.names, connection, role, partition).await
+        let Inner { config, names, locals, taps, .. } = &*self.inner;
+        let Some(tap) = taps.get(&partition) else {
+            return Err(Error::broker(format!("take {} of partition {partition}", role.name()), "there is none"));
+        };
+        let within = Within { locals: Arc::clone(locals), tap: Arc::clone(tap) };
+        Tenure::acquire(config, names, within, connection, role, partition).await
     }
 
     /// The connection on which this role's tenures live; a new one once the last is lost (M6).
@@ -162,7 +176,8 @@ impl Log {
 
     /// Sends a core message; nothing tells whether it arrives.
     ///
-    /// Refuses while there is no connection, rather than send it late.
+    /// Refuses while there is no connection, rather than send it late. What goes to one gateway alone is handed over
+    /// where that gateway is in this process.
     pub async fn send(&self, subject: &Subject, payload: Bytes) -> Result<(), SendError> {
         if payload.len() > MESSAGE_BYTES_MAX {
             dropped("too_large");
@@ -171,6 +186,9 @@ impl Log {
         if !self.is_connected() {
             dropped("disconnected");
             return Err(SendError::Disconnected);
+        }
+        if self.inner.locals.hand_over(subject, &payload) {
+            return Ok(());
         }
         let subject = self.inner.names.subject(subject);
         if self.inner.shared.client.publish(subject, payload).await.is_err() {
@@ -182,7 +200,8 @@ impl Log {
 
     /// Receives the core messages of a subject from now on.
     ///
-    /// Its queue is bounded by `subscription_messages_max`; what is dropped at the bound is told.
+    /// Its queues are bounded by `subscription_messages_max`, what is handed over within the process by
+    /// `subscription_bytes_max` too; what is dropped at a bound is told.
     pub async fn subscribe(&self, subject: Subject) -> Result<Subscription, Error> {
         let text = self.inner.names.subject(&subject);
         let shared = &self.inner.shared;
@@ -198,8 +217,9 @@ impl Log {
             }
         };
         *subscriptions = number;
-        let lags = Arc::clone(&shared.lags);
-        let subscription = Subscription::new(subject, subscriber, number, lag, lags, self.inner.names.clone());
+        let local = self.inner.locals.open(subject, number, Arc::clone(&lag));
+        let ends = Ends { number, lags: Arc::clone(&shared.lags), locals: Arc::clone(&self.inner.locals) };
+        let subscription = Subscription::new(subject, subscriber, local, lag, ends, self.inner.names.clone());
         drop(subscriptions);
         shared.client.flush().await.map_err(|error| Error::broker(format!("subscribe to {subject}"), error))?;
         Ok(subscription)

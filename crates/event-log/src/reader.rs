@@ -3,43 +3,34 @@
 //! Rests on an unacknowledged pull consumer that is made anew whenever it does not go on. The consumer is trusted with
 //! speed only: every record's sequence is checked against the one that is due, since the broker silently moves a start
 //! below the first record up and one above the last record down, and drops what does not fit into a queue.
+//!
+//! Events that this process published itself come from its tap, as long as that goes on from the last record that the
+//! broker gave; then the broker holds no consumer for the reader at all.
 
 use std::pin::pin;
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
-use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
+use async_nats::jetstream::consumer::pull::{MessagesError, MessagesErrorKind};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use metrics::counter;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::ReadError;
+use crate::consumer::{Feed, Opened, bounds, missed, open};
 use crate::record::{self, Bounds, Record};
 use crate::streams::Stream;
+use crate::tap::{Look, Run};
 use crate::tenure::Tenure;
 
-/// Records asked for at a time; another request goes out when half of them have come.
-///
-/// With what is asked for meanwhile, at most 1.5 times as many wait in memory: 48 MiB of the largest records.
-const PULL_RECORDS: usize = 128;
-/// How long a request stays with the broker.
-const PULL_EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(2);
-/// The broker drops a consumer that nobody asks for that long.
-const CONSUMER_UNUSED: Duration = Duration::from_secs(60);
 /// Bounds of what one call returns.
 const BATCH_RECORDS_MAX: usize = 256;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// How often a reader that gets nothing looks whether something waits.
 const WATCHDOG_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a reader tries to go on before it ends.
-const REOPEN_WITHIN: Duration = Duration::from_secs(30);
-const REOPEN_PAUSE: Duration = Duration::from_millis(20);
-const REOPEN_PAUSE_MAX: Duration = Duration::from_secs(1);
-/// One try to make a consumer.
-const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Reads a stream in order; made by [`Tenure::reader`].
 ///
@@ -50,9 +41,14 @@ pub struct OrderedReader {
     stream: Stream,
     /// The next record that is due.
     due: u64,
-    feed: Option<Box<pull::Stream>>,
+    feed: Option<Box<Feed>>,
     /// A new consumer in the making, while there is no feed.
     opening: Option<BoxFuture<'static, Result<Opened, ReadError>>>,
+    /// The run of the tap that it reads, and how it hears of what is new there; then it has no feed.
+    run: Option<Run>,
+    changes: watch::Receiver<()>,
+    /// The event that the broker gave last: the tap is joined at a record that is the same there.
+    last: Option<(u64, Bytes)>,
     /// Where the last consumer left a hole, to see whether a new one leaves it too.
     hole: Option<u64>,
     /// When the watchdog looks next, and its question to the broker while it looks.
@@ -79,6 +75,13 @@ enum Checked {
     Unreadable,
 }
 
+/// What woke the reader.
+#[expect(clippy::large_enum_variant, reason = "handed on at once, never kept")]
+enum Came {
+    Item(Option<Result<Message, MessagesError>>),
+    Change,
+}
+
 enum Step {
     Go,
     Records(Vec<Record>),
@@ -86,18 +89,26 @@ enum Step {
     End(ReadError),
 }
 
-/// A consumer that starts at what is due.
-struct Opened {
-    feed: Box<pull::Stream>,
-    due: u64,
-}
-
 impl OrderedReader {
     pub(crate) async fn open(tenure: Tenure, stream: Stream, from: u64) -> Result<Self, ReadError> {
         let Opened { feed, due } = open(tenure.clone(), stream, from.max(1)).await?;
         let look_at = Instant::now() + WATCHDOG_INTERVAL;
         let feed = Some(feed);
-        Ok(Self { tenure, stream, due, feed, opening: None, hole: None, look_at, looking: None, stalled: None })
+        let changes = tenure.tap().changes();
+        Ok(Self {
+            tenure,
+            stream,
+            due,
+            feed,
+            opening: None,
+            run: None,
+            changes,
+            last: None,
+            hole: None,
+            look_at,
+            looking: None,
+            stalled: None,
+        })
     }
 
     /// The next record that is due.
@@ -117,7 +128,15 @@ impl OrderedReader {
             if tenure.is_lost() {
                 return Err(ReadError::Lost);
             }
-            let Some(feed) = self.feed.as_mut() else {
+            self.changes.mark_unchanged();
+            if let Some(run) = self.join() {
+                match tenure.tap().look(run, self.due, BATCH_RECORDS_MAX, BATCH_BYTES_MAX) {
+                    Look::Records(payloads) => return Ok(self.tapped(payloads)),
+                    Look::End => {}
+                    Look::Apart => self.leave_tap("apart"),
+                }
+            }
+            if self.feed.is_none() && self.run.is_none() {
                 let (tenure, stream, due) = (self.tenure.clone(), self.stream, self.due);
                 let opening = self.opening.get_or_insert_with(|| open(tenure, stream, due).boxed());
                 let opened = tokio::select! {
@@ -130,11 +149,19 @@ impl OrderedReader {
                 self.feed = Some(feed);
                 self.due = due;
                 continue;
+            }
+            let (feed, changes) = (&mut self.feed, &mut self.changes);
+            let coming = async {
+                match feed {
+                    Some(feed) => Came::Item(feed.records.next().await),
+                    // An error would mean that the tap is gone, and with it the tenure.
+                    None => changes.changed().await.map_or(Came::Item(None), |()| Came::Change),
+                }
             };
             let step = match self.looking.as_mut() {
                 None => tokio::select! {
                     biased;
-                    item = feed.next() => self.take(item),
+                    came = coming => self.take(came),
                     () = &mut lost => Step::End(ReadError::Lost),
                     () = sleep_until(self.look_at) => {
                         self.looking = Some(bounds(tenure.clone(), self.stream).boxed());
@@ -144,7 +171,7 @@ impl OrderedReader {
                 // Looked at beside the records: a broker that is slow to answer must not hold them up.
                 Some(looking) => tokio::select! {
                     biased;
-                    item = feed.next() => self.take(item),
+                    came = coming => self.take(came),
                     () = &mut lost => Step::End(ReadError::Lost),
                     bounds = looking => {
                         self.looking = None;
@@ -163,8 +190,8 @@ impl OrderedReader {
     }
 
     /// What came, and all that waits behind it.
-    fn take(&mut self, first: Option<Result<Message, pull::MessagesError>>) -> Step {
-        let mut item = first;
+    fn take(&mut self, first: Came) -> Step {
+        let Came::Item(mut item) = first else { return Step::Go };
         let mut records = Vec::new();
         let mut bytes = 0;
         loop {
@@ -209,16 +236,52 @@ impl OrderedReader {
             if records.len() >= BATCH_RECORDS_MAX || bytes >= BATCH_BYTES_MAX {
                 break;
             }
-            let Some(waiting) = self.feed.as_mut().and_then(|feed| feed.next().now_or_never()) else { break };
+            let Some(waiting) = self.feed.as_mut().and_then(|feed| feed.records.next().now_or_never()) else { break };
             item = waiting;
         }
-        if records.is_empty() {
-            return Step::Go;
-        }
+        let Some(last) = records.last() else { return Step::Go };
+        self.last = Some((last.sequence, last.payload.clone())).filter(|_| self.stream == Stream::Events);
+        self.went_on();
+        Step::Records(records)
+    }
+
+    fn went_on(&mut self) {
         self.stalled = None;
         self.looking = None;
         self.look_at = Instant::now() + WATCHDOG_INTERVAL;
-        Step::Records(records)
+    }
+
+    /// The run of the tap that goes on from what was read; from then on the broker is asked for nothing.
+    fn join(&mut self) -> Option<Run> {
+        if self.run.is_none()
+            && let Some((sequence, payload)) = &self.last
+        {
+            self.run = self.tenure.tap().run_with(*sequence, payload);
+            if self.run.is_some() {
+                counter!("event_log_taps_joined_total").increment(1);
+                self.last = None;
+                self.hole = None;
+                self.opening = None;
+                if let Some(feed) = self.feed.take() {
+                    feed.leave();
+                }
+            }
+        }
+        self.run
+    }
+
+    fn leave_tap(&mut self, reason: &'static str) {
+        if self.run.take().is_some() {
+            counter!("event_log_taps_left_total", "reason" => reason).increment(1);
+        }
+    }
+
+    fn tapped(&mut self, payloads: Vec<Bytes>) -> Vec<Record> {
+        let from = self.due;
+        self.due += payloads.len() as u64;
+        self.went_on();
+        let record = |(sequence, payload)| Record { sequence, time_ns: 0, message_id: String::new(), payload };
+        (from..).zip(payloads).map(record).collect()
     }
 
     fn check(&mut self, message: &Message) -> Checked {
@@ -260,76 +323,9 @@ impl OrderedReader {
     fn restart(&mut self, reason: &'static str) {
         counter!("event_log_reader_restarts_total", "reason" => reason, "stream" => self.stream.name()).increment(1);
         tracing::debug!(stream = %self.stream, partition = %self.tenure.partition(), due = self.due, reason, "reader restarts");
+        self.leave_tap(reason);
+        self.last = None;
         self.feed = None;
-        self.looking = None;
-        self.look_at = Instant::now() + WATCHDOG_INTERVAL;
-        self.stalled = None;
-    }
-}
-
-async fn bounds(tenure: Tenure, stream: Stream) -> Option<Bounds> {
-    timeout(OPEN_WITHIN, tenure.bounds(stream)).await.ok()?.ok()
-}
-
-/// Makes a consumer that starts at `due`, trying for a while.
-async fn open(tenure: Tenure, stream: Stream, due: u64) -> Result<Opened, ReadError> {
-    let end = Instant::now() + REOPEN_WITHIN;
-    let mut pause = REOPEN_PAUSE;
-    loop {
-        if tenure.is_lost() {
-            return Err(ReadError::Lost);
-        }
-        let failed = match timeout(OPEN_WITHIN, try_open(&tenure, stream, due)).await {
-            Ok(Ok(opened)) => return Ok(opened),
-            Ok(Err(Failed::For(error))) => return Err(error),
-            Ok(Err(Failed::Now(text))) => text,
-            Err(_) => "no answer in time".to_owned(),
-        };
-        if Instant::now() + pause >= end {
-            return Err(ReadError::Broker(failed));
-        }
-        sleep(pause).await;
-        pause = (pause * 2).min(REOPEN_PAUSE_MAX);
-    }
-}
-
-async fn try_open(tenure: &Tenure, stream: Stream, mut due: u64) -> Result<Opened, Failed> {
-    let bounds = tenure.bounds(stream).await.map_err(|error| Failed::Now(error.to_string()))?;
-    let mut passed = 0;
-    if stream.is_lossy() {
-        let from = due.clamp(bounds.first, bounds.last.max(bounds.first - 1) + 1);
-        passed = from.saturating_sub(due);
-        due = from;
-    } else if due < bounds.first {
-        return Err(Failed::For(ReadError::Gap { stream, expected: due, found: bounds.first }));
-    } else if due > bounds.last + 1 {
-        return Err(Failed::For(ReadError::LostTail { stream, expected: due, last: bounds.last }));
-    }
-    let config = pull::Config {
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: due },
-        ack_policy: AckPolicy::None,
-        inactive_threshold: CONSUMER_UNUSED,
-        memory_storage: true,
-        num_replicas: 1,
-        ..pull::Config::default()
-    };
-    let made = tenure.context().create_consumer_on_stream(config, tenure.stream_name(stream)).await;
-    let consumer = made.map_err(|error| Failed::Now(error.to_string()))?;
-    let asking = consumer.stream().max_messages_per_batch(PULL_RECORDS).expires(PULL_EXPIRES).heartbeat(HEARTBEAT);
-    let feed = asking.messages().await.map_err(|error| Failed::Now(error.to_string()))?;
-    missed(stream, passed);
-    Ok(Opened { feed: Box::new(feed), due })
-}
-
-enum Failed {
-    /// Trying again would not help.
-    For(ReadError),
-    /// It may work soon.
-    Now(String),
-}
-
-fn missed(stream: Stream, records: u64) {
-    if records > 0 {
-        counter!("event_log_records_missed_total", "stream" => stream.name()).increment(records);
+        self.went_on();
     }
 }

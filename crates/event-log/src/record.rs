@@ -9,7 +9,7 @@ use bytes::Bytes;
 pub struct Record {
     /// Its place in the stream: 1, 2, 3 …
     pub sequence: u64,
-    /// The broker's time for it, ns since 1970 UTC.
+    /// The broker's time for it, ns since 1970 UTC; 0 for an event that did not come over the broker.
     pub time_ns: i64,
     /// Its publisher's id for it; empty if it gave none.
     pub message_id: String,

@@ -59,6 +59,11 @@ impl Subject {
         }
     }
 
+    /// Whether only one subscription in the whole system reads it.
+    pub(crate) fn is_exclusive(self) -> bool {
+        matches!(self, Self::Answers(_) | Self::Pushes(_))
+    }
+
     fn parsed(text: &str) -> Option<Self> {
         let Some((kind, id)) = text.split_once('.') else {
             return match text {

@@ -2,8 +2,9 @@
 //!
 //! The broker client drops what does not fit into a subscription's queue and says so only as an event of the connection.
 //! Here that event reaches the reader as [`Received::Lagged`]; a reconnect does too, since what was published meanwhile
-//! is gone.
+//! is gone. What was sent within the process comes from a queue beside the broker's, under the same rules.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use async_nats::Subscriber;
@@ -12,6 +13,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use metrics::counter;
 
 use crate::connection::{Lag, Lags};
+use crate::local::{Exit, Locals};
 use crate::names::Names;
 use crate::subject::Subject;
 
@@ -40,22 +42,31 @@ pub enum Received {
 pub struct Subscription {
     subject: Subject,
     subscriber: Subscriber,
-    number: u64,
+    /// What is handed over within the process, if the subject allows that.
+    local: Option<Exit>,
     lag: Arc<Lag>,
-    lags: Arc<Lags>,
+    ends: Ends,
     names: Names,
+}
+
+/// Where a subscription is known, and must no longer be when it is gone.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    pub(crate) number: u64,
+    pub(crate) lags: Arc<Lags>,
+    pub(crate) locals: Arc<Locals>,
 }
 
 impl Subscription {
     pub(crate) fn new(
         subject: Subject,
         subscriber: Subscriber,
-        number: u64,
+        local: Option<Exit>,
         lag: Arc<Lag>,
-        lags: Arc<Lags>,
+        ends: Ends,
         names: Names,
     ) -> Self {
-        Self { subject, subscriber, number, lag, lags, names }
+        Self { subject, subscriber, local, lag, ends, names }
     }
 
     /// The subject that it was made for.
@@ -71,9 +82,16 @@ impl Subscription {
             if let Some(lagged) = self.lagged() {
                 return Some(lagged);
             }
+            let local = async {
+                match &mut self.local {
+                    Some(local) => local.next().await,
+                    None => pending().await,
+                }
+            };
+            // In no fixed order, so that neither source can starve the other; the order of a sender lies within one.
             tokio::select! {
-                biased;
                 () = self.lag.raised() => {}
+                payload = local => return Some(Received::Message(Message { subject: self.subject, payload })),
                 message = self.subscriber.next() => {
                     if let Some(message) = self.read(message?) {
                         return Some(Received::Message(message));
@@ -87,6 +105,9 @@ impl Subscription {
     pub fn try_next(&mut self) -> Option<Received> {
         if let Some(lagged) = self.lagged() {
             return Some(lagged);
+        }
+        if let Some(payload) = self.local.as_mut().and_then(Exit::try_next) {
+            return Some(Received::Message(Message { subject: self.subject, payload }));
         }
         loop {
             let message = self.subscriber.next().now_or_never()??;
@@ -114,6 +135,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.lags.remove(self.number);
+        self.ends.lags.remove(self.ends.number);
+        self.ends.locals.close(self.subject, self.ends.number);
     }
 }

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::connection::Dedicated;
+use crate::local::Locals;
 use crate::log::{dropped, refused};
 use crate::names::Names;
 use crate::publish::{Attempt, Mark, attempt};
@@ -24,6 +25,7 @@ use crate::reader::OrderedReader;
 use crate::record::{self, Bounds, Record};
 use crate::streams::{self, Stream};
 use crate::subject::Subject;
+use crate::tap::Tap;
 use crate::{Error, FencedError, LogConfig, MESSAGE_BYTES_MAX, PublishError, RECORD_BYTES_MAX, ReadError, SendError};
 
 /// Between two attempts while nobody is there to store the record.
@@ -60,6 +62,13 @@ pub struct Tenure {
     inner: Arc<Inner>,
 }
 
+/// What a tenure shares with the rest of its process.
+#[derive(Clone, Debug)]
+pub(crate) struct Within {
+    pub(crate) locals: Arc<Locals>,
+    pub(crate) tap: Arc<Tap>,
+}
+
 struct Inner {
     id: TenureId,
     role: Role,
@@ -69,7 +78,14 @@ struct Inner {
     context: Context,
     lost: watch::Receiver<bool>,
     names: Names,
+    within: Within,
     config: LogConfig,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.within.tap.leave(self.id);
+    }
 }
 
 impl fmt::Debug for Tenure {
@@ -86,6 +102,7 @@ impl Tenure {
     pub(crate) async fn acquire(
         config: &LogConfig,
         names: &Names,
+        within: Within,
         connection: Dedicated,
         role: Role,
         partition: Partition,
@@ -101,8 +118,8 @@ impl Tenure {
             return Err(Error::broker(format!("take {} of partition {partition}", role.name()), format!("{met:?}")));
         };
         let id = TenureId(revision);
-        let inner =
-            Inner { id, role, partition, epoch, client, context, lost, names: names.clone(), config: config.clone() };
+        let (names, config) = (names.clone(), config.clone());
+        let inner = Inner { id, role, partition, epoch, client, context, lost, names, within, config };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -148,15 +165,21 @@ impl Tenure {
             return Err(FencedError::TooLarge { bytes: payload.len() });
         }
         let end = Instant::now() + self.inner.config.attempt_deadline();
+        // Unless it is said below how it ended, readers of the tap go to the broker.
+        let publishing = self.inner.within.tap.publishing(self.inner.id);
         loop {
             let last = match self.publish(Stream::Events, payload.clone(), Mark::ExpectedLast(expected_last), end).await
             {
-                Some(Attempt::Stored(sequence)) => return Ok(sequence),
+                Some(Attempt::Stored(sequence)) => {
+                    publishing.stored(sequence, payload);
+                    return Ok(sequence);
+                }
                 Some(Attempt::WrongLast(last)) => {
                     refused("fenced", Stream::Events);
                     return Err(FencedError::Refused { last });
                 }
                 Some(Attempt::Full) => {
+                    publishing.not_stored();
                     refused("full", Stream::Events);
                     return Err(FencedError::Full);
                 }
@@ -216,11 +239,19 @@ impl Tenure {
 
     /// Sends a core message over the tenure's own connection, in order with its other sends.
     ///
-    /// Unlike those of the shared connection, what waits is never sent after a reconnect.
+    /// Unlike those of the shared connection, what waits is never sent after a reconnect. What goes to one gateway alone
+    /// is handed over where that gateway is in this process, but not once the tenure is lost.
     pub async fn send(&self, subject: &Subject, payload: Bytes) -> Result<(), SendError> {
         if payload.len() > MESSAGE_BYTES_MAX {
             dropped("too_large");
             return Err(SendError::TooLarge { bytes: payload.len() });
+        }
+        if self.is_lost() {
+            dropped("disconnected");
+            return Err(SendError::Disconnected);
+        }
+        if self.inner.within.locals.hand_over(subject, &payload) {
+            return Ok(());
         }
         let subject = self.inner.names.subject(subject);
         let sent = tokio::select! {
@@ -289,6 +320,10 @@ impl Tenure {
     /// Reads the stream in order from record `from` on.
     pub async fn reader(&self, stream: Stream, from: u64) -> Result<OrderedReader, ReadError> {
         OrderedReader::open(self.clone(), stream, from).await
+    }
+
+    pub(crate) fn tap(&self) -> &Arc<Tap> {
+        &self.inner.within.tap
     }
 
     pub(crate) fn context(&self) -> &Context {

@@ -6,6 +6,7 @@ use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
 use domain::Partition;
 use event_log::{Log, LogConfig, OrderedReader, Record, Role, Stream, Tenure};
+use futures_util::TryStreamExt as _;
 use testkit::logs::{self, Watch};
 use testkit::wait::until;
 use testkit::{NatsOptions, NatsServer};
@@ -63,6 +64,11 @@ pub(crate) async fn open(config: LogConfig) -> Log {
     log
 }
 
+/// An owner in another process: what it publishes and sends comes over the broker.
+pub(crate) async fn foreign_owner(broker: &Broker) -> Tenure {
+    owner(&broker.log().await).await
+}
+
 pub(crate) async fn owner(log: &Log) -> Tenure {
     log.acquire(Role::Ingest, P0).await.unwrap()
 }
@@ -91,6 +97,12 @@ pub(crate) async fn read(reader: &mut OrderedReader, count: usize) -> Vec<Record
 
 pub(crate) fn sequences(records: &[Record]) -> Vec<u64> {
     records.iter().map(|record| record.sequence).collect()
+}
+
+/// The broker's consumers of the first partition's events.
+pub(crate) async fn consumers(context: &Context) -> Vec<String> {
+    let stream = context.get_stream("EVENTS-0").await.unwrap();
+    stream.consumer_names().try_collect().await.unwrap()
 }
 
 /// Publishes commands until the stream is full; returns the last sequence.

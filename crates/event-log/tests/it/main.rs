@@ -9,5 +9,6 @@ mod counters;
 mod fence;
 mod reader;
 mod streams;
+mod tap;
 mod tenures;
 mod volume;

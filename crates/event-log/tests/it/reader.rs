@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use async_nats::jetstream::Context;
 use event_log::{LogConfig, ReadError, Stream};
-use futures_util::{FutureExt as _, TryStreamExt as _};
+use futures_util::FutureExt as _;
 use testkit::wait::until;
 use tokio::time::timeout;
 
-use crate::broker::{Broker, P0, SOON, bytes, open, owner, publish_events, read, sequences};
+use crate::broker::{Broker, P0, SOON, bytes, consumers, foreign_owner, open, owner, publish_events, read, sequences};
 use crate::counters::Counters;
 
 const RESTARTS: &str = "event_log_reader_restarts_total";
@@ -134,26 +134,22 @@ async fn holes_in_statuses_are_passed_over_and_counted() {
     assert_eq!(sequences(&read(&mut reader, 1).await), [11]);
 }
 
-async fn consumers(context: &Context) -> Vec<String> {
-    let stream = context.get_stream("EVENTS-0").await.unwrap();
-    stream.consumer_names().try_collect().await.unwrap()
-}
-
 #[tokio::test]
 async fn a_deleted_consumer_is_replaced() {
     let counters = Counters::default();
     let _guard = counters.install();
     let broker = Broker::start().await;
     let tenure = owner(&broker.log().await).await;
+    let writer = foreign_owner(&broker).await;
     let context = broker.beside().await;
-    publish_events(&tenure, 1, 3).await;
+    publish_events(&writer, 1, 3).await;
     let mut reader = tenure.reader(Stream::Events, 1).await.unwrap();
     assert_eq!(sequences(&read(&mut reader, 3).await), [1, 2, 3]);
     // While nobody reads …
     for name in consumers(&context).await {
         context.get_stream("EVENTS-0").await.unwrap().delete_consumer(&name).await.unwrap();
     }
-    publish_events(&tenure, 4, 6).await;
+    publish_events(&writer, 4, 6).await;
     assert_eq!(sequences(&read(&mut reader, 3).await), [4, 5, 6]);
     // … and while the reader waits.
     let waiting = read(&mut reader, 3);
@@ -161,7 +157,7 @@ async fn a_deleted_consumer_is_replaced() {
         for name in consumers(&context).await {
             context.get_stream("EVENTS-0").await.unwrap().delete_consumer(&name).await.unwrap();
         }
-        publish_events(&tenure, 7, 9).await;
+        publish_events(&writer, 7, 9).await;
     };
     let (records, ()) = tokio::join!(waiting, deleting);
     assert_eq!(sequences(&records), [7, 8, 9]);
@@ -183,12 +179,13 @@ async fn a_consumer_that_stands_still_is_replaced_by_the_watchdog() {
     let _guard = counters.install();
     let broker = Broker::start().await;
     let tenure = owner(&broker.log().await).await;
+    let writer = foreign_owner(&broker).await;
     let context = broker.beside().await;
     let mut reader = tenure.reader(Stream::Events, 1).await.unwrap();
-    publish_events(&tenure, 1, 1).await;
+    publish_events(&writer, 1, 1).await;
     assert_eq!(sequences(&read(&mut reader, 1).await), [1]);
     pause_consumers(&context).await;
-    publish_events(&tenure, 2, 4).await;
+    publish_events(&writer, 2, 4).await;
     assert_eq!(sequences(&read(&mut reader, 3).await), [2, 3, 4]);
     assert_eq!(counters.get(RESTARTS, "watchdog"), 1);
 }
@@ -197,12 +194,13 @@ async fn a_consumer_that_stands_still_is_replaced_by_the_watchdog() {
 async fn a_reader_whose_calls_are_given_up_early_is_watched_all_the_same() {
     let broker = Broker::start().await;
     let tenure = owner(&broker.log().await).await;
+    let writer = foreign_owner(&broker).await;
     let context = broker.beside().await;
     let mut reader = tenure.reader(Stream::Events, 1).await.unwrap();
-    publish_events(&tenure, 1, 1).await;
+    publish_events(&writer, 1, 1).await;
     assert_eq!(sequences(&read(&mut reader, 1).await), [1]);
     pause_consumers(&context).await;
-    publish_events(&tenure, 2, 4).await;
+    publish_events(&writer, 2, 4).await;
     let reading = async {
         let mut seen = Vec::new();
         while seen.len() < 3 {
@@ -236,8 +234,9 @@ async fn a_missed_heartbeat_does_not_end_reading() {
     let _guard = counters.install();
     let broker = Broker::start().await;
     let tenure = owner(&broker.log().await).await;
+    let writer = foreign_owner(&broker).await;
     let mut reader = tenure.reader(Stream::Events, 1).await.unwrap();
-    publish_events(&tenure, 1, 1).await;
+    publish_events(&writer, 1, 1).await;
     assert_eq!(sequences(&read(&mut reader, 1).await), [1]);
     broker.stand_still().await;
     let reading = read(&mut reader, 2);

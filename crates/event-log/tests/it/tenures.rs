@@ -69,7 +69,8 @@ async fn a_killed_broker_ends_the_tenure_for_good_and_the_commands_connection_co
 async fn what_waits_in_a_lost_tenures_channel_is_never_sent() {
     let broker = Broker::start().await;
     let log = broker.log().await;
-    let mut pushes = log.subscribe(PUSHES).await.unwrap();
+    // In another process: within this one they would be handed over.
+    let mut pushes = broker.log().await.subscribe(PUSHES).await.unwrap();
     let tenure = owner(&log).await;
     publish_events(&tenure, 1, 1).await;
     broker.stand_still().await;
@@ -97,6 +98,19 @@ async fn what_waits_in_a_lost_tenures_channel_is_never_sent() {
     let received = timeout(SOON, pushes.next()).await.unwrap();
     assert!(matches!(received, Some(Received::Message(message)) if message.payload == bytes("new")));
     assert_eq!(holds(&next, Stream::Events).await, [bytes(1)]);
+}
+
+#[tokio::test]
+async fn a_lost_tenure_hands_nothing_over_within_the_process() {
+    let broker = Broker::start().await;
+    let log = broker.log().await;
+    let mut pushes = log.subscribe(PUSHES).await.unwrap();
+    let tenure = owner(&log).await;
+    broker.server.restart().await.unwrap();
+    timeout(SOON, tenure.lost()).await.unwrap();
+    assert_eq!(timeout(SOON, pushes.next()).await.unwrap(), Some(Received::Lagged));
+    assert_eq!(tenure.send(&PUSHES, bytes("stale")).await, Err(SendError::Disconnected));
+    assert_eq!(pushes.try_next(), None);
 }
 
 #[tokio::test]
