@@ -2,7 +2,8 @@
 //!
 //! At the bound a message is dropped and counted. A batch that is dropped leaves its number out, and a `through` or an
 //! ack that is dropped comes again, so each loss is seen by its gateway. Sent over the tenure's own connection, nothing
-//! of an earlier owner is sent late (M6).
+//! of an earlier owner is sent late (M6). A gateway of this process is handed its messages at once; it is one from its
+//! first message to its last, so none of them can overtake another through the queue.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +26,7 @@ struct Waiting {
 /// The sending end; dropping it stops the sends.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
+    tenure: Tenure,
     queue: mpsc::Sender<Waiting>,
     bytes: Arc<AtomicUsize>,
     bytes_max: usize,
@@ -36,6 +38,7 @@ impl Outgoing {
         let (queue, mut waiting) = mpsc::channel::<Waiting>(messages_max.max(1));
         let bytes = Arc::new(AtomicUsize::new(0));
         let left = Arc::clone(&bytes);
+        let own = tenure.clone();
         let sending = tokio::spawn(async move {
             while let Some(Waiting { gateway, payload, is_push }) = waiting.recv().await {
                 let size = payload.len();
@@ -43,23 +46,25 @@ impl Outgoing {
                     dropped("unsent");
                 }
                 left.fetch_sub(size, Ordering::Relaxed);
-                if is_push {
-                    crash_point("delivery.pushed");
-                }
+                pushed(is_push);
             }
         });
-        Self { queue, bytes, bytes_max, sending: sending.abort_handle() }
+        Self { tenure: own, queue, bytes, bytes_max, sending: sending.abort_handle() }
     }
 
     pub(crate) fn send(&self, gateway: GatewayId, message: &ToGateway) {
         let payload = Bytes::from(message.encode_to_vec());
         let size = payload.len();
+        let is_push = matches!(message.what, Some(to_gateway::What::Pushes(_)));
+        if self.tenure.hand_over(&Subject::Pushes(gateway), &payload) {
+            pushed(is_push);
+            return;
+        }
         if self.bytes.load(Ordering::Relaxed) + size > self.bytes_max {
             dropped("bytes");
             return;
         }
         self.bytes.fetch_add(size, Ordering::Relaxed);
-        let is_push = matches!(message.what, Some(to_gateway::What::Pushes(_)));
         if self.queue.try_send(Waiting { gateway, payload, is_push }).is_err() {
             self.bytes.fetch_sub(size, Ordering::Relaxed);
             dropped("count");
@@ -70,6 +75,12 @@ impl Outgoing {
 impl Drop for Outgoing {
     fn drop(&mut self) {
         self.sending.abort();
+    }
+}
+
+fn pushed(is_push: bool) {
+    if is_push {
+        crash_point("delivery.pushed");
     }
 }
 

@@ -246,11 +246,7 @@ impl Tenure {
             dropped("too_large");
             return Err(SendError::TooLarge { bytes: payload.len() });
         }
-        if self.is_lost() {
-            dropped("disconnected");
-            return Err(SendError::Disconnected);
-        }
-        if self.inner.within.locals.hand_over(subject, &payload) {
+        if self.hand_over(subject, &payload) {
             return Ok(());
         }
         let subject = self.inner.names.subject(subject);
@@ -264,6 +260,13 @@ impl Tenure {
             return Err(SendError::Disconnected);
         }
         Ok(())
+    }
+
+    /// Hands a message over if its only reader is in this process; false: it has to be [sent](Self::send).
+    ///
+    /// A lost tenure hands nothing over (M6).
+    pub fn hand_over(&self, subject: &Subject, payload: &Bytes) -> bool {
+        payload.len() <= MESSAGE_BYTES_MAX && !self.is_lost() && self.inner.within.locals.hand_over(subject, payload)
     }
 
     /// Reads one record from the stream's leader; `None` if it holds none with that sequence.
