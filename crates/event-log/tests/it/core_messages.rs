@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use domain::GatewayId;
-use event_log::{LogConfig, MESSAGE_BYTES_MAX, Message, Received, SendError, Subject, Subscription};
+use event_log::{Log, LogConfig, MESSAGE_BYTES_MAX, Message, Received, SendError, Subject, Subscription};
 use testkit::wait::until;
 use tokio::time::timeout;
 
@@ -19,16 +19,20 @@ fn message(subject: Subject, text: impl ToString) -> Received {
     Received::Message(Message { subject, payload: bytes(text) })
 }
 
+/// Returns once the broker knows all subscriptions of this log: it reads a connection in order.
+async fn subscribed(log: &Log) {
+    let mut asked = log.subscribe(Subject::AnnounceRequests).await.unwrap();
+    log.send(&Subject::AnnounceRequests, bytes("ask")).await.unwrap();
+    assert_eq!(next(&mut asked).await, message(Subject::AnnounceRequests, "ask"));
+}
+
 #[tokio::test]
 async fn messages_arrive_in_order_with_their_subject() {
     let broker = Broker::start().await;
     let (one, two) = (broker.log().await, broker.log().await);
     let mut pushes = two.subscribe(GATEWAY).await.unwrap();
     let mut receipts = two.subscribe(Subject::Receipts(P0)).await.unwrap();
-    // Whatever the other process sends comes after its subscription: it asks first.
-    let mut asked = one.subscribe(Subject::AnnounceRequests).await.unwrap();
-    two.send(&Subject::AnnounceRequests, bytes("ask")).await.unwrap();
-    assert_eq!(next(&mut asked).await, message(Subject::AnnounceRequests, "ask"));
+    subscribed(&two).await;
     for number in 0..100 {
         one.send(&GATEWAY, bytes(number)).await.unwrap();
     }
@@ -49,6 +53,7 @@ async fn a_slow_reader_is_told_what_it_lost_and_others_are_not() {
     let mut quick = log.subscribe(Subject::Answers(GatewayId(7))).await.unwrap();
     let mut slow = log.subscribe(GATEWAY).await.unwrap();
     let sender = broker.log().await;
+    subscribed(&log).await;
     for number in 0..30 {
         sender.send(&GATEWAY, bytes(number)).await.unwrap();
     }
@@ -150,6 +155,7 @@ async fn messages_from_within_and_from_elsewhere_each_keep_their_order() {
     let broker = Broker::start().await;
     let (log, elsewhere) = (broker.log().await, broker.log().await);
     let mut pushes = log.subscribe(GATEWAY).await.unwrap();
+    subscribed(&log).await;
     for number in 0..100 {
         log.send(&GATEWAY, bytes(number)).await.unwrap();
         elsewhere.send(&GATEWAY, bytes(1_000 + number)).await.unwrap();
