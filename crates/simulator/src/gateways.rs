@@ -133,6 +133,8 @@ fn tracked(world: &mut World, process: ProcessId, actions: Vec<TrackerAction>) {
         match action {
             TrackerAction::Announce(announcement) => announce(world, process, &announcement),
             TrackerAction::Ready { epoch, as_of, sessions, .. } => {
+                let name = world.name(process);
+                world.say(|| format!("{name} is ready as of event record {as_of} for {} sessions", sessions.len()));
                 for (session, user) in sessions {
                     let ready = v1::Ready { partition: 0, epoch: epoch.0, as_of };
                     push(world, process, session.0, 0, Frame::Ready(ready));
@@ -426,7 +428,10 @@ fn want_heads(world: &mut World, process: ProcessId, wanted: Wanted) {
         return;
     }
     let Some(gateway) = world.gateways.get_mut(&process) else { return };
-    gateway.waiting.insert(wanted.session, wanted);
+    // The last `ready` is the one that counts.
+    if gateway.waiting.get(&wanted.session).is_none_or(|other| other.ready < wanted.ready) {
+        gateway.waiting.insert(wanted.session, wanted);
+    }
     if !std::mem::replace(&mut gateway.polls, true) {
         world.within(process, POLL_US, move |world| poll_heads(world, process));
     }
@@ -468,6 +473,8 @@ fn tell_heads(world: &mut World, process: ProcessId, wanted: Wanted, current: bo
         world.within(process, delay, move |world| {
             let Some(gateway) = world.gateways.get(&process) else { return };
             let current = current && gateway.readies.get(&wanted.session) == Some(&wanted.ready);
+            let name = world.name(process);
+            world.say(|| format!("{name} tells user {} its heads, current: {current}", short(wanted.user.as_bytes())));
             let heads = v1::Heads { partition: 0, heads, last: true, current };
             push(world, process, wanted.session, 0, Frame::Heads(heads));
         });
