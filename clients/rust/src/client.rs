@@ -6,12 +6,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use proto::v1::{self, command};
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::machine::{Endpoint, EndpointAction, Event, Identity, Kept, Micros, Resume, SendId, Settlement};
+use crate::machine::{Endpoint, EndpointAction, Identity, Kept, Micros, Resume, SendId, Settlement};
 use crate::shared::Shared;
-use crate::{ChatId, Error, Options, UserId, link};
+use crate::{ChatId, Error, Events, Options, UserId, link};
 
 /// Largest body until a server says otherwise.
 pub(crate) const BODY_BYTES: usize = 16 * 1024;
@@ -28,24 +28,12 @@ pub(crate) struct Desk {
     pub(crate) options: Options,
     pub(crate) shared: Mutex<Shared>,
     pub(crate) wake: Notify,
+    /// An event waits for the caller, or none will follow.
+    pub(crate) told: Notify,
+    /// The caller took events, so that there may be room again.
+    pub(crate) room: Notify,
     pub(crate) ended: CancellationToken,
     birth: Instant,
-}
-
-/// The events of a client, in order. Dropped, they are no longer kept.
-#[derive(Debug)]
-pub struct Events(mpsc::Receiver<Event>);
-
-impl Events {
-    /// The next event; none once the client has ended.
-    pub async fn next(&mut self) -> Option<Event> {
-        self.0.recv().await
-    }
-
-    /// An event that waits already.
-    pub fn try_next(&mut self) -> Option<Event> {
-        self.0.try_recv().ok()
-    }
 }
 
 /// A command in the outbox.
@@ -81,6 +69,12 @@ impl Desk {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Does what the endpoint wants done.
+    pub(crate) fn act(&self, shared: &mut Shared, actions: Vec<EndpointAction>) {
+        shared.act(actions);
+        self.told.notify_one();
+    }
 }
 
 impl Client {
@@ -88,7 +82,6 @@ impl Client {
     ///
     /// Must be called within a tokio runtime. Sends may be made at once.
     pub fn connect(options: Options) -> (Self, Events) {
-        let (events, receiver) = mpsc::channel(options.events.max(1));
         let mut timeline = options.timeline;
         timeline.receipts = options.receipts;
         let (resume, kept) = (options.resume.clone(), options.kept.clone());
@@ -99,11 +92,14 @@ impl Client {
             shared: Mutex::new(Shared::new(endpoint, options.observer.clone())),
             options,
             wake: Notify::new(),
+            told: Notify::new(),
+            room: Notify::new(),
             ended: ended.clone(),
             birth: Instant::now(),
         });
-        tokio::spawn(link::run(Arc::clone(&desk), events));
-        (Self { desk, _guard: Arc::new(ended.drop_guard()) }, Events(receiver))
+        tokio::spawn(link::run(Arc::clone(&desk)));
+        let events = Events(Arc::clone(&desk));
+        (Self { desk, _guard: Arc::new(ended.drop_guard()) }, events)
     }
 
     /// Who the server said this is; none before the first welcome.
@@ -181,7 +177,7 @@ impl Client {
             let mut actions = Vec::new();
             let id = shared.endpoint.read_history(chat, after, limit, at_least, &mut actions);
             shared.readers.insert(id, answer);
-            shared.act(actions);
+            self.desk.act(&mut shared, actions);
         }
         self.desk.wake.notify_one();
         answered.await.map_err(|_gone| Error::Disconnected)?.map_err(Error::Refused)
@@ -197,10 +193,12 @@ impl Client {
         self.desk.lock().endpoint.outbox.len()
     }
 
-    /// Where this client stands, for the next run.
+    /// Where this client stands, for the next run; an older state serves as well, for that run is told more again.
+    ///
+    /// Counts only those entries that were taken from [`Events`].
     pub fn state(&self) -> (Resume, Kept) {
         let shared = self.desk.lock();
-        (shared.endpoint.timeline.resume(), shared.endpoint.outbox.kept())
+        (shared.resume(), shared.endpoint.outbox.kept())
     }
 
     /// Cuts the socket as a lost network does; the client comes back on its own.
@@ -209,7 +207,7 @@ impl Client {
         self.desk.wake.notify_one();
     }
 
-    /// Ends the client; what is unsettled stays in [`Client::state`].
+    /// Ends the client; what is unsettled stays in [`Client::state`], what was told in [`Events`].
     pub fn close(&self) {
         self.desk.ended.cancel();
     }
@@ -224,7 +222,7 @@ impl Client {
             let mut actions = Vec::new();
             let (id, identity) = shared.endpoint.submit(now, chat, action, &mut actions)?;
             let sent = shared.wait_for(id, identity);
-            shared.act(actions);
+            self.desk.act(&mut shared, actions);
             sent
         };
         self.desk.wake.notify_one();
@@ -237,9 +235,15 @@ impl Client {
             let mut shared = self.desk.lock();
             let mut actions = Vec::new();
             call(&mut shared.endpoint, now, &mut actions);
-            shared.act(actions);
+            self.desk.act(&mut shared, actions);
         }
         self.desk.wake.notify_one();
+    }
+}
+
+impl fmt::Debug for Desk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Desk").field("options", &self.options).finish_non_exhaustive()
     }
 }
 

@@ -33,6 +33,12 @@ pub enum Error {
     /// An address or header is not valid.
     #[error("the address is not valid: {0}")]
     Address(String),
+    /// There is no token to sign in with.
+    #[error("there is no token: {0}")]
+    Token(String),
+    /// The server closed the socket before it was signed in.
+    #[error("the server closed the socket with code {0}")]
+    Closed(u16),
     /// Connecting or signing in took too long.
     #[error("connecting took too long")]
     SignInTimeout,

@@ -10,16 +10,20 @@
 
 mod client;
 mod error;
+mod events;
 mod ids;
 mod link;
 pub mod machine;
 mod options;
 mod rules;
 mod shared;
+mod token;
 
-pub use client::{Answer, Client, Events, Sent};
+pub use client::{Answer, Client, Sent};
 pub use error::Error;
+pub use events::Events;
 pub use ids::{ChatId, UserId};
 pub use machine::{Event, Identity, SendId, Settlement};
 pub use options::{Observer, Options};
 pub use rules::Rules;
+pub use token::Token;

@@ -13,7 +13,6 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use prost::Message as _;
 use proto::v1::{self, client_frame, server_frame};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_websockets::{ClientBuilder, Config, Limits, MaybeTlsStream, Message, WebSocketStream};
 
@@ -43,44 +42,64 @@ struct Loss {
     was_well: bool,
 }
 
-pub(crate) async fn run(desk: Arc<Desk>, events: mpsc::Sender<Event>) {
-    let ended = desk.ended.clone();
+/// Says that nothing follows, also where the task is dropped.
+struct End(Arc<Desk>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.ended.cancel();
+        self.0.lock().end();
+        self.0.told.notify_one();
+    }
+}
+
+pub(crate) async fn run(desk: Arc<Desk>) {
+    let end = End(desk);
+    let ended = end.0.ended.clone();
     tokio::select! {
         () = ended.cancelled() => {}
-        () = carry(&desk, &events) => {}
+        () = carry(&end.0) => {}
     }
-    ended.cancel();
-    desk.lock().end();
-    deliver(&desk, &events, true).await;
 }
 
 /// Socket after socket, until the server says not to come back.
-async fn carry(desk: &Desk, events: &mpsc::Sender<Event>) {
+async fn carry(desk: &Desk) {
     let mut attempts = 0_u32;
+    // Addresses tried since a socket was signed in.
+    let mut failures = 0;
     loop {
+        // Each socket tells something: who takes nothing gets no new one.
+        room(desk).await;
         let urls = &desk.options.urls;
         let url =
             usize::try_from(attempts).map_or("", |turn| urls.get(turn % urls.len().max(1)).map_or("", String::as_str));
         let signing = timeout(desk.options.sign_in_within, Box::pin(sign_in(desk, url)));
         let signed_in = signing.await.unwrap_or_else(|_late| Err(Refusal::Failed(Error::SignInTimeout)));
-        let loss = match signed_in {
-            Ok((socket, hello, welcome)) => Box::pin(live(desk, events, socket, &hello, &welcome)).await,
-            Err(Refusal::Closed(code)) => Loss { code: Some(code), return_at: None, was_well: false },
-            Err(Refusal::Failed(error)) => {
-                tracing::debug!(%error, "no socket");
-                Loss { code: None, return_at: None, was_well: false }
+        let (loss, error) = match signed_in {
+            Ok((socket, hello, welcome)) => (Box::pin(live(desk, socket, &hello, &welcome)).await, None),
+            Err(Refusal::Closed(code)) => {
+                (Loss { code: Some(code), return_at: None, was_well: false }, Some(Error::Closed(code)))
             }
+            Err(Refusal::Failed(error)) => (Loss { code: None, return_at: None, was_well: false }, Some(error)),
         };
         if let Some(code) = loss.code.filter(|code| !may_return(*code)) {
             desk.lock().tell(Event::Fatal { code });
             return;
         }
+        failures = if error.is_some() { failures + 1 } else { 0 };
+        if let Some(error) = error {
+            tracing::debug!(%error, "no socket");
+            // Once an outage, and only after every address was tried.
+            if failures == desk.options.urls.len().max(1) {
+                desk.lock().tell(Event::Unreachable { error: error.to_string() });
+                desk.told.notify_one();
+            }
+        }
         attempts = if loss.was_well { 0 } else { attempts.saturating_add(1) };
         let most = desk.options.back_off.saturating_mul(1 << attempts.min(16)).min(desk.options.longest_back_off);
         // Full jitter: many clients that lost one gateway come back evenly.
         let jittered = Instant::now() + most.mul_f64(rand::random());
-        let until = loss.return_at.unwrap_or(jittered);
-        wait(desk, events, until).await;
+        sleep_until(loss.return_at.unwrap_or(jittered)).await;
     }
 }
 
@@ -100,35 +119,15 @@ impl From<Error> for Refusal {
     }
 }
 
-/// Waits without a socket; events are still delivered.
-async fn wait(desk: &Desk, events: &mpsc::Sender<Event>, until: Instant) {
-    deliver(desk, events, false).await;
-    loop {
-        tokio::select! {
-            () = sleep_until(until) => return,
-            () = desk.wake.notified() => deliver(desk, events, false).await,
-        }
-    }
-}
-
-/// Gives the caller what waits for it; blocks while the caller does not take it.
-async fn deliver(desk: &Desk, events: &mpsc::Sender<Event>, last: bool) {
-    loop {
-        let waiting = std::mem::take(&mut desk.lock().events);
-        if waiting.is_empty() {
-            return;
-        }
-        for event in waiting {
-            let failed = if last { events.try_send(event).is_err() } else { events.send(event).await.is_err() };
-            if failed {
-                desk.lock().listening = false;
-                break;
-            }
-        }
+/// Waits while as many events wait as may, and the caller takes none.
+async fn room(desk: &Desk) {
+    while desk.lock().events.len() >= desk.options.events.max(1) {
+        desk.room.notified().await;
     }
 }
 
 async fn sign_in(desk: &Desk, url: &str) -> Result<(Socket, v1::Hello, v1::Welcome), Refusal> {
+    let token = desk.options.token.next()?;
     let address = |error: &dyn std::fmt::Display| Refusal::Failed(Error::Address(error.to_string()));
     let builder = ClientBuilder::new()
         .uri(url)
@@ -147,7 +146,7 @@ async fn sign_in(desk: &Desk, url: &str) -> Result<(Socket, v1::Hello, v1::Welco
     let server_frame::Frame::Hello(hello) = expect(&mut socket).await? else {
         return Err(Refusal::Failed(Error::Disconnected));
     };
-    let authenticate = v1::Authenticate { token: desk.options.token.clone(), device: desk.options.device.clone() };
+    let authenticate = v1::Authenticate { token, device: desk.options.device.clone() };
     let frame = v1::ClientFrame { id: 1, frame: Some(client_frame::Frame::Authenticate(authenticate)) };
     socket.send(Message::binary(frame.encode_to_vec())).await.map_err(Error::Socket)?;
     loop {
@@ -178,13 +177,7 @@ async fn expect(socket: &mut Socket) -> Result<server_frame::Frame, Refusal> {
 }
 
 /// Carries frames until the socket ends.
-async fn live(
-    desk: &Desk,
-    events: &mpsc::Sender<Event>,
-    mut socket: Socket,
-    hello: &v1::Hello,
-    welcome: &v1::Welcome,
-) -> Loss {
+async fn live(desk: &Desk, mut socket: Socket, hello: &v1::Hello, welcome: &v1::Welcome) -> Loss {
     // The server pings in each heartbeat; half as long again without a byte means that it is gone.
     let silence = Duration::from_millis(u64::from(hello.heartbeat_ms.max(1_000)) * 3 / 2);
     let mut loss = Loss { code: None, return_at: None, was_well: false };
@@ -201,11 +194,11 @@ async fn live(
         shared.cut = false;
         let mut actions = Vec::new();
         shared.endpoint.opened(now, welcome, &mut actions);
-        shared.act(actions);
+        desk.act(&mut shared, actions);
     }
     let mut turn = Vec::with_capacity(4);
     loop {
-        deliver(desk, events, false).await;
+        room(desk).await;
         let (now_us, due) = {
             let mut shared = desk.lock();
             if shared.cut {
@@ -215,7 +208,7 @@ async fn live(
             if shared.endpoint.deadline().is_some_and(|at| at <= now) {
                 let mut actions = Vec::new();
                 shared.endpoint.tick(now, &mut actions);
-                shared.act(actions);
+                desk.act(&mut shared, actions);
             }
             (now, shared.endpoint.deadline())
         };
@@ -246,7 +239,7 @@ async fn live(
                 let mut shared = desk.lock();
                 let mut actions = Vec::new();
                 shared.endpoint.frame(now, frame, &mut actions);
-                shared.act(actions);
+                desk.act(&mut shared, actions);
             }
         }
         if went.is_err() || loss.code.is_some() || last_heard.elapsed() >= silence {
@@ -265,7 +258,7 @@ async fn live(
     shared.frames.clear();
     let mut actions = Vec::new();
     shared.endpoint.closed(now, loss.code, &mut actions);
-    shared.act(actions);
+    desk.act(&mut shared, actions);
     loss
 }
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Rules;
 use crate::machine::{Bounds, Event, Kept, Resume, TimelineBounds};
+use crate::{Rules, Token};
 
 /// Sees everything that a client sees, in order, under the client's lock: keep it short.
 pub trait Observer: Send + Sync {
@@ -18,13 +18,13 @@ pub trait Observer: Send + Sync {
 pub struct Options {
     /// Addresses such as `ws://127.0.0.1:7070/v1/socket`, tried in turn.
     pub urls: Vec<String>,
-    /// Says who signs in.
-    pub token: String,
+    /// Says who signs in; asked for at each connection.
+    pub token: Token,
     /// Names the device; drawn once and kept.
     pub device: String,
     /// Claim what arrives as received, without being told.
     pub receipts: bool,
-    /// Events that may wait for the caller; then the socket is read no further.
+    /// Events that may wait for the caller, but for those of one turn; then the socket is read no further.
     pub events: usize,
     /// First of the doubling waits before a new socket, of which a random part is taken.
     pub back_off: Duration,
@@ -48,7 +48,7 @@ pub struct Options {
 
 impl Options {
     /// The defaults for one address, token and device.
-    pub fn new(url: impl Into<String>, token: impl Into<String>, device: impl Into<String>) -> Self {
+    pub fn new(url: impl Into<String>, token: impl Into<Token>, device: impl Into<String>) -> Self {
         Self {
             urls: vec![url.into()],
             token: token.into(),

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use proto::v1;
 use tokio::sync::oneshot;
 
+use crate::ChatId;
 use crate::client::{Answer, BODY_BYTES, Sent};
-use crate::machine::{Endpoint, EndpointAction, Event, Identity, SendId, Settlement};
+use crate::machine::{Endpoint, EndpointAction, Event, Identity, Resume, SendId, Settlement};
 use crate::options::Observer;
 
 struct Waiter {
@@ -21,8 +22,11 @@ pub(crate) struct Shared {
     pub(crate) frames: VecDeque<v1::ClientFrame>,
     /// Events for the caller.
     pub(crate) events: VecDeque<Event>,
-    /// Whether the caller still listens.
-    pub(crate) listening: bool,
+    /// No event will follow.
+    pub(crate) ended: bool,
+    // Whether the caller still listens; if not, the first entry of each chat that it did not take.
+    listening: bool,
+    untaken: BTreeMap<ChatId, u64>,
     pub(crate) signed_in: bool,
     pub(crate) cut: bool,
     pub(crate) body_bytes: usize,
@@ -37,7 +41,9 @@ impl Shared {
             endpoint,
             frames: VecDeque::new(),
             events: VecDeque::new(),
+            ended: false,
             listening: true,
+            untaken: BTreeMap::new(),
             signed_in: false,
             cut: false,
             body_bytes: BODY_BYTES,
@@ -54,8 +60,42 @@ impl Shared {
         Sent { id, identity, accepted: Answer(when_accepted), outcome: Answer(when_settled) }
     }
 
+    /// Where the caller stands: an entry that it has not taken is not known to it, whatever the timeline knows (N4).
+    pub(crate) fn resume(&self) -> Resume {
+        let mut resume = self.endpoint.timeline.resume();
+        let mut lower = |chat, seq: u64| {
+            let known = resume.known.entry(chat).or_default();
+            *known = seq.saturating_sub(1).min(*known);
+        };
+        for event in &self.events {
+            if let Event::Entry { entry, .. } = event {
+                lower(entry.chat, entry.entry.seq);
+            }
+        }
+        for (chat, seq) in &self.untaken {
+            lower(*chat, *seq);
+        }
+        resume
+    }
+
+    /// Events are kept no longer.
+    pub(crate) fn stop_listening(&mut self) {
+        self.listening = false;
+        for event in std::mem::take(&mut self.events) {
+            self.leave(&event);
+        }
+    }
+
+    fn leave(&mut self, event: &Event) {
+        if let Event::Entry { entry, .. } = event {
+            let first = self.untaken.entry(entry.chat).or_insert(entry.entry.seq);
+            *first = entry.entry.seq.min(*first);
+        }
+    }
+
     /// Nobody will be answered any more.
     pub(crate) fn end(&mut self) {
+        self.ended = true;
         self.waiters.clear();
         self.readers.clear();
         self.frames.clear();
@@ -88,8 +128,13 @@ impl Shared {
             waiter.accepted.map(|accepted| accepted.send(()));
             let _ = waiter.outcome.send(*settlement);
         }
-        if self.listening && !event.is_raw() || matches!(event, Event::Fatal { .. }) {
+        if event.is_raw() {
+            return;
+        }
+        if self.listening {
             self.events.push_back(event);
+        } else {
+            self.leave(&event);
         }
     }
 }

@@ -42,7 +42,7 @@ pub async fn run(args: ChatArgs) -> Result<()> {
 
 /// Chats on any input and output.
 pub async fn run_on(args: ChatArgs, input: impl AsyncBufRead + Unpin, output: impl Write) -> Result<()> {
-    let options = Options::new(&args.url, &args.token, format!("terminal of {}", args.name));
+    let options = Options::new(&args.url, args.token.as_str(), format!("terminal of {}", args.name));
     let (client, mut events) = Client::connect(options);
     let mut terminal = Terminal::new(client.clone(), output, &args.name, args.to.as_deref());
     let mut lines = input.lines();

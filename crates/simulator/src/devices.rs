@@ -243,6 +243,7 @@ fn told(world: &mut World, number: usize, event: &Event) {
         | Event::Watermark { .. }
         | Event::Error(_)
         | Event::Closing { .. }
+        | Event::Unreachable { .. }
         | Event::Fatal { .. } => {}
     }
 }

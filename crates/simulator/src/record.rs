@@ -121,7 +121,11 @@ impl Eyes {
                 let (delivered, seen) = *mark;
                 self.saw(Observation::Watermark { chat, user, delivered, seen });
             }
-            Event::Entry { .. } | Event::Error(_) | Event::Closing { .. } | Event::Fatal { .. } => {}
+            Event::Entry { .. }
+            | Event::Error(_)
+            | Event::Closing { .. }
+            | Event::Unreachable { .. }
+            | Event::Fatal { .. } => {}
         }
     }
 

@@ -129,6 +129,11 @@ pub enum Event {
         /// ms from now.
         reconnect_after_ms: u32,
     },
+    /// No socket can be had; told once, until one is signed in again. The client keeps trying.
+    Unreachable {
+        /// Why, in words.
+        error: String,
+    },
     /// The server says not to come back; 0 if it spoke no WebSocket that we understand.
     Fatal {
         /// The close code.
@@ -179,7 +184,7 @@ impl Endpoint {
     /// A device that goes on from `resume` and, where there is one, from a kept outbox. `seed` are 64 random bits.
     pub fn new(rules: Rules, bounds: (Bounds, TimelineBounds), resume: Resume, kept: Option<Kept>, seed: u64) -> Self {
         let outbox = match kept {
-            Some(kept) => Outbox::restore(rules, bounds.0, kept),
+            Some(kept) => Outbox::restore(rules, bounds.0, kept, mixed(seed)),
             None => Outbox::new(rules, bounds.0, mixed(seed)),
         };
         Self {

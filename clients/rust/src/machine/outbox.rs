@@ -2,6 +2,9 @@
 //!
 //! A command settles by its outcome, or by its own entry seen in a push or in history; until then it is sent again on
 //! every new socket, and after some seconds on a live one. This module never reads frames and never touches a socket.
+//!
+//! A run of the program numbers its commands under an origin of its own: what was kept may be older than what was sent,
+//! and an n that is used for a second command would be answered as a repeat, its command never stored (N1).
 
 mod io;
 
@@ -9,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::v1::{self, ErrorCode, command};
 
-use super::{Micros, back_off};
+use super::{Micros, back_off, mixed};
 use crate::{ChatId, Rules};
 pub use io::{
     Action, Bounds, Draft, Full, Identity, Input, Kept, KeptLane, KeptRejected, KeptSend, SendId, Settlement, Sighting,
@@ -31,6 +34,9 @@ enum Stage {
 #[derive(Debug)]
 struct Item {
     id: SendId,
+    // 0 and 0 for the creation of the chat.
+    origin: u64,
+    n: u64,
     basis: u64,
     action: command::Action,
     bytes: usize,
@@ -47,7 +53,8 @@ struct Item {
 struct Lane {
     origin: u64,
     next_n: u64,
-    // By n; the creation of the chat stands at 0 and holds all others back.
+    next_place: u64,
+    // In the order of their making; the creation of the chat stands at 0 and holds all others back.
     items: BTreeMap<u64, Item>,
     // The head to be known before this lane may go on under a new origin.
     recovering: Option<u64>,
@@ -91,14 +98,14 @@ impl Outbox {
     }
 
     /// The outbox that was kept; everything in it is unsettled still.
-    pub fn restore(rules: Rules, bounds: Bounds, kept: Kept) -> Self {
-        let mut outbox = Self::new(rules, bounds, kept.origin);
+    ///
+    /// New commands go under `origin`, 64 fresh random bits; what was kept goes first, under its own.
+    pub fn restore(rules: Rules, bounds: Bounds, kept: Kept, origin: u64) -> Self {
+        let mut outbox = Self::new(rules, bounds, origin);
         outbox.next_id = kept.next_id.max(1);
         for lane in kept.lanes {
-            outbox.lane(lane.chat).origin = lane.origin;
-            outbox.lane(lane.chat).next_n = lane.next_n;
             for send in lane.sends {
-                outbox.hold(lane.chat, send.n, send.id, send.basis, send.action);
+                outbox.hold(lane.chat, (send.origin, send.n), send.id, send.basis, send.action);
             }
         }
         for KeptRejected { id, keys } in kept.rejected {
@@ -110,16 +117,18 @@ impl Outbox {
 
     /// What must be kept to go on after a restart.
     pub fn kept(&self) -> Kept {
-        let lanes = self.lanes.iter().map(|(chat, lane)| KeptLane {
-            chat: *chat,
-            origin: lane.origin,
-            next_n: lane.next_n,
-            sends: (lane.items.iter())
-                .map(|(n, item)| KeptSend { id: item.id, n: *n, basis: item.basis, action: item.action.clone() })
-                .collect(),
-        });
+        let send = |item: &Item| KeptSend {
+            id: item.id,
+            origin: item.origin,
+            n: item.n,
+            basis: item.basis,
+            action: item.action.clone(),
+        };
+        let lanes = (self.lanes.iter())
+            .filter(|(_, lane)| !lane.items.is_empty())
+            .map(|(chat, lane)| KeptLane { chat: *chat, sends: lane.items.values().map(send).collect() });
         let rejected = self.rejected.iter().map(|(id, keys)| KeptRejected { id: *id, keys: keys.clone() });
-        Kept { origin: self.origin, next_id: self.next_id, lanes: lanes.collect(), rejected: rejected.collect() }
+        Kept { next_id: self.next_id, lanes: lanes.collect(), rejected: rejected.collect() }
     }
 
     /// Takes a command: its id, and the identity that it travels under for now.
@@ -137,7 +146,7 @@ impl Outbox {
             lane.next_n += 1;
         }
         lane.known = lane.known.max(draft.basis);
-        self.hold(draft.chat, n, id, draft.basis, draft.action);
+        self.hold(draft.chat, (origin, n), id, draft.basis, draft.action);
         self.pump(now, draft.chat, actions);
         Ok((id, Identity { chat: draft.chat, origin, n }))
     }
@@ -201,10 +210,14 @@ impl Outbox {
     }
 
     fn lane(&mut self, chat: ChatId) -> &mut Lane {
-        let origin = self.origin;
+        // One origin a chat, so that commands keep theirs when they follow a creation to another chat.
+        let bits = chat.0.chunks(8).fold(self.origin, |bits, part| {
+            part.iter().fold(mixed(bits), |bits, byte| bits.rotate_left(8) ^ u64::from(*byte))
+        });
         self.lanes.entry(chat).or_insert_with(|| Lane {
-            origin,
+            origin: mixed(bits).max(1),
             next_n: 1,
+            next_place: 1,
             items: BTreeMap::new(),
             recovering: None,
             known: 0,
@@ -212,17 +225,18 @@ impl Outbox {
     }
 
     fn item(&mut self, id: SendId) -> Option<&mut Item> {
-        let (chat, n) = self.unsettled.get(&id)?;
-        self.lanes.get_mut(chat)?.items.get_mut(n)
+        let (chat, place) = self.unsettled.get(&id)?;
+        self.lanes.get_mut(chat)?.items.get_mut(place)
     }
 
-    fn hold(&mut self, chat: ChatId, n: u64, id: SendId, basis: u64, action: command::Action) {
+    fn hold(&mut self, chat: ChatId, (origin, n): (u64, u64), id: SendId, basis: u64, action: command::Action) {
         let bytes = size_of_action(&action);
         self.bytes += bytes;
-        let origin = if n == 0 { 0 } else { self.lane(chat).origin };
         let key = Identity { chat, origin, n };
         let item = Item {
             id,
+            origin,
+            n,
             basis,
             action,
             bytes,
@@ -233,8 +247,11 @@ impl Outbox {
             first_after: None,
             keys: vec![key],
         };
-        self.lane(chat).items.insert(n, item);
-        self.unsettled.insert(id, (chat, n));
+        let lane = self.lane(chat);
+        let place = if n == 0 { 0 } else { lane.next_place };
+        lane.next_place += u64::from(n != 0);
+        lane.items.insert(place, item);
+        self.unsettled.insert(id, (chat, place));
         self.keys.insert(key, id);
     }
 
@@ -285,11 +302,15 @@ impl Outbox {
         if !self.open || lane.recovering.is_some() {
             return;
         }
-        let lowest = lane.items.first_key_value().map_or(0, |(n, _)| *n);
+        let Some((origin, lowest)) = lane.items.values().next().map(|item| (item.origin, item.n)) else { return };
         let mut below = 0;
-        for (n, item) in &mut lane.items {
+        for item in lane.items.values_mut() {
+            // What an earlier run left goes first, so that the order stays; nothing overtakes the chat's creation.
+            if item.origin != origin {
+                break;
+            }
             // M11: what is beyond the span waits, unsent.
-            if rules.m11 && n - lowest >= SPAN {
+            if rules.m11 && item.n.saturating_sub(lowest) >= SPAN {
                 break;
             }
             match item.stage {
@@ -309,8 +330,8 @@ impl Outbox {
                     self.timers.insert((due, item.id));
                     let command = v1::Command {
                         chat: chat.to_wire(),
-                        origin: if *n == 0 { 0 } else { lane.origin },
-                        n: *n,
+                        origin,
+                        n: item.n,
                         after,
                         basis,
                         action: Some(item.action.clone()),
@@ -318,11 +339,7 @@ impl Outbox {
                     actions.push(Action::Send(item.id, command));
                 }
             }
-            // Nothing may overtake the creation of its chat.
-            if *n == 0 {
-                break;
-            }
-            below = *n;
+            below = item.n;
         }
     }
 
@@ -342,9 +359,9 @@ impl Outbox {
                 self.settle(now, id, stored, actions);
             }
             Some(v1::outcome::Result::Rejected(rejected)) => {
-                let Some((chat, n)) = self.unsettled.get(&id).copied() else { return };
+                let Some(item) = self.item(id) else { return };
                 // A late answer to a copy under an origin that was given up says nothing about this one.
-                if n != 0 && (self.lane(chat).origin, n) != (outcome.origin, outcome.n) {
+                if item.n != 0 && (item.origin, item.n) != (outcome.origin, outcome.n) {
                     return;
                 }
                 let retryable = is_retryable(rejected.code());
@@ -365,12 +382,12 @@ impl Outbox {
         retry_after_us: Micros,
         actions: &mut Vec<Action>,
     ) {
-        let Some((chat, n)) = self.unsettled.get(&id).copied() else { return };
+        let Some((chat, place)) = self.unsettled.get(&id).copied() else { return };
         if code == ErrorCode::PredecessorMissing {
-            self.resend_through(now, chat, n, actions);
+            self.resend_through(now, chat, place, actions);
         // Without a head there is nothing to read up to: the user is not in the chat. Should the command stand in what
         // the user may still read, that corrects this (M13).
-        } else if code == ErrorCode::OriginUnknown && n != 0 && head != 0 {
+        } else if code == ErrorCode::OriginUnknown && place != 0 && head != 0 {
             let lane = self.lane(chat);
             if lane.recovering.replace(head).is_none_or(|before| before < head) {
                 actions.push(Action::Read { chat, head });
@@ -391,12 +408,12 @@ impl Outbox {
         self.timers.insert((until, id));
     }
 
-    /// Sends n again, and first what is below it and was sent before it: that was lost or refused.
-    fn resend_through(&mut self, now: Micros, chat: ChatId, n: u64, actions: &mut Vec<Action>) {
+    /// Sends a command again, and first what stands before it and was sent before it: that was lost or refused.
+    fn resend_through(&mut self, now: Micros, chat: ChatId, place: u64, actions: &mut Vec<Action>) {
         let lane = self.lane(chat);
-        let Some(sent) = lane.items.get(&n).map(|item| item.sent) else { return };
+        let Some(sent) = lane.items.get(&place).map(|item| item.sent) else { return };
         let mut tired = Vec::new();
-        for (_, item) in lane.items.range_mut(..=n) {
+        for (_, item) in lane.items.range_mut(..=place) {
             if matches!(item.stage, Stage::Flying(_)) && item.sent <= sent {
                 item.stage = Stage::Waiting;
                 // At once the first time; a server that keeps saying so is asked ever more slowly.
@@ -413,7 +430,7 @@ impl Outbox {
 
     fn settle(&mut self, now: Micros, id: SendId, settlement: Settlement, actions: &mut Vec<Action>) {
         let stored = matches!(settlement, Settlement::Stored { .. });
-        let Some((chat, n)) = self.unsettled.remove(&id) else {
+        let Some((chat, place)) = self.unsettled.remove(&id) else {
             // M13: it was rejected, and turns up stored after all: an earlier or later copy was taken.
             if stored
                 && self.rules.m13
@@ -424,12 +441,12 @@ impl Outbox {
             }
             return;
         };
-        let Some(item) = self.lanes.get_mut(&chat).and_then(|lane| lane.items.remove(&n)) else { return };
+        let Some(item) = self.lanes.get_mut(&chat).and_then(|lane| lane.items.remove(&place)) else { return };
         self.bytes -= item.bytes;
         if let Stage::Held(at) | Stage::Flying(at) = item.stage {
             self.timers.remove(&(at, id));
         }
-        let identity = item.keys.last().copied().unwrap_or(Identity { chat, origin: 0, n });
+        let identity = item.keys.last().copied().unwrap_or(Identity { chat, origin: item.origin, n: item.n });
         if stored {
             self.forget(&item.keys);
         } else {
@@ -441,7 +458,7 @@ impl Outbox {
             }
         }
         actions.push(Action::Settled(id, identity, settlement));
-        if n == 0 {
+        if place == 0 {
             self.created(now, chat, settlement, actions);
         }
         self.pump(now, chat, actions);
@@ -455,7 +472,6 @@ impl Outbox {
                 for id in self.lanes.get(&asked).map(waiting).unwrap_or_default() {
                     self.move_to(asked, id, chat);
                 }
-                self.lanes.remove(&asked);
                 self.pump(now, chat, actions);
             }
             Settlement::Stored { .. } => {}
@@ -468,16 +484,14 @@ impl Outbox {
         }
     }
 
-    /// Gives a command that was never sent a number in another chat.
+    /// Moves a command that was never sent to another chat. It keeps its origin and n: an older kept state, gone on from
+    /// after a crash, moves it there under the same.
     fn move_to(&mut self, from: ChatId, id: SendId, to: ChatId) {
-        let Some((_, n)) = self.unsettled.remove(&id) else { return };
-        let Some(item) = self.lane(from).items.remove(&n) else { return };
+        let Some((_, place)) = self.unsettled.remove(&id) else { return };
+        let Some(item) = self.lane(from).items.remove(&place) else { return };
         self.bytes -= item.bytes;
         self.forget(&item.keys);
-        let lane = self.lane(to);
-        let n = lane.next_n;
-        lane.next_n += 1;
-        self.hold(to, n, id, 0, item.action);
+        self.hold(to, (item.origin, item.n), id, 0, item.action);
     }
 
     fn read(&mut self, now: Micros, chat: ChatId, through: u64, fresh: u64, actions: &mut Vec<Action>) {
@@ -491,18 +505,16 @@ impl Outbox {
         lane.recovering = None;
         lane.origin = fresh.max(1);
         lane.next_n = 1;
-        for (_, mut item) in std::mem::take(&mut lane.items) {
-            let n = lane.next_n;
+        for item in lane.items.values_mut().filter(|item| item.n != 0) {
+            (item.origin, item.n) = (lane.origin, lane.next_n);
             lane.next_n += 1;
-            let key = Identity { chat, origin: lane.origin, n };
+            let key = Identity { chat, origin: item.origin, n: item.n };
             item.basis = through;
             item.stage = Stage::Waiting;
             item.attempts = 0;
             item.first_after = None;
             item.keys.push(key);
             self.keys.insert(key, item.id);
-            self.unsettled.insert(item.id, (chat, n));
-            lane.items.insert(n, item);
         }
         self.pump(now, chat, actions);
     }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use client::{Client, Error, Event, Events, Observer, Options, Settlement};
+use client::{Client, Error, Event, Events, Observer, Options, Settlement, Token};
 use proto::v1::{self, ErrorCode, server_frame};
 use tokio::time::timeout;
 
@@ -141,6 +141,109 @@ async fn a_caller_reads_history_and_is_told_refusals_and_losses() -> Result<()> 
     peer.hear_history().await?;
     drop(peer);
     assert!(matches!(timeout(DEADLINE, lost).await??, Err(Error::Disconnected)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_restart_is_told_again_what_nobody_took() -> Result<()> {
+    // Killed with the state of some moment, closed in order, and with the events thrown away.
+    for end in ["kill", "close", "drop"] {
+        let server = Server::start().await?;
+        let (client, mut events) = Client::connect(options(&server)?);
+        let mut peer = server.sign_in().await?;
+        for seq in 1..=5 {
+            peer.push(entry(seq, 9, seq)).await?;
+        }
+        timeout(DEADLINE, async {
+            while client.known(chat()) < 5 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await?;
+        let is_second = |event: &Event| matches!(event, Event::Entry { entry, .. } if entry.entry.seq == 2);
+        until(&mut events, is_second).await?;
+        match end {
+            "drop" => drop(events),
+            "close" => {
+                client.close();
+                // What was told before the end is there to be taken.
+                let is_fourth = |event: &Event| matches!(event, Event::Entry { entry, .. } if entry.entry.seq == 4);
+                until(&mut events, is_fourth).await?;
+            }
+            _ => {}
+        }
+        let (resume, _) = client.state();
+        let taken = if end == "close" { 4 } else { 2 };
+        assert_eq!(resume.known.get(&chat()), Some(&taken), "{end}: N4");
+        assert_eq!(client.known(chat()), 5);
+        let (_client, mut events) = Client::connect(Options { resume, ..options(&server)? });
+        let mut peer = server.sign_in().await?;
+        peer.ready(5).await?;
+        let (id, read) = peer.hear_history().await?;
+        assert_eq!(read.after, taken);
+        let entries = (taken + 1..=5).map(|seq| entry(seq, 9, seq)).collect();
+        let history = v1::History { chat: read.chat, epoch: 1, entries, through: 5, first_seq: 1 };
+        peer.say(id, server_frame::Frame::History(history)).await?;
+        let next = until(&mut events, |event| matches!(event, Event::Entry { .. })).await?;
+        assert!(matches!(next, Event::Entry { entry, .. } if entry.entry.seq == taken + 1));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_dropped_at_the_close_however_few_events_may_wait() -> Result<()> {
+    let server = Server::start().await?;
+    let (client, mut events) = Client::connect(Options { events: 2, ..options(&server)? });
+    let mut peer = server.sign_in().await?;
+    for seq in 1..=20 {
+        peer.push(entry(seq, 9, seq)).await?;
+    }
+    let mut next = 1;
+    let mut closed = false;
+    while let Some(event) = timeout(DEADLINE, events.next()).await? {
+        let Event::Entry { entry, .. } = event else { continue };
+        assert_eq!(entry.entry.seq, next);
+        next += 1;
+        // All of it was read, some of it waits.
+        if !closed && client.known(chat()) == 20 {
+            client.close();
+            closed = true;
+        }
+    }
+    assert_eq!(next, 21);
+    assert_eq!(client.state().0.known.get(&chat()), Some(&20));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_outage_is_told_once_and_each_connection_asks_for_a_token() -> Result<()> {
+    let gone = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let server = Server::start().await?;
+    let mut options = options(&server)?;
+    options.urls.insert(0, format!("ws://{gone}/v1/socket"));
+    let made = std::sync::atomic::AtomicU32::new(0);
+    options.token = Token::made_by(move || {
+        let number = made.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if number < 5 { Err("no key".into()) } else { Ok(format!("token {number}")) }
+    });
+    let (_client, mut events) = Client::connect(options);
+    let peer = server.sign_in().await?;
+    assert_eq!(peer.token, "token 5");
+    let mut told = Vec::new();
+    until(&mut events, |event| matches!(event, Event::Connected { .. })).await?;
+    drop(peer);
+    while told.last().is_none_or(|last| last != "Connected") {
+        let event = timeout(DEADLINE, events.next()).await?.context("the events ended")?;
+        told.push(format!("{event:?}").split(' ').next().unwrap_or_default().to_owned());
+        if told.len() == 1 {
+            let peer = server.sign_in().await?;
+            assert_ne!(peer.token, "token 5");
+        }
+    }
+    assert_eq!(told, ["Disconnected", "Connected"], "one address of two answers: no outage");
+    drop(server);
+    until(&mut events, |event| matches!(event, Event::Unreachable { .. })).await?;
+    assert!(timeout(Duration::from_millis(300), events.next()).await.is_err(), "told once");
     Ok(())
 }
 

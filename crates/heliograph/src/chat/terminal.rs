@@ -187,7 +187,8 @@ impl<W: Write> Terminal<W> {
             | Event::Sent { .. }
             | Event::Answered { .. }
             | Event::Arrived { .. }
-            | Event::History { .. } => {}
+            | Event::History { .. }
+            | Event::Unreachable { .. } => {}
         }
         self.output.flush()?;
         Ok(Next::Stay)

@@ -155,7 +155,11 @@ impl Observer for Eyes {
                 let (chat, user) = (chat_of(*chat), user_of(*user));
                 self.saw(Observation::Watermark { chat, user, delivered, seen });
             }
-            Event::Entry { .. } | Event::Error(_) | Event::Closing { .. } | Event::Fatal { .. } => {}
+            Event::Entry { .. }
+            | Event::Error(_)
+            | Event::Closing { .. }
+            | Event::Unreachable { .. }
+            | Event::Fatal { .. } => {}
         }
     }
 }

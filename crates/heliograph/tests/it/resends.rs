@@ -1,7 +1,7 @@
 //! The same command more than once: one entry, one answer.
 
-use client::SendId;
-use client::machine::Kept;
+use client::machine::{Kept, KeptLane, KeptSend};
+use client::{Identity, SendId};
 use proto::v1::{ChatKind, ErrorCode, command};
 use testkit::wait::until;
 
@@ -59,7 +59,7 @@ async fn the_same_identity_with_another_body_is_a_conflict() {
     let (id, identity) = (sent.id, sent.identity);
     stored(sent).await;
     let (resume, kept) = alice.end().await;
-    let forged = forge(kept, id, identity.n);
+    let forged = forge(kept, id, identity);
     let alice = world.cast.again(&alice, (resume, forged), 1);
     let code = until(SOON, "an answer to the forged copy", async || {
         let answers = alice.eyes.seen().answers.get(&id).cloned().unwrap_or_default();
@@ -78,9 +78,8 @@ async fn the_same_identity_with_another_body_is_a_conflict() {
 }
 
 /// An outbox that holds a settled command's identity with another body.
-fn forge(mut kept: Kept, id: SendId, n: u64) -> Kept {
+fn forge(mut kept: Kept, id: SendId, Identity { chat, origin, n }: Identity) -> Kept {
     let action = command::Action::SendMessage(proto::v1::SendMessage { body: "another body".into() });
-    let lane = kept.lanes.first_mut().expect("the chat's lane");
-    lane.sends.push(client::machine::KeptSend { id, n, basis: 1, action });
+    kept.lanes.push(KeptLane { chat, sends: vec![KeptSend { id, origin, n, basis: 1, action }] });
     kept
 }

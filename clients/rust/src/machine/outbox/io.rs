@@ -174,11 +174,9 @@ pub enum Action {
 /// An outbox as it is kept over a restart of the program.
 #[derive(Clone, Debug, Default)]
 pub struct Kept {
-    /// Origin of chats that have none of their own yet.
-    pub origin: u64,
     /// The next command's id.
     pub next_id: u64,
-    /// Chats written to.
+    /// Chats with unsettled commands.
     pub lanes: Vec<KeptLane>,
     /// Commands whose rejection is final only until they turn up stored (M13).
     pub rejected: Vec<KeptRejected>,
@@ -198,11 +196,7 @@ pub struct KeptRejected {
 pub struct KeptLane {
     /// The chat.
     pub chat: ChatId,
-    /// The origin that numbers its commands.
-    pub origin: u64,
-    /// The next n.
-    pub next_n: u64,
-    /// Unsettled commands, ascending by n.
+    /// Unsettled commands, in the order of their making.
     pub sends: Vec<KeptSend>,
 }
 
@@ -211,6 +205,8 @@ pub struct KeptLane {
 pub struct KeptSend {
     /// Its id.
     pub id: SendId,
+    /// The origin that numbers it; 0 for the creation of the chat.
+    pub origin: u64,
     /// Its number; 0 for the creation of the chat.
     pub n: u64,
     /// The head known when it was made.

@@ -96,7 +96,8 @@ fn an_unknown_origin_is_recovered_by_reading_and_a_new_origin() {
     assert!(matches!(actions[..], [Action::Read { head: 9, .. }]));
     actions.clear();
     // The first was stored long ago, and its origin forgotten.
-    outbox.handle(2, Input::Seen(Sighting { chat: CHAT, seq: 5, time_us: 5, origin: 99, n: 1 }), &mut actions);
+    let origin = first[0].1.origin;
+    outbox.handle(2, Input::Seen(Sighting { chat: CHAT, seq: 5, time_us: 5, origin, n: 1 }), &mut actions);
     outbox.handle(2, Input::Read { chat: CHAT, through: 8, fresh: 1234 }, &mut actions);
     assert!(sent(&actions).is_empty(), "not read far enough");
     outbox.handle(2, Input::Read { chat: CHAT, through: 10, fresh: 1234 }, &mut actions);
@@ -129,7 +130,7 @@ fn a_rejected_command_that_turns_up_is_corrected_over_a_restart_too() {
     submit(&mut outbox, "a", 0, &mut actions);
     let (id, command) = sent(&actions).remove(0);
     outbox.handle(1, Input::Outcome(id, rejected(&command, ErrorCode::UnknownChat, 0)), &mut actions);
-    let mut outbox = Outbox::restore(Rules::ALL, Bounds::default(), outbox.kept());
+    let mut outbox = Outbox::restore(Rules::ALL, Bounds::default(), outbox.kept(), 100);
     actions.clear();
     let seen = Sighting { chat: CHAT, seq: 2, time_us: 2, origin: command.origin, n: command.n };
     outbox.handle(2, Input::Seen(seen), &mut actions);
@@ -218,10 +219,63 @@ fn a_full_outbox_says_so_and_a_kept_one_goes_on() {
     submit(&mut outbox, "b", 0, &mut actions);
     let third = Draft { chat: CHAT, basis: 0, action: message("c") };
     assert!(outbox.submit(0, third, &mut actions).is_err());
-    let mut restored = Outbox::restore(Rules::ALL, bounds, outbox.kept());
+    let before: Vec<_> = outbox.kept().lanes[0].sends.iter().map(|send| (send.origin, send.n)).collect();
+    let mut restored = Outbox::restore(Rules::ALL, bounds, outbox.kept(), 6);
     restored.handle(0, Input::Opened, &mut actions);
     let again: Vec<_> = sent(&actions).into_iter().map(|(_, command)| (command.origin, command.n)).collect();
-    assert_eq!(again, [(5, 1), (5, 2)]);
+    assert_eq!(again, before);
+}
+
+#[test]
+fn what_was_sent_after_the_state_was_kept_shares_no_number_with_what_follows_a_crash() {
+    let (mut outbox, mut actions) = (outbox(Rules::ALL), Vec::new());
+    outbox.handle(0, Input::Opened, &mut actions);
+    submit(&mut outbox, "kept", 0, &mut actions);
+    let kept = outbox.kept();
+    submit(&mut outbox, "sent, never kept", 0, &mut actions);
+    let mut server = Server::default();
+    for (_, command) in sent(&actions) {
+        server.decide(&command, false);
+    }
+    // Crashed, and gone on from the older state, twice.
+    let mut texts = vec!["kept", "sent, never kept"];
+    for (origin, text) in [(100, "after the crash"), (101, "after the next")] {
+        let mut again = Outbox::restore(Rules::ALL, Bounds::default(), kept.clone(), origin);
+        actions.clear();
+        again.handle(0, Input::Opened, &mut actions);
+        let id = submit(&mut again, text, 0, &mut actions);
+        assert_eq!(sent(&actions).len(), 1, "what was kept goes first");
+        while let Some((id, command)) = sent(&std::mem::take(&mut actions)).pop() {
+            again.handle(1, Input::Outcome(id, server.decide(&command, false)), &mut actions);
+        }
+        assert!(again.is_empty(), "{id:?} settles");
+        texts.push(text);
+    }
+    let stored: Vec<_> = server.log.iter().map(|(_, _, body)| String::from_utf8_lossy(body)).collect();
+    assert_eq!(stored, texts, "each once, none answered for another (N1, N2)");
+}
+
+#[test]
+fn a_command_that_follows_its_chat_does_so_under_the_same_identity_after_a_crash_too() {
+    let (mut outbox, mut actions) = (outbox(Rules::ALL), Vec::new());
+    outbox.handle(0, Input::Opened, &mut actions);
+    let create = command::Action::CreateChat(v1::CreateChat::default());
+    outbox.submit(0, Draft { chat: CHAT, basis: 0, action: create }, &mut actions).unwrap();
+    submit(&mut outbox, "a", 0, &mut actions);
+    let kept = outbox.kept();
+    let mut moved = Vec::new();
+    for mut outbox in [outbox, Outbox::restore(Rules::ALL, Bounds::default(), kept, 100)] {
+        actions.clear();
+        outbox.handle(1, Input::Closed, &mut actions);
+        outbox.handle(1, Input::Opened, &mut actions);
+        let (id, creation) = sent(&actions).remove(0);
+        actions.clear();
+        let outcome = v1::Outcome { chat: ChatId([9; 16]).to_wire(), ..stored(&creation, 1) };
+        outbox.handle(1, Input::Outcome(id, outcome), &mut actions);
+        let (_, command) = sent(&actions).remove(0);
+        moved.push((command.chat, command.origin, command.n));
+    }
+    assert_eq!(moved[0], moved[1]);
 }
 
 #[test]
