@@ -2,34 +2,45 @@
 //!
 //! Reads lines, prints what the client tells. It keeps nothing: the next run reads its chats from the server.
 
+mod chats;
+mod input;
 mod line;
+mod names;
 mod terminal;
+mod waiting;
+mod words;
 
 use std::io::Write;
+use std::time::Duration;
 
-use anyhow::Result;
-use client::{Client, Options};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
+use anyhow::{Result, bail};
+use client::{Client, Options, Token};
+use tokio::io::{AsyncBufRead, BufReader};
+use tokio::time::{Instant, sleep_until};
 
+use input::{Lines, Typed};
 use terminal::{Next, Terminal};
+
+/// How long the end waits for the next answer to what was typed.
+const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 
 /// What a chat needs to know.
 #[derive(Clone)]
 pub struct ChatArgs {
-    /// Address of the gateway, such as `ws://127.0.0.1:7070/v1/socket`.
-    pub url: String,
-    /// Says who signs in; must be of the user that `name` stands for.
-    pub token: String,
+    /// Address of the gateway, such as `127.0.0.1:7070`.
+    pub address: String,
+    /// Says who signs in, at each connection; must be of the user that `name` stands for.
+    pub token: Token,
     /// Own name.
     pub name: String,
-    /// Whom to talk with; without it, whoever writes first.
+    /// Whom to talk with; without it, the latest chat is opened.
     pub to: Option<String>,
 }
 
 impl std::fmt::Debug for ChatArgs {
     // Without the token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChatArgs").field("url", &self.url).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("ChatArgs").field("address", &self.address).field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -41,31 +52,53 @@ pub async fn run(args: ChatArgs) -> Result<()> {
 }
 
 /// Chats on any input and output.
+///
+/// # Errors
+/// What the server ends the session with, and how much of what was typed has no answer by then.
 pub async fn run_on(args: ChatArgs, input: impl AsyncBufRead + Unpin, output: impl Write) -> Result<()> {
-    let options = Options::new(&args.url, args.token.as_str(), format!("terminal of {}", args.name));
-    let (client, mut events) = Client::connect(options);
-    let mut terminal = Terminal::new(client.clone(), output, &args.name, args.to.as_deref());
-    let mut lines = input.lines();
-    let mut reading = true;
-    loop {
+    let url = format!("ws://{}/v1/socket", args.address);
+    let (client, mut events) = Client::connect(Options::new(url, args.token, format!("terminal of {}", args.name)));
+    let mut terminal = Terminal::new(client.clone(), output, (&args.address, &args.name, args.to.as_deref()));
+    let mut lines = Lines::new(input);
+    // Set once nothing more is read; each answer that comes moves it on.
+    let mut until = None;
+    let mut left = 0;
+    let ended = loop {
         let next = tokio::select! {
             event = events.next() => match event {
-                Some(event) => terminal.event(&event)?,
-                None => Next::Quit,
+                Some(event) => terminal.event(&event).await?,
+                None => Next::Ended("the client has ended"),
             },
-            line = lines.next_line(), if reading => match line? {
-                Some(line) => terminal.line(&line).await?,
-                // Piped input ends; what was sent has yet to settle.
-                None => {
-                    reading = false;
+            line = lines.next(), if until.is_none() && terminal.takes_lines() => match line? {
+                Some(Typed::Line(line)) => terminal.line(&line).await?,
+                Some(Typed::TooLong) => {
+                    terminal.too_long()?;
                     Next::Stay
                 }
+                // Piped input ends; what was sent has yet to settle.
+                None => Next::Quit,
             },
+            () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => break None,
         };
-        if matches!(next, Next::Quit) || (!reading && terminal.is_quiet()) {
-            break;
+        match next {
+            Next::Stay => {}
+            Next::Quit => until = Some(Instant::now() + SETTLES_WITHIN),
+            Next::Ended(why) => break Some(why),
         }
-    }
+        if until.is_some() {
+            match terminal.unsettled() {
+                0 => break None,
+                now if now != left => until = Some(Instant::now() + SETTLES_WITHIN),
+                _ => {}
+            }
+            left = terminal.unsettled();
+        }
+    };
     client.close();
-    Ok(())
+    match (ended, terminal.left()) {
+        (Some(why), None) => bail!("the server says not to come back: {why}"),
+        (Some(why), Some(left)) => bail!("the server says not to come back: {why}; {left}"),
+        (None, None) => Ok(()),
+        (None, Some(left)) => bail!("{left}"),
+    }
 }

@@ -7,7 +7,9 @@ use std::process::exit;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use client::Token;
 use domain::UserId;
 use gateway::TokenKey;
 
@@ -65,7 +67,7 @@ struct TokenArgs {
     #[command(flatten)]
     data: Data,
     /// Whom it signs in; the same name is the same user everywhere.
-    #[arg(long = "user")]
+    #[arg(long = "user", value_parser = name)]
     name: String,
     /// How long it is valid, in hours.
     #[arg(long, default_value_t = 24)]
@@ -77,10 +79,10 @@ struct ChatArgs {
     #[command(flatten)]
     data: Data,
     /// Own name.
-    #[arg(long = "as")]
+    #[arg(long = "as", value_parser = name)]
     name: String,
-    /// Whom to talk with.
-    #[arg(long)]
+    /// Whom to talk with; without it, the latest chat is opened.
+    #[arg(long, value_parser = name)]
     to: Option<String>,
 }
 
@@ -89,7 +91,7 @@ struct ChatArgs {
 /// # Errors
 /// What the command says; the caller prints it.
 pub fn run() -> Result<()> {
-    let command = Cli::parse().command;
+    let command = Cli::parse().checked().unwrap_or_else(|error| error.exit()).command;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Up(args) => runtime.block_on(up::run(up::Options {
@@ -101,14 +103,14 @@ pub fn run() -> Result<()> {
             log: args.log,
         })),
         Command::Token(args) => {
-            println!("{}", token(&args.data, &args.name, args.hours)?);
+            println!("{}", Tokens::open(&args.data, &args.name, args.hours)?.mint()?);
             Ok(())
         }
         Command::Chat(args) => {
-            let address = folder::address(&args.data.folder)?;
+            let tokens = Tokens::open(&args.data, &args.name, 1)?;
             let done = runtime.block_on(chat::run(chat::ChatArgs {
-                url: format!("ws://{address}/v1/socket"),
-                token: token(&args.data, &args.name, 24)?,
+                address: folder::address(&args.data.folder)?,
+                token: Token::made_by(move || Ok(tokens.mint()?)),
                 name: args.name,
                 to: args.to,
             }));
@@ -122,8 +124,58 @@ pub fn run() -> Result<()> {
     }
 }
 
-fn token(data: &Data, name: &str, hours: u32) -> Result<String> {
-    let key = TokenKey::from_pem(&folder::token_key(&data.folder)?).context("the token key is damaged")?;
-    let user = UserId::new(identity::user_id(name).into_bytes());
-    Ok(key.mint(user, Duration::from_secs(u64::from(hours) * 3_600))?)
+impl Cli {
+    /// What no single argument shows.
+    fn checked(self) -> Result<Self, clap::Error> {
+        if let Command::Chat(ChatArgs { name, to: Some(to), .. }) = &self.command
+            && identity::user_id(name) == identity::user_id(to)
+        {
+            let text = format!("--to {to} is --as {name}: nobody talks with oneself");
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, text));
+        }
+        Ok(self)
+    }
+}
+
+/// A name that somebody can be called by.
+fn name(text: &str) -> Result<String, &'static str> {
+    let name = text.trim();
+    if name.is_empty() { Err("a name must not be empty") } else { Ok(name.to_owned()) }
+}
+
+/// Mints tokens that sign a name in for so long.
+struct Tokens {
+    key: TokenKey,
+    user: UserId,
+    valid: Duration,
+}
+
+impl Tokens {
+    fn open(data: &Data, name: &str, hours: u32) -> Result<Self> {
+        let key = TokenKey::from_pem(&folder::token_key(&data.folder)?).context("the token key is damaged")?;
+        let user = UserId::new(identity::user_id(name).into_bytes());
+        Ok(Self { key, user, valid: Duration::from_secs(u64::from(hours) * 3_600) })
+    }
+
+    fn mint(&self) -> Result<String> {
+        Ok(self.key.mint(self.user, self.valid)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_nobody_has_are_refused_in_words() {
+        let refused = |args: &str| {
+            let args = ["heliograph"].into_iter().chain(args.split(' '));
+            let args = args.map(|arg| if arg == "''" { "" } else { arg });
+            Cli::try_parse_from(args).and_then(Cli::checked).map(|_| ()).unwrap_err().to_string()
+        };
+        for args in ["chat --as ''", "chat --as alice --to ''", "token --user ''"] {
+            assert!(refused(args).contains("a name must not be empty"), "{args}: {}", refused(args));
+        }
+        assert!(refused("chat --as alice --to Alice").contains("nobody talks with oneself"));
+    }
 }

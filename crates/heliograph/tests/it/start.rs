@@ -150,16 +150,20 @@ impl Write for Screen {
     }
 }
 
+fn at_terminal(up: &Up, name: &str, to: &str) -> ChatArgs {
+    let key = TokenKey::from_pem(&folder::token_key(up.folder()).unwrap()).unwrap();
+    let token = key.mint(domain::UserId::new(user(name).0), Duration::from_secs(60)).unwrap();
+    let address = folder::address(up.folder()).unwrap();
+    ChatArgs { address, token: token.into(), name: name.to_owned(), to: Some(to.to_owned()) }
+}
+
 impl Person {
     fn sit_down(up: &Up, name: &str, to: &str) -> Self {
-        let key = TokenKey::from_pem(&folder::token_key(up.folder()).unwrap()).unwrap();
-        let token = key.mint(domain::UserId::new(user(name).0), Duration::from_secs(60)).unwrap();
-        let address = folder::address(up.folder()).unwrap();
-        let (url, name, to) = (format!("ws://{address}/v1/socket"), name.to_owned(), Some(to.to_owned()));
+        let args = at_terminal(up, name, to);
         let (keyboard, input) = duplex(4_096);
         let screen = Screen::default();
         let output = screen.clone();
-        tokio::spawn(async move { run_on(ChatArgs { url, token, name, to }, BufReader::new(input), output).await });
+        tokio::spawn(async move { run_on(args, BufReader::new(input), output).await });
         Self { keyboard, screen }
     }
 
@@ -190,4 +194,22 @@ async fn two_terminals_talk() {
     bob.types("hello alice").await;
     alice.reads("bob: hello alice").await;
     bob.reads("#3 seen by alice").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_piped_in_is_stored_in_order_or_the_end_says_how_much_is_not() {
+    // More than the outbox holds, and not all of it text.
+    let mut input = b"caf\xe9\n".to_vec();
+    (1..=1_500).for_each(|number| input.extend(format!("line {number}\n").bytes()));
+    let mut up = Up::new();
+    up.start().await;
+    let (args, screen) = (at_terminal(&up, "alice", "bob"), Screen::default());
+    run_on(args.clone(), input.as_slice(), screen.clone()).await.unwrap();
+    let screen = String::from_utf8_lossy(&screen.0.lock().unwrap()).into_owned();
+    assert!(!screen.contains('\u{2717}'), "{screen}");
+    assert!(screen.contains("\u{201c}caf\u{fffd}\u{201d} stored as #2\n"), "{screen}");
+    assert!(screen.contains("\u{201c}line 1500\u{201d} stored as #1502\n"), "{screen}");
+    up.kill();
+    let error = run_on(args, b"hello\n/quit\n".as_slice(), Screen::default()).await.unwrap_err();
+    assert_eq!(error.to_string(), "1 line has no answer and may not have been sent");
 }

@@ -1,0 +1,176 @@
+//! What the terminal does with lines.
+//!
+//! Never gives a line to another chat than the one that its writer had asked for: while a chat is being opened, lines
+//! wait.
+
+use std::io::Write;
+
+use anyhow::Result;
+use client::machine::Entry;
+use client::{ChatId, Error, Sent, UserId};
+use proto::v1;
+
+use super::super::line::{HELP, Line};
+use super::super::words::{failure, line_of, quoted};
+use super::{Here, Next, Terminal};
+
+impl<W: Write> Terminal<W> {
+    pub(in crate::chat) async fn line(&mut self, text: &str) -> Result<Next> {
+        match Line::parse(text) {
+            Line::Nothing => {}
+            Line::Quit => return Ok(Next::Quit),
+            Line::Help => {
+                for (command, meaning) in HELP {
+                    writeln!(self.output, "  {command:14} {meaning}")?;
+                }
+            }
+            Line::Unknown(line) => {
+                writeln!(self.output, "  cannot make sense of {line}; /help lists what can be done")?;
+            }
+            Line::Chats => self.list()?,
+            Line::Say(_)
+            | Line::To(_)
+            | Line::New(_)
+            | Line::Open(_)
+            | Line::Add(_)
+            | Line::Leave
+            | Line::History(_)
+            | Line::Who => {
+                if let Some(until) = self.waits_until() {
+                    writeln!(self.output, "  {} waits until {until}", quoted(text))?;
+                }
+                self.waiting.push(text);
+                self.run().await?;
+            }
+        }
+        self.output.flush()?;
+        Ok(Next::Stay)
+    }
+
+    fn waits_until(&self) -> Option<String> {
+        if let Some(name) = &self.want {
+            Some(format!("the chat with {name} is open"))
+        } else if !self.connected {
+            Some("there is a connection".to_owned())
+        } else {
+            self.opening.as_ref().map(|(_, what)| format!("{what} is open"))
+        }
+    }
+
+    /// Does what waited, up to the next line that opens a chat.
+    pub(super) async fn run(&mut self) -> Result<()> {
+        while !self.full
+            && self.waits_until().is_none()
+            && let Some(line) = self.waiting.pop()
+        {
+            let done = self.carry_out(Line::parse(&line)).await;
+            if let Err(Error::Full(_)) = done {
+                self.full = true;
+                self.waiting.put_back(line);
+            } else if let Err(error) = done {
+                writeln!(self.output, "  ✗ {}: {}", quoted(&line), failure(&error))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, line: Line<'_>) -> Result<(), Error> {
+        match line {
+            Line::To(name) => return self.open_direct(name),
+            Line::New(names) => {
+                let what = format!("the group with {}", names.join(", "));
+                let members = names.iter().map(|name| self.names.member(name)).collect();
+                return self.create(v1::ChatKind::Group, members, what);
+            }
+            Line::Open(number) => {
+                match number.checked_sub(1).and_then(|place| self.chats.list().get(place)).copied() {
+                    Some(chat) => self.go_to(chat),
+                    None => self.tell(&format!("  no chat {number}; /chats lists them")),
+                }
+                return Ok(());
+            }
+            Line::Say(_) | Line::Add(_) | Line::Leave | Line::History(_) | Line::Who => {}
+            Line::Nothing | Line::Help | Line::Chats | Line::Quit | Line::Unknown(_) => return Ok(()),
+        }
+        let Some(Here { chat, .. }) = self.here else {
+            let hint = if self.chats.list().is_empty() { "" } else { ", /open N" };
+            self.tell(&format!("  not sent, for you are in no chat: /to NAME, /new NAME…{hint}"));
+            return Ok(());
+        };
+        let (sent, what): (Sent, _) = match line {
+            Line::Say(text) => (self.client.send(chat, text.to_owned())?, quoted(text)),
+            Line::Add(name) => {
+                let user = self.names.learn(name);
+                (self.client.add_member(chat, user, v1::Role::Member)?, format!("adding {name}"))
+            }
+            Line::Leave => (self.client.leave(chat)?, "leaving".to_owned()),
+            Line::History(count) => return self.history(chat, count).await,
+            Line::Who => {
+                self.who(chat);
+                return Ok(());
+            }
+            Line::Nothing
+            | Line::Help
+            | Line::New(_)
+            | Line::To(_)
+            | Line::Chats
+            | Line::Open(_)
+            | Line::Quit
+            | Line::Unknown(_) => return Ok(()),
+        };
+        self.said.insert(sent.id, what);
+        Ok(())
+    }
+
+    pub(super) fn open_direct(&mut self, name: &str) -> Result<(), Error> {
+        let member = self.names.member(name);
+        if UserId::from_wire(&member.user) == Some(self.me) {
+            self.tell("  that is you; /to NAME is for somebody else");
+            return Ok(());
+        }
+        self.create(v1::ChatKind::Direct, vec![member], format!("the chat with {name}"))
+    }
+
+    fn create(&mut self, kind: v1::ChatKind, members: Vec<v1::Member>, what: String) -> Result<(), Error> {
+        let sent = self.client.create_chat(kind, members)?;
+        self.opening = Some((sent.id, what));
+        self.opens_first = false;
+        Ok(())
+    }
+
+    async fn history(&mut self, chat: ChatId, count: u32) -> Result<(), Error> {
+        let after = self.client.known(chat).saturating_sub(count.into());
+        let history = self.client.history(chat, after, count, 0).await?;
+        for entry in history.entries.into_iter().filter_map(Entry::new) {
+            let line = line_of(&entry, &self.names);
+            self.tell(&line);
+        }
+        self.tell(&format!("  whole through #{}", history.through));
+        Ok(())
+    }
+
+    fn list(&mut self) -> Result<()> {
+        for (place, chat) in self.chats.list().iter().enumerate() {
+            let mark = if self.here.is_some_and(|here| here.chat == *chat) { '*' } else { ' ' };
+            let (title, known) = (self.title(*chat), self.client.known(*chat));
+            writeln!(self.output, " {mark} {:3} {title} (#{known})", place + 1)?;
+        }
+        Ok(())
+    }
+
+    fn who(&mut self, id: ChatId) {
+        let Some(chat) = self.chats.get(id) else { return };
+        let line = |(user, role): (&UserId, &v1::Role)| {
+            let (delivered, seen) = chat.got(*user);
+            let role = role.as_str_name().trim_start_matches("ROLE_").to_lowercase();
+            let name = self.names.of(*user);
+            if *user == self.me {
+                format!("  {name} ({role}), you")
+            } else {
+                format!("  {name} ({role}), delivered #{delivered}, seen #{seen}")
+            }
+        };
+        let lines: Vec<_> = chat.members.iter().map(line).collect();
+        self.tell(&lines.join("\n"));
+    }
+}
