@@ -24,9 +24,13 @@ pub enum Observation {
         device: String,
     },
     /// The client's timeline of a chat begins above this seq: it holds what is older, or never asked for it.
+    ///
+    /// A client that was connected before starts again here: what lies above is shown once more.
     Resumed {
         chat: Chat,
         through: u64,
+        /// Of the chat's partition, as it was kept; 0: none was.
+        epoch: u64,
     },
     Connected,
     Disconnected,
@@ -35,6 +39,7 @@ pub enum Observation {
     /// From here on, all that happens in the partition's chats is pushed.
     Ready {
         partition: u16,
+        epoch: u64,
     },
     /// The server named the chat's head for this user.
     HeadTold {
@@ -67,7 +72,16 @@ pub enum Observation {
     /// An entry as it came, duplicates too.
     Entry {
         via: Via,
+        /// Of the chat's partition, as the frame says it.
+        epoch: u64,
         entry: SeenEntry,
+    },
+    /// The user was shown the next entry of a chat.
+    Shown {
+        chat: Chat,
+        seq: u64,
+        /// In the place of what another epoch said.
+        replaces: bool,
     },
     /// A history answer's frame; its entries are [`Observation::Entry`] lines before it.
     HistoryAnswer {
@@ -192,20 +206,28 @@ impl fmt::Display for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Started { user, device } => write!(f, "is device {device} of user {user}"),
-            Self::Resumed { chat, through } => write!(f, "begins chat {chat} above seq {through}"),
+            Self::Resumed { chat, through, epoch } => {
+                write!(f, "begins chat {chat} above seq {through} of epoch {epoch}")
+            }
             Self::Connected => f.write_str("connected"),
             Self::Disconnected => f.write_str("was disconnected"),
             Self::Stopped => f.write_str("stopped"),
-            Self::Ready { partition } => write!(f, "was told that partition {partition} is ready"),
+            Self::Ready { partition, epoch } => {
+                write!(f, "was told that partition {partition} is ready in epoch {epoch}")
+            }
             Self::HeadTold { chat, head } => write!(f, "was told head {head} of chat {chat}"),
             Self::CaughtUp { partition } => write!(f, "caught up in partition {partition}"),
             Self::FellBehind { partition } => write!(f, "fell behind in partition {partition}"),
             Self::Sent { send, content, at } => write!(f, "sent {send} at {at} µs, content {content:?}"),
             Self::Accepted { send } => write!(f, "got accepted for {send}"),
             Self::Outcome { send, answer } => write!(f, "got the outcome of {send}: {answer}"),
-            Self::Entry { via: Via::Push, entry } => write!(f, "was pushed {entry}"),
-            Self::Entry { via: Via::History, entry } => write!(f, "read in history {entry}"),
-            Self::Entry { via: Via::Rebuilt, entry } => write!(f, "read in a rebuilt model {entry}"),
+            Self::Entry { via: Via::Push, epoch, entry } => write!(f, "was pushed in epoch {epoch} {entry}"),
+            Self::Entry { via: Via::History, epoch, entry } => write!(f, "read in history of epoch {epoch} {entry}"),
+            Self::Entry { via: Via::Rebuilt, entry, .. } => write!(f, "read in a rebuilt model {entry}"),
+            Self::Shown { chat, seq, replaces: false } => write!(f, "was shown seq {seq} of chat {chat}"),
+            Self::Shown { chat, seq, replaces: true } => {
+                write!(f, "was shown seq {seq} of chat {chat} in place of another")
+            }
             Self::HistoryAnswer { chat, after, through, seqs } => {
                 write!(f, "got history of chat {chat} after {after} through {through}: {} entries", seqs.len())?;
                 if let (Some(first), Some(last)) = (seqs.first(), seqs.last()) {

@@ -52,6 +52,7 @@ pub struct Counts {
     pub rejected: u64,
     pub pushed: u64,
     pub read: u64,
+    pub shown: u64,
     pub caught_up: u64,
     pub watermarks: u64,
 }
@@ -102,11 +103,12 @@ impl fmt::Display for Fault {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Counts { clients, chats, entries, sends, stored, rejected, pushed, read, watermarks, .. } = self.counts;
+        let Counts { clients, chats, entries, sends, stored, rejected, pushed, read, shown, watermarks, .. } =
+            self.counts;
         writeln!(
             f,
             "{clients} clients, {chats} chats, {entries} entries, {sends} sends, {stored} stored, {rejected} rejected, \
-             {pushed} pushed, {read} read, {watermarks} watermarks"
+             {pushed} pushed, {read} read, {shown} shown, {watermarks} watermarks"
         )?;
         if self.is_clean() {
             return f.write_str("no fault");

@@ -12,16 +12,20 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The client's timeline begins above this seq.
+    /// The client's timeline begins above this seq, whatever an earlier one held.
     pub(crate) fn begin(&mut self, through: u64) {
-        self.through = self.through.max(through);
-        self.above = self.above.split_off(&(self.through + 1));
+        *self = Self { through, above: BTreeSet::new() };
     }
 
     pub(crate) fn got(&mut self, seq: u64) {
         if seq > self.through {
             self.above.insert(seq);
         }
+    }
+
+    /// Whether this one came, or is older than the timeline.
+    pub(crate) fn holds(&self, seq: u64) -> bool {
+        seq <= self.through || self.above.contains(&seq)
     }
 
     /// The highest seq that came, whatever is missing below it.

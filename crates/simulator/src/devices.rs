@@ -329,6 +329,7 @@ pub(crate) fn restart(world: &mut World, number: usize) {
     let rules = world.switches.client;
     let device = &mut world.devices[number];
     let (resume, kept) = (device.endpoint.timeline.resume(), device.endpoint.outbox.kept());
+    device.eyes.resumed(&resume);
     device.endpoint = Endpoint::new(rules, bounds(), resume, Some(kept), seed);
     device.timer = None;
     let name = world.name(world.devices[number].process);

@@ -2,10 +2,10 @@
 //!
 //! Every frame is noted as it came, but watermarks merged by maximum, as every reader does (N8).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use checker::{Answer, Chat, ClientRecorder, Content, Hash, Observation, SeenEntry, SendKey, User, Via};
-use client::machine::{Entry, Source};
+use client::machine::{Entry, Resume, Source};
 use client::{ChatId, Event, SendId, Settlement, UserId};
 use domain::Micros;
 use proto::v1::{self, command, entry, outcome};
@@ -17,6 +17,8 @@ pub(crate) struct Eyes {
     keys: BTreeMap<SendId, SendKey>,
     copies: Vec<SendKey>,
     marks: BTreeMap<(Chat, User), (u64, u64)>,
+    /// Chats of which the user was shown something.
+    shown: BTreeSet<Chat>,
     /// How often each command was sent, in all its copies.
     pub(crate) sent: BTreeMap<SendKey, u64>,
     /// What the device believes of each identity that it used.
@@ -34,6 +36,7 @@ impl Eyes {
             keys: BTreeMap::new(),
             copies: Vec::new(),
             marks: BTreeMap::new(),
+            shown: BTreeSet::new(),
             sent: BTreeMap::new(),
             believed: BTreeMap::new(),
             accepted: BTreeMap::new(),
@@ -43,6 +46,17 @@ impl Eyes {
 
     fn saw(&self, observation: Observation) {
         self.recorder.saw(observation);
+    }
+
+    /// The device's program goes on from here.
+    pub(crate) fn resumed(&self, resume: &Resume) {
+        let epoch = resume.epochs.get(&0).copied().unwrap_or_default();
+        let known: BTreeMap<_, _> = resume.known.iter().map(|(chat, known)| (Chat::from(chat.0), *known)).collect();
+        // A chat that is not in it begins anew.
+        for chat in known.keys().chain(&self.shown).copied().collect::<BTreeSet<_>>() {
+            let through = known.get(&chat).copied().unwrap_or_default();
+            self.saw(Observation::Resumed { chat, through, epoch });
+        }
     }
 
     /// The run is over; what was accepted has to be answered, unless the partition had to stop.
@@ -62,8 +76,8 @@ impl Eyes {
                 self.caught_up = false;
                 self.saw(Observation::Disconnected);
             }
-            Event::Ready(_) => {
-                self.saw(Observation::Ready { partition: 0 });
+            Event::Ready(ready) => {
+                self.saw(Observation::Ready { partition: 0, epoch: ready.epoch });
                 if std::mem::take(&mut self.caught_up) {
                     self.saw(Observation::FellBehind { partition: 0 });
                 }
@@ -99,13 +113,13 @@ impl Eyes {
                     self.believed.insert(key, *settlement);
                 }
             }
-            Event::Arrived { source, entry, .. } => {
+            Event::Arrived { source, epoch, entry } => {
                 let via = match source {
                     Source::Push => Via::Push,
                     Source::History => Via::History,
                 };
                 if let Some(entry) = seen_entry(entry) {
-                    self.saw(Observation::Entry { via, entry });
+                    self.saw(Observation::Entry { via, epoch: *epoch, entry });
                 }
             }
             Event::History { chat, after, through, seqs } => self.saw(Observation::HistoryAnswer {
@@ -121,11 +135,12 @@ impl Eyes {
                 let (delivered, seen) = *mark;
                 self.saw(Observation::Watermark { chat, user, delivered, seen });
             }
-            Event::Entry { .. }
-            | Event::Error(_)
-            | Event::Closing { .. }
-            | Event::Unreachable { .. }
-            | Event::Fatal { .. } => {}
+            Event::Entry { entry, replaces } => {
+                let (chat, seq) = (Chat::from(entry.chat.0), entry.entry.seq);
+                self.shown.insert(chat);
+                self.saw(Observation::Shown { chat, seq, replaces: *replaces });
+            }
+            Event::Error(_) | Event::Closing { .. } | Event::Unreachable { .. } | Event::Fatal { .. } => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Court;
+use super::{Court, shown::Screen};
 use crate::{Chat, Client, Invariant, Line, Observation, SeenEntry, User, Via, runs::Run};
 
 #[derive(Debug, Default)]
@@ -13,13 +13,26 @@ pub(super) struct Clients<'a> {
 #[derive(Debug, Default)]
 struct Timelines<'a> {
     runs: BTreeMap<Chat, Run>,
+    screen: Screen,
+    connected: bool,
     told: BTreeMap<Chat, (u64, &'a Line)>,
     caught_up: BTreeMap<u16, &'a Line>,
 }
 
 impl<'a> Clients<'a> {
-    pub(super) fn entry(&mut self, court: &mut Court<'_>, line: &Line, user: User, entry: &SeenEntry, via: Via) {
-        self.clients.entry(line.client).or_default().runs.entry(entry.chat).or_default().got(entry.seq);
+    pub(super) fn entry(
+        &mut self,
+        court: &mut Court<'_>,
+        line: &Line,
+        user: User,
+        entry: &SeenEntry,
+        (via, epoch): (Via, u64),
+    ) {
+        let timelines = self.clients.entry(line.client).or_default();
+        if via != Via::Rebuilt {
+            timelines.screen.epoch(entry.chat.partition(), epoch);
+        }
+        timelines.runs.entry(entry.chat).or_default().got(entry.seq);
         let Some(log) = court.truth.get(&entry.chat).filter(|log| log.whole && entry.seq <= log.head()) else { return };
         let allowed = log.shows(user, entry.seq)
             || match via {
@@ -36,8 +49,19 @@ impl<'a> Clients<'a> {
     /// Lines that move a client's timelines, other than entries.
     pub(super) fn line(&mut self, court: &mut Court<'_>, line: &'a Line, user: User) {
         let timelines = self.clients.entry(line.client).or_default();
-        if let Observation::Resumed { chat, through } = &line.saw {
+        if let Observation::Resumed { chat, through, epoch } = &line.saw {
             timelines.runs.entry(*chat).or_default().begin(*through);
+            timelines.screen.resumed(court, line, user, (*chat, *through, *epoch), timelines.connected);
+        } else if let Observation::Connected = &line.saw {
+            timelines.connected = true;
+        } else if let Observation::Ready { partition, epoch } = &line.saw {
+            timelines.screen.epoch(*partition, *epoch);
+        } else if let Observation::Shown { chat, seq, replaces } = &line.saw {
+            if !timelines.runs.get(chat).is_some_and(|run| run.holds(*seq)) {
+                let what = || format!("seq {seq} of chat {chat} is shown and never came");
+                court.report.fault(Invariant::N4, what, [line]);
+            }
+            timelines.screen.shown(court, line, user, (*chat, *seq, *replaces));
         } else if let Observation::Disconnected = &line.saw {
             timelines.caught_up.clear();
         } else if let Observation::FellBehind { partition } = &line.saw {
@@ -69,8 +93,12 @@ impl<'a> Clients<'a> {
                     continue;
                 }
                 let run = timelines.runs.entry(*chat).or_default();
-                if let Some(missing) = run.missing(log, user, last) {
-                    let what = || format!("{client} is caught up at the end and lacks seq {missing} of chat {chat}");
+                let (missing, how) = match run.missing(log, user, last) {
+                    None => (timelines.screen.due(log, user, *chat, last), "never showed"),
+                    missing => (missing, "lacks"),
+                };
+                if let Some(missing) = missing {
+                    let what = || format!("{client} is caught up at the end and {how} seq {missing} of chat {chat}");
                     let lacks = log.at(missing).map(|placed| format!("the final history says: {}", placed.entry));
                     report.fault(Invariant::N4, what, [Some(since.to_string()), lacks].into_iter().flatten());
                 }
@@ -98,14 +126,19 @@ impl<'a> Timelines<'a> {
     fn caught_up(&mut self, court: &mut Court<'_>, line: &'a Line, user: User, partition: u16) {
         self.caught_up.insert(partition, line);
         let Court { truth, report, .. } = court;
-        let chats: BTreeSet<_> = self.runs.keys().chain(self.told.keys()).copied().collect();
+        let chats = self.runs.keys().chain(self.told.keys()).copied();
+        let chats: BTreeSet<_> = chats.chain(self.screen.chats()).collect();
         for chat in chats.into_iter().filter(|chat| chat.partition() == partition) {
             let Some(log) = truth.get(&chat).filter(|log| log.whole) else { continue };
             let run = self.runs.entry(chat).or_default();
             let told = self.told.get(&chat);
             let last = told.map_or(0, |(head, _)| *head).max(run.highest());
-            if let Some(missing) = run.missing(log, user, last) {
-                let what = || format!("caught up through {last} of chat {chat} and lacks seq {missing}");
+            let (missing, how) = match run.missing(log, user, last) {
+                None => (self.screen.due(log, user, chat, last), "never showed"),
+                missing => (missing, "lacks"),
+            };
+            if let Some(missing) = missing {
+                let what = || format!("caught up through {last} of chat {chat} and {how} seq {missing}");
                 let told = told.map(|(_, told)| told.to_string());
                 report.fault(Invariant::N4, what, told.into_iter().chain([line.to_string()]));
             }

@@ -3,6 +3,7 @@
 mod clients;
 mod logs;
 mod sends;
+mod shown;
 mod watermarks;
 
 use std::collections::{BTreeSet, HashMap};
@@ -55,25 +56,30 @@ fn judge(history: &[Line], options: Options) -> Report {
             Observation::Sent { send, content, .. } => sends.sent(line, user, *send, *content),
             Observation::Accepted { send } => sends.accepted(&mut court, line, user, *send),
             Observation::Outcome { send, answer } => sends.outcome(&mut court, line, user, *send, *answer),
-            Observation::Connected => sends.connected(line.client),
+            Observation::Connected => {
+                sends.connected(line.client);
+                clients.line(&mut court, line, user);
+            }
             Observation::Stopped => {
                 sends.stopped(line.client);
                 clients.stopped(line.client);
             }
-            Observation::Entry { via, entry } => {
+            Observation::Entry { via, epoch, entry } => {
                 court.agrees(line, entry, *via);
-                clients.entry(&mut court, line, user, entry, *via);
+                clients.entry(&mut court, line, user, entry, (*via, *epoch));
             }
             Observation::Watermark { chat, user, delivered, seen } => {
                 watermarks.seen(&mut court, line, (*chat, *user), *delivered, *seen);
             }
             Observation::Resumed { .. }
             | Observation::Disconnected
+            | Observation::Ready { .. }
+            | Observation::Shown { .. }
             | Observation::HeadTold { .. }
             | Observation::CaughtUp { .. }
             | Observation::FellBehind { .. }
             | Observation::HistoryAnswer { .. } => clients.line(&mut court, line, user),
-            Observation::Started { .. } | Observation::Ready { .. } | Observation::FinalHistory { .. } => {}
+            Observation::Started { .. } | Observation::FinalHistory { .. } => {}
         }
     }
     sends.close(&mut court);
@@ -162,6 +168,7 @@ impl<'a> Court<'a> {
             Observation::Outcome { answer: crate::Answer::Rejected { .. }, .. } => &mut counts.rejected,
             Observation::Entry { via: Via::Push, .. } => &mut counts.pushed,
             Observation::Entry { via: Via::History | Via::Rebuilt, .. } => &mut counts.read,
+            Observation::Shown { .. } => &mut counts.shown,
             Observation::CaughtUp { .. } => &mut counts.caught_up,
             Observation::Watermark { .. } => &mut counts.watermarks,
             Observation::FinalHistory { .. } => &mut counts.final_histories,

@@ -38,6 +38,14 @@ const FAULTS: &[(&str, Invariant, Plant)] = &[
     ("catch-up skips an entry", N4, |lines, dice| lost_entry(lines, dice, Via::History)),
     ("the last push of a chat is lost", N4, lost_last),
     ("a final history ends early", N4, ends_early),
+    ("an entry is shown twice", N2, shown_again),
+    ("two entries are shown in the wrong order", N3, shown_in_other_order),
+    ("an entry is replaced though the epoch is the same", N3, replaced_without_reason),
+    ("an entry came and is passed over", N4, never_shown),
+    ("the last entry of a chat came and is not shown", N4, last_never_shown),
+    ("a program that starts again passes over what it did not show", N4, passed_over_at_restart),
+    ("a replacement passes over an entry", N4, replacement_with_hole),
+    ("an entry is shown that is not stored", N5, shown_not_stored),
     ("an entry is pushed that is not stored", N5, pushed_not_stored),
     ("a device is pushed what is not final", N5, |lines, dice| other_bytes(lines, dice, Via::Push)),
     ("time stands still", N5, |lines, dice| spoil_entry(lines, dice, |entry, before| entry.time = before.time)),
@@ -48,6 +56,7 @@ const FAULTS: &[(&str, Invariant, Plant)] = &[
     }),
     ("a stranger is pushed an entry", N7, pushed_to_stranger),
     ("a former member reads on", N7, reads_on),
+    ("a former member is shown more", N7, shown_to_former_member),
     ("a reader writes", N7, reader_writes),
     ("a member is added twice", N7, |lines, dice| {
         spoil_entry(lines, dice, |entry, _| {
@@ -100,6 +109,14 @@ fn find<T>(lines: &[Line], dice: &mut Dice, pick: impl Fn(&Line) -> Option<T>) -
 
 fn add(lines: &mut Vec<Line>, client: Client, saw: Observation) {
     lines.push(Line { index: lines.len() as u64, client, saw });
+}
+
+/// Puts a line between others; the indexes follow.
+fn insert(lines: &mut Vec<Line>, place: usize, client: Client, saw: Observation) {
+    lines.insert(place, Line { index: 0, client, saw });
+    for (line, index) in lines.iter_mut().zip(0..) {
+        line.index = index;
+    }
 }
 
 /// Changes an entry wherever it is seen, so that all agree on what is wrong.
@@ -259,7 +276,7 @@ fn rebuilt_differs(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
     let Some((_, entries)) = find(lines, dice, final_entries) else { return false };
     let mut entry = entries[dice.below(entries.len())].clone();
     entry.time += 1;
-    add(lines, Client(1), Observation::Entry { via: Via::Rebuilt, entry });
+    add(lines, Client(1), Observation::Entry { via: Via::Rebuilt, epoch: 0, entry });
     true
 }
 
@@ -310,7 +327,7 @@ fn answer_beyond_head(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
 
 fn lost_entry(lines: &mut Vec<Line>, dice: &mut Dice, wanted: Via) -> bool {
     let seen = find(lines, dice, |line| match &line.saw {
-        Observation::Entry { via, entry } if *via == wanted => Some((line.client, entry.chat, entry.seq)),
+        Observation::Entry { via, entry, .. } if *via == wanted => Some((line.client, entry.chat, entry.seq)),
         _ => None,
     });
     let Some((_, (client, chat, seq))) = seen else { return false };
@@ -325,7 +342,7 @@ fn lost_last(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
     let Some((_, entries)) = find(lines, dice, final_entries) else { return false };
     let SeenEntry { chat, seq, .. } = *entries.last().unwrap();
     let pushed = find(lines, dice, |line| match &line.saw {
-        Observation::Entry { via: Via::Push, entry } if (entry.chat, entry.seq) == (chat, seq) => Some(line.client),
+        Observation::Entry { via: Via::Push, entry, .. } if (entry.chat, entry.seq) == (chat, seq) => Some(line.client),
         _ => None,
     });
     let Some((_, client)) = pushed else { return false };
@@ -338,7 +355,11 @@ fn lost_last(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
 
 fn ends_early(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
     let present = find(lines, dice, |line| match &line.saw {
-        Observation::FinalHistory { through, entries, .. } if entries.last()?.seq == *through => Some(()),
+        Observation::FinalHistory { reader, through, entries, .. } if entries.last()?.seq == *through => {
+            let last = entries.last()?;
+            let stays = last.event != Content::MemberRemoved { user: *reader };
+            (stays && !(last.event == Content::MemberLeft && last.sender == *reader)).then_some(())
+        }
         _ => None,
     });
     let Some((place, ())) = present else { return false };
@@ -349,11 +370,123 @@ fn ends_early(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
     true
 }
 
+fn shown(line: &Line) -> Option<(Client, Chat, u64, bool)> {
+    if let Observation::Shown { chat, seq, replaces } = line.saw {
+        return Some((line.client, chat, seq, replaces));
+    }
+    None
+}
+
+/// Two entries of one chat that a client was shown one after the other, both for the first time.
+fn shown_pair(lines: &[Line], dice: &mut Dice) -> Option<(usize, usize)> {
+    let first = |line: &Line| shown(line).filter(|(.., replaces)| !replaces);
+    let (place, other) = find(lines, dice, |line| {
+        let (client, chat, seq, _) = first(line)?;
+        let after = lines.iter().enumerate().filter(|(_, other)| other.index > line.index && other.client == client);
+        let mut after =
+            after.take_while(|(_, other)| !matches!(other.saw, Observation::Resumed { chat: of, .. } if of == chat));
+        let (other, next) =
+            after.find_map(|(place, other)| Some((place, shown(other).filter(|next| next.1 == chat)?)))?;
+        (!next.3 && next.2 > seq).then_some(other)
+    })?;
+    Some((place, other))
+}
+
+fn shown_again(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let Some((place, _)) = find(lines, dice, shown) else { return false };
+    let twice = lines[place].clone();
+    insert(lines, place + 1, twice.client, twice.saw);
+    true
+}
+
+fn shown_in_other_order(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let Some((place, other)) = shown_pair(lines, dice) else { return false };
+    let saw = lines[place].saw.clone();
+    lines[place].saw = std::mem::replace(&mut lines[other].saw, saw);
+    true
+}
+
+fn replaced_without_reason(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let epoch = |line: &Line| match line.saw {
+        Observation::Ready { epoch, .. } | Observation::Entry { epoch, .. } | Observation::Resumed { epoch, .. } => {
+            Some(epoch)
+        }
+        _ => None,
+    };
+    let first = find(lines, dice, |line| {
+        let earlier = lines.iter().filter(|other| other.client == line.client && other.index < line.index);
+        let epochs: BTreeSet<_> = earlier.filter_map(epoch).collect();
+        (shown(line).is_some() && epochs.len() == 1).then_some(())
+    });
+    let Some((place, ())) = first else { return false };
+    if let Observation::Shown { replaces, .. } = &mut lines[place].saw {
+        *replaces = true;
+    }
+    true
+}
+
+fn never_shown(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let Some((place, _)) = shown_pair(lines, dice) else { return false };
+    lines.remove(place);
+    true
+}
+
+fn last_never_shown(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let Some((place, (client, chat, ..))) = find(lines, dice, shown) else { return false };
+    let last = lines.iter().rposition(|line| shown(line).is_some_and(|(c, of, ..)| (c, of) == (client, chat)));
+    lines.remove(last.unwrap_or(place));
+    true
+}
+
+fn passed_over_at_restart(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let Some((place, other)) = shown_pair(lines, dice) else { return false };
+    let Some((client, chat, through, _)) = shown(&lines[other]) else { return false };
+    // It takes for shown what came last, and nobody saw it.
+    lines.remove(other);
+    insert(lines, place + 1, client, Observation::Resumed { chat, through, epoch: 0 });
+    true
+}
+
+fn replacement_with_hole(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let replaced = |line: &Line| shown(line).filter(|(.., replaces)| *replaces);
+    let between = find(lines, dice, |line| {
+        let (client, chat, seq, _) = replaced(line)?;
+        let place = usize::try_from(line.index).ok()?;
+        let before = lines.get(place.checked_sub(1)?).and_then(replaced)?;
+        let after = lines.get(place + 1).and_then(replaced)?;
+        let one = (before.0, before.1) == (client, chat) && (after.0, after.1) == (client, chat);
+        (one && before.2 < seq && seq < after.2).then_some(())
+    });
+    let Some((place, ())) = between else { return false };
+    lines.remove(place);
+    true
+}
+
+fn shown_not_stored(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let Some((_, (client, chat, seq, _))) = find(lines, dice, shown) else { return false };
+    add(lines, client, Observation::Shown { chat, seq: seq + 1_000, replaces: false });
+    true
+}
+
+fn shown_to_former_member(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let gone = find(lines, dice, |line| match &line.saw {
+        Observation::FinalHistory { chat, reader, through, entries } if entries.last()?.seq < *through => {
+            Some((*chat, *reader, entries.last()?.seq + 1))
+        }
+        _ => None,
+    });
+    let Some((_, (chat, reader, seq))) = gone else { return false };
+    let of = |line: &Line| matches!(line.saw, Observation::Started { user, .. } if user == reader);
+    let Some(client) = lines.iter().find(|line| of(line)).map(|line| line.client) else { return false };
+    add(lines, client, Observation::Shown { chat, seq, replaces: false });
+    true
+}
+
 fn pushed_not_stored(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
     let Some((_, entries)) = find(lines, dice, final_entries) else { return false };
     let mut entry = entries.last().unwrap().clone();
     entry.seq += 1_000;
-    add(lines, Client(1), Observation::Entry { via: Via::Push, entry });
+    add(lines, Client(1), Observation::Entry { via: Via::Push, epoch: 1, entry });
     true
 }
 
@@ -385,7 +518,7 @@ fn pushed_to_stranger(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
     let entry = entries[dice.below(entries.len())].clone();
     let (user, device) = (User::from([0xdd; 16]), "spy".to_owned());
     add(lines, Client(99), Observation::Started { user, device });
-    add(lines, Client(99), Observation::Entry { via: Via::Push, entry });
+    add(lines, Client(99), Observation::Entry { via: Via::Push, epoch: 1, entry });
     true
 }
 

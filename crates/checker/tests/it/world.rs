@@ -44,6 +44,8 @@ struct Device {
     user: User,
     online: bool,
     known: BTreeMap<Chat, u64>,
+    /// The partitions' epochs that it knows.
+    epochs: BTreeMap<u16, u64>,
     sent: BTreeMap<Chat, u64>,
 }
 
@@ -54,6 +56,8 @@ struct World {
     devices: Vec<Device>,
     users: Vec<User>,
     clock: u64,
+    /// Of both partitions.
+    epoch: u64,
 }
 
 /// The history of a run with this seed and this many steps, in which nothing is wrong.
@@ -69,12 +73,13 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
         let users: Vec<_> = (0..3 + dice.below(4)).map(|number| User::from([number as u8 + 1; 16])).collect();
-        let mut world = Self { dice, lines: vec![], logs: BTreeMap::new(), devices: vec![], users, clock: 1_000 };
+        let (lines, logs, devices) = (vec![], BTreeMap::new(), vec![]);
+        let mut world = Self { dice, lines, logs, devices, users, clock: 1_000, epoch: 1 };
         for user in world.users.clone() {
             for device in 0..1 + world.dice.below(2) {
                 let client = Client(world.devices.len() as u32 + 1);
-                let known = BTreeMap::new();
-                world.devices.push(Device { client, user, online: false, known, sent: BTreeMap::new() });
+                let (known, epochs, sent) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+                world.devices.push(Device { client, user, online: false, known, epochs, sent });
                 world.saw(client, Observation::Started { user, device: format!("device-{device}") });
                 world.connect(world.devices.len() - 1);
             }
@@ -115,9 +120,13 @@ impl World {
 
     fn step(&mut self) {
         let place = self.dice.below(self.devices.len());
+        if self.dice.one_in(60) {
+            self.epoch += 1;
+        }
         match self.dice.below(10) {
             0 => self.disconnect(place),
             1 if !self.devices[place].online => self.connect(place),
+            1 if self.dice.one_in(3) => self.restart(place),
             2 => self.watermark(place),
             _ if self.devices[place].online => self.command(place),
             _ => {}
@@ -194,11 +203,13 @@ impl World {
             if self.devices[place].online
                 && self.logs[&chat].audience.last().unwrap().contains(&self.devices[place].user)
             {
-                let client = self.devices[place].client;
+                let (client, epoch) = (self.devices[place].client, self.epoch);
                 for _ in 0..1 + usize::from(self.dice.one_in(10)) {
-                    self.saw(client, Observation::Entry { via: Via::Push, entry: entry.clone() });
+                    self.saw(client, Observation::Entry { via: Via::Push, epoch, entry: entry.clone() });
                 }
+                self.saw(client, Observation::Shown { chat, seq, replaces: false });
                 self.devices[place].known.insert(chat, seq);
+                self.devices[place].epochs.insert(chat.partition(), epoch);
             }
         }
         Answer::Stored { chat, seq, time }
@@ -227,12 +238,28 @@ impl World {
         }
     }
 
+    /// Its program ends and goes on from what it kept, or from what it kept a while ago.
+    fn restart(&mut self, place: usize) {
+        self.disconnect(place);
+        let client = self.devices[place].client;
+        for (chat, known) in self.devices[place].known.clone() {
+            let through = if self.dice.one_in(2) { known } else { self.dice.below(known as usize + 1) as u64 };
+            let epoch = self.devices[place].epochs.get(&chat.partition()).copied().unwrap_or_default();
+            self.devices[place].known.insert(chat, through);
+            self.saw(client, Observation::Resumed { chat, through, epoch });
+        }
+        self.connect(place);
+    }
+
     fn connect(&mut self, place: usize) {
         let (client, user) = (self.devices[place].client, self.devices[place].user);
         self.devices[place].online = true;
         self.saw(client, Observation::Connected);
         for partition in 0..2 {
-            self.saw(client, Observation::Ready { partition });
+            let epoch = self.epoch;
+            self.saw(client, Observation::Ready { partition, epoch });
+            let before = self.devices[place].epochs.insert(partition, epoch);
+            let changed = before.is_some_and(|before| before < epoch);
             let chats: Vec<_> = self.logs.keys().copied().filter(|chat| chat.partition() == partition).collect();
             for chat in chats {
                 let Some(head) = self.logs[&chat].audience.iter().rposition(|who| who.contains(&user)) else {
@@ -240,13 +267,19 @@ impl World {
                 };
                 let head = head as u64 + 1;
                 self.saw(client, Observation::HeadTold { chat, head });
-                self.catch_up(place, chat, head);
+                let known = self.devices[place].known.get(&chat).copied().unwrap_or(0);
+                if changed && self.dice.one_in(2) {
+                    // What it showed may be other now: it goes back to where both epochs agree.
+                    let common = self.dice.below(known as usize + 1) as u64;
+                    self.devices[place].known.insert(chat, common);
+                }
+                self.catch_up(place, chat, head, if changed { known } else { 0 });
             }
             self.saw(client, Observation::CaughtUp { partition });
         }
     }
 
-    fn catch_up(&mut self, place: usize, chat: Chat, head: u64) {
+    fn catch_up(&mut self, place: usize, chat: Chat, head: u64, replaced_to: u64) {
         let (client, user) = (self.devices[place].client, self.devices[place].user);
         let mut after = self.devices[place].known.get(&chat).copied().unwrap_or(0);
         while after < head {
@@ -257,11 +290,15 @@ impl World {
                 .filter(|place| log.audience[*place].contains(&user))
                 .map(|place| log.entries[place].clone())
                 .collect();
-            let seqs = shown.iter().map(|entry| entry.seq).collect();
+            let seqs: Vec<_> = shown.iter().map(|entry| entry.seq).collect();
+            let epoch = self.epoch;
             for entry in shown {
-                self.saw(client, Observation::Entry { via: Via::History, entry });
+                self.saw(client, Observation::Entry { via: Via::History, epoch, entry });
             }
-            self.saw(client, Observation::HistoryAnswer { chat, after, through, seqs });
+            self.saw(client, Observation::HistoryAnswer { chat, after, through, seqs: seqs.clone() });
+            for seq in seqs {
+                self.saw(client, Observation::Shown { chat, seq, replaces: seq <= replaced_to });
+            }
             after = through;
         }
         self.devices[place].known.insert(chat, head);

@@ -89,6 +89,7 @@ impl Cast {
 
     /// A device whose program was started again: it goes on from what it kept, through this gateway.
     pub(crate) fn again(&self, before: &Device, (resume, kept): (Resume, Kept), gateway: usize) -> Arc<Device> {
+        before.eyes.resumed(&resume);
         let options = Options { resume, kept: Some(kept), ..self.options(&before.name, &before.device, gateway) };
         taken(self.with_eyes(&before.name, Arc::clone(&before.eyes), options))
     }

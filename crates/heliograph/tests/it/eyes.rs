@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use checker::{Answer, Chat, ClientRecorder, Content, Hash, Observation, SeenEntry, SendKey, User, Via};
-use client::machine::{Entry, Source};
+use client::machine::{Entry, Resume, Source};
 use client::{ChatId, Event, Observer, SendId, Settlement, UserId};
 use proto::v1::{self, command, entry, outcome};
 
@@ -41,6 +41,8 @@ pub(crate) struct Seen {
     pub(crate) pushed: usize,
     /// (delivered, seen) of each chat and user, merged.
     pub(crate) marks: BTreeMap<(ChatId, UserId), (u64, u64)>,
+    /// Chats of which the user was shown something.
+    shown: BTreeSet<ChatId>,
     /// Under which identities each command was sent.
     keys: BTreeMap<SendId, SendKey>,
 }
@@ -57,6 +59,17 @@ impl Eyes {
         let mut seen = self.seen();
         (seen.ended, seen.caught_up) = (true, false);
         self.saw(Observation::Disconnected);
+    }
+
+    /// The device's program goes on from here.
+    pub(crate) fn resumed(&self, resume: &Resume) {
+        let shown = self.seen().shown.clone();
+        // A chat that is not in it begins anew.
+        for chat in resume.known.keys().chain(&shown).copied().collect::<BTreeSet<_>>() {
+            let through = resume.known.get(&chat).copied().unwrap_or_default();
+            let epoch = resume.epochs.get(&chat.partition()).copied().unwrap_or_default();
+            self.saw(Observation::Resumed { chat: chat_of(chat), through, epoch });
+        }
     }
 
     pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
@@ -99,7 +112,9 @@ impl Observer for Eyes {
                 seen.losses.push(*code);
                 self.saw(Observation::Disconnected);
             }
-            Event::Ready(ready) => self.saw(Observation::Ready { partition: partition(ready.partition) }),
+            Event::Ready(ready) => {
+                self.saw(Observation::Ready { partition: partition(ready.partition), epoch: ready.epoch });
+            }
             Event::Heads(heads) => {
                 for head in &heads.heads {
                     if let Some(chat) = ChatId::from_wire(&head.chat) {
@@ -130,14 +145,14 @@ impl Observer for Eyes {
             Event::Settled { id, settlement, .. } => {
                 seen.settled.insert(*id, *settlement);
             }
-            Event::Arrived { source, entry, .. } => {
+            Event::Arrived { source, epoch, entry } => {
                 let via = match source {
                     Source::Push => Via::Push,
                     Source::History => Via::History,
                 };
                 seen.pushed += usize::from(via == Via::Push);
                 if let Some(entry) = seen_entry(entry) {
-                    self.saw(Observation::Entry { via, entry });
+                    self.saw(Observation::Entry { via, epoch: *epoch, entry });
                 }
             }
             Event::History { chat, after, through, seqs } => self.saw(Observation::HistoryAnswer {
@@ -155,11 +170,12 @@ impl Observer for Eyes {
                 let (chat, user) = (chat_of(*chat), user_of(*user));
                 self.saw(Observation::Watermark { chat, user, delivered, seen });
             }
-            Event::Entry { .. }
-            | Event::Error(_)
-            | Event::Closing { .. }
-            | Event::Unreachable { .. }
-            | Event::Fatal { .. } => {}
+            Event::Entry { entry, replaces } => {
+                let (chat, seq) = (chat_of(entry.chat), entry.entry.seq);
+                seen.shown.insert(entry.chat);
+                self.saw(Observation::Shown { chat, seq, replaces: *replaces });
+            }
+            Event::Error(_) | Event::Closing { .. } | Event::Unreachable { .. } | Event::Fatal { .. } => {}
         }
     }
 }
