@@ -12,7 +12,7 @@ use crate::record::seen_entry;
 use crate::store::Reader;
 use crate::truth::Truth;
 use crate::world::World;
-use crate::{deliverers, owners, projectors};
+use crate::{deliverers, owners, projectors, scene};
 
 /// How long after the last fault everything must have come to rest.
 const QUIET_WITHIN_US: Micros = 420_000_000;
@@ -57,7 +57,10 @@ pub(crate) fn finish(world: &mut World) {
     // One cause, many symptoms: what is at rest is judged whole, what is not is judged by what was seen.
     let at_rest = world.faults.is_empty() && world.halted.is_none();
     record_logs(world);
-    let report = checker::check_with(&world.recorder.history(), Options { quiet_end: at_rest, earlier_history: false });
+    let ticks_kept = world.scene.hot_bytes as u64 >= scene::HOT_BYTES_FOR_ALL;
+    // An echo says what this owner was told, not what the table says: see docs/gaps.md.
+    let options = Options { quiet_end: at_rest, ticks_kept, echoes_kept: false, ..Options::default() };
+    let report = checker::check_with(&world.recorder.history(), options);
     for fault in report.faults.iter().take(6) {
         let evidence = fault.evidence.join("\n      ");
         world.fault(format!("{:?}: {}\n      {evidence}", fault.invariant, fault.what));

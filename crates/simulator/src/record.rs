@@ -1,6 +1,6 @@
 //! Turns what a device's endpoint tells into the checker's observations.
 //!
-//! Every frame is noted as it came, but watermarks merged by maximum, as every reader does (N8).
+//! Every frame is noted as it came; watermarks are also merged by maximum, as every reader does (N8).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -132,8 +132,7 @@ impl Eyes {
                 let (chat, user) = (Chat::from(chat.0), User::from(user.0));
                 let mark = self.marks.entry((chat, user)).or_default();
                 *mark = (mark.0.max(*delivered), mark.1.max(*seen));
-                let (delivered, seen) = *mark;
-                self.saw(Observation::Watermark { chat, user, delivered, seen });
+                self.saw(Observation::Watermark { chat, user, delivered: *delivered, seen: *seen });
             }
             Event::Entry { entry, replaces } => {
                 let (chat, seq) = (Chat::from(entry.chat.0), entry.entry.seq);

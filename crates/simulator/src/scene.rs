@@ -5,6 +5,9 @@ use ingest::machine::Settings;
 
 use crate::random::Random;
 
+/// Delivery's memory that holds all chats of a run.
+pub(crate) const HOT_BYTES_FOR_ALL: u64 = 1 << 20;
+
 /// One seed's setting.
 #[derive(Clone, Debug)]
 pub(crate) struct Scene {
@@ -63,7 +66,7 @@ impl Scene {
                 unappended_max: 1 + random.index(4),
                 snapshot_entries: 1 + random.below(8),
             },
-            hot_bytes: usize::try_from(pick(random, &[0, 1_000, 1 << 20])).unwrap_or_default(),
+            hot_bytes: usize::try_from(pick(random, &[0, 1_000, HOT_BYTES_FOR_ALL])).unwrap_or_default(),
             summaries: random.index(3),
             trim_every: pick(random, &[50_000, 300_000, 2_000_000]),
             sync_every: pick(random, &[100_000, 1_000_000]),

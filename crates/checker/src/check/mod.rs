@@ -20,11 +20,15 @@ pub struct Options {
     pub quiet_end: bool,
     /// A member may read what was written before it joined.
     pub earlier_history: bool,
+    /// No delivery owner had to forget a chat: a tick falls only with a change of the owner.
+    pub ticks_kept: bool,
+    /// The echo of one's own watermark never falls, whoever owns the partition; else it is judged as a tick is.
+    pub echoes_kept: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { quiet_end: true, earlier_history: false }
+        Self { quiet_end: true, earlier_history: false, ticks_kept: true, echoes_kept: true }
     }
 }
 
@@ -48,7 +52,7 @@ fn judge(history: &[Line], options: Options) -> Report {
     logs::judge(&mut court, history);
     let mut sends = sends::Sends::default();
     let mut clients = clients::Clients::default();
-    let mut watermarks = watermarks::Watermarks::default();
+    let mut watermarks = watermarks::Watermarks::new(&court, history);
     for line in history {
         court.count(line);
         let Some(user) = court.user(line) else { continue };
@@ -63,17 +67,24 @@ fn judge(history: &[Line], options: Options) -> Report {
             Observation::Stopped => {
                 sends.stopped(line.client);
                 clients.stopped(line.client);
+                watermarks.disconnected(line.client);
             }
             Observation::Entry { via, epoch, entry } => {
                 court.agrees(line, entry, *via);
                 clients.entry(&mut court, line, user, entry, (*via, *epoch));
             }
-            Observation::Watermark { chat, user, delivered, seen } => {
-                watermarks.seen(&mut court, line, (*chat, *user), *delivered, *seen);
+            Observation::Watermark { chat, user: of, delivered, seen } => {
+                watermarks.seen(&mut court, line, user, (*chat, *of), (*delivered, *seen));
+            }
+            Observation::Disconnected => {
+                watermarks.disconnected(line.client);
+                clients.line(&mut court, line, user);
+            }
+            Observation::Ready { partition, .. } => {
+                watermarks.ready(line.client, *partition);
+                clients.line(&mut court, line, user);
             }
             Observation::Resumed { .. }
-            | Observation::Disconnected
-            | Observation::Ready { .. }
             | Observation::Shown { .. }
             | Observation::HeadTold { .. }
             | Observation::CaughtUp { .. }
@@ -84,6 +95,7 @@ fn judge(history: &[Line], options: Options) -> Report {
     }
     sends.close(&mut court);
     clients.close(&mut court);
+    watermarks.close(&mut court);
     court.report
 }
 

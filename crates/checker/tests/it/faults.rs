@@ -65,7 +65,9 @@ const FAULTS: &[(&str, Invariant, Plant)] = &[
             }
         })
     }),
-    ("a watermark goes back", N8, watermark_back),
+    ("an own echo goes back on another socket", N8, echo_back),
+    ("another's tick goes back", N8, tick_back),
+    ("a watermark is ahead of what was sent", N8, watermark_ahead),
     ("seen is above delivered", N8, |lines, dice| {
         spoil_watermark(lines, dice, |delivered, seen| *seen = *delivered + 1)
     }),
@@ -560,14 +562,46 @@ fn reader_writes(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
     true
 }
 
-fn watermark_back(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
-    let mark = find(lines, dice, |line| match line.saw {
-        Observation::Watermark { chat, user, delivered, seen: _ } if delivered > 0 => Some((chat, user, delivered)),
-        _ => None,
-    });
-    let Some((place, (chat, user, delivered))) = mark else { return false };
-    let client = lines[place].client;
+fn own(lines: &[Line], client: Client, who: User) -> bool {
+    lines
+        .iter()
+        .any(|line| line.client == client && matches!(line.saw, Observation::Started { user, .. } if user == who))
+}
+
+fn mark(line: &Line) -> Option<(Client, Chat, User, u64)> {
+    if let Observation::Watermark { chat, user, delivered, seen: _ } = line.saw {
+        return (delivered > 0).then_some((line.client, chat, user, delivered));
+    }
+    None
+}
+
+fn echo_back(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let echo = find(lines, dice, |line| mark(line).filter(|(client, _, user, _)| own(lines, *client, *user)));
+    let Some((_, (client, chat, user, delivered))) = echo else { return false };
+    add(lines, client, Observation::Disconnected);
+    add(lines, client, Observation::Connected);
+    add(lines, client, Observation::Ready { partition: chat.partition(), epoch: 1_000 });
     add(lines, client, Observation::Watermark { chat, user, delivered: delivered - 1, seen: 0 });
+    true
+}
+
+fn tick_back(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let tick = find(lines, dice, |line| mark(line).filter(|(client, _, user, _)| !own(lines, *client, *user)));
+    let Some((_, (client, chat, user, delivered))) = tick else { return false };
+    // At the end: no ready of another owner follows.
+    add(lines, client, Observation::Watermark { chat, user, delivered, seen: 0 });
+    add(lines, client, Observation::Watermark { chat, user, delivered: delivered - 1, seen: 0 });
+    true
+}
+
+fn watermark_ahead(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
+    let Some((_, (send, chat, seq, _))) = find(lines, dice, stored) else { return false };
+    let sent = lines.iter().position(|line| matches!(line.saw, Observation::Sent { send: of, .. } if of == send));
+    let Some(place) = sent else { return false };
+    let client = lines[place].client;
+    // Of one who has no other watermark there, so that none goes back.
+    let user = User::from([0xcc; 16]);
+    insert(lines, place, client, Observation::Watermark { chat, user, delivered: seq, seen: 0 });
     true
 }
 

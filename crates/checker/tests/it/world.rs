@@ -44,6 +44,8 @@ struct Device {
     user: User,
     online: bool,
     known: BTreeMap<Chat, u64>,
+    /// Chats in which no tick came since the partition was ready.
+    late: BTreeSet<Chat>,
     /// The partitions' epochs that it knows.
     epochs: BTreeMap<u16, u64>,
     sent: BTreeMap<Chat, u64>,
@@ -78,8 +80,8 @@ impl World {
         for user in world.users.clone() {
             for device in 0..1 + world.dice.below(2) {
                 let client = Client(world.devices.len() as u32 + 1);
-                let (known, epochs, sent) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-                world.devices.push(Device { client, user, online: false, known, epochs, sent });
+                let (known, epochs, sent, late) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+                world.devices.push(Device { client, user, online: false, known, late, epochs, sent });
                 world.saw(client, Observation::Started { user, device: format!("device-{device}") });
                 world.connect(world.devices.len() - 1);
             }
@@ -224,11 +226,19 @@ impl World {
         }
         let chat = chats[self.dice.below(chats.len())];
         let of = self.users[self.dice.below(self.users.len())];
+        if of != user && self.devices[place].late.remove(&chat) && self.logs[&chat].watermarks.contains_key(&of) {
+            // A new owner of the partition does not know of every tick.
+            let (delivered, seen) = self.logs[&chat].watermarks[&of];
+            let delivered = self.dice.below(delivered as usize + 1) as u64;
+            self.saw(client, Observation::Watermark { chat, user: of, delivered, seen: seen.min(delivered) });
+            return;
+        }
         let log = self.logs.get_mut(&chat).unwrap();
         let mark = log.watermarks.entry(of).or_default();
         mark.0 += self.dice.below((log.entries.len() as u64 - mark.0 + 1) as usize) as u64;
         mark.1 += self.dice.below((mark.0 - mark.1 + 1) as usize) as u64;
         let (delivered, seen) = *mark;
+        self.devices[place].late.remove(&chat);
         self.saw(client, Observation::Watermark { chat, user: of, delivered, seen });
     }
 
@@ -261,6 +271,7 @@ impl World {
             let before = self.devices[place].epochs.insert(partition, epoch);
             let changed = before.is_some_and(|before| before < epoch);
             let chats: Vec<_> = self.logs.keys().copied().filter(|chat| chat.partition() == partition).collect();
+            self.devices[place].late.extend(&chats);
             for chat in chats {
                 let Some(head) = self.logs[&chat].audience.iter().rposition(|who| who.contains(&user)) else {
                     continue;

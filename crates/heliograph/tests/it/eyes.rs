@@ -1,6 +1,6 @@
 //! Turns what a client tells its observer into the checker's observations, and keeps what tests wait for.
 //!
-//! Every frame is noted as it came, but watermarks merged by maximum as every reader does. Never asks the client anything: it runs under its lock.
+//! Every frame is noted as it came. Never asks the client anything: it runs under its lock.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -166,9 +166,8 @@ impl Observer for Eyes {
                 // Every reader merges by maximum (N8): a tick goes out before it is stored, and a new owner of the
                 // partition knows less.
                 *mark = (mark.0.max(*delivered), mark.1.max(*read));
-                let (delivered, seen) = *mark;
                 let (chat, user) = (chat_of(*chat), user_of(*user));
-                self.saw(Observation::Watermark { chat, user, delivered, seen });
+                self.saw(Observation::Watermark { chat, user, delivered: *delivered, seen: *read });
             }
             Event::Entry { entry, replaces } => {
                 let (chat, seq) = (chat_of(entry.chat), entry.entry.seq);
