@@ -156,10 +156,10 @@ pub struct SeenEntry {
     pub event: Content,
 }
 
-/// What an entry did to the chat's membership. Roles are the wire's numbers.
+/// What an entry did to the chat's membership. Kinds and roles are the wire's numbers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Content {
-    ChatCreated { members: Vec<(User, i32)> },
+    ChatCreated { kind: i32, members: Vec<(User, i32)> },
     MemberAdded { user: User, role: i32 },
     MemberRemoved { user: User },
     MemberLeft,

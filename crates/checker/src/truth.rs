@@ -112,7 +112,7 @@ impl<'a> ChatTruth<'a> {
                 }
             };
             match &entry.event {
-                Content::ChatCreated { members } => members.iter().for_each(|(user, _)| join(*user)),
+                Content::ChatCreated { members, .. } => members.iter().for_each(|(user, _)| join(*user)),
                 Content::MemberAdded { user, .. } => join(*user),
                 Content::MemberRemoved { user } => leave(&mut intervals, *user, entry.seq),
                 Content::MemberLeft => leave(&mut intervals, entry.sender, entry.seq),

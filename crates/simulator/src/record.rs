@@ -205,7 +205,7 @@ pub(crate) fn seen_entry(from: &Entry) -> Option<SeenEntry> {
     let (content, what) = match event {
         entry::Event::ChatCreated(created) => {
             let members = created.members.iter().filter_map(|member| Some((user(&member.user)?, member.role)));
-            (None, Content::ChatCreated { members: members.collect() })
+            (None, Content::ChatCreated { kind: created.kind, members: members.collect() })
         }
         entry::Event::MemberAdded(added) => {
             let member = added.member.as_ref()?;

@@ -2,14 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::Court;
+use super::{Court, rules};
 use crate::{
     Chat, Content, Invariant, Line, Observation, SeenEntry, User,
     truth::{ChatTruth, Placed},
 };
-
-/// The wire's number of the role that reads and never writes.
-const ROLE_READER: i32 = 4;
 
 pub(super) fn judge(court: &mut Court<'_>, history: &[Line]) {
     let stored = stored_seqs(history);
@@ -27,7 +24,7 @@ pub(super) fn judge(court: &mut Court<'_>, history: &[Line]) {
         dense(court, *chat, log);
         in_order(court, *chat, log);
         if log.whole {
-            by_members(court, *chat, log);
+            rules::judge(court, *chat, log);
         }
     }
     court.truth = truth;
@@ -151,35 +148,5 @@ fn in_order(court: &mut Court<'_>, chat: Chat, log: &ChatTruth<'_>) {
             court.report.fault(Invariant::N3, what, evidence(other));
         }
         latest.insert((entry.sender, entry.origin), placed);
-    }
-}
-
-/// N7: who was not a member wrote nothing, and who only reads wrote no message.
-fn by_members(court: &mut Court<'_>, chat: Chat, log: &ChatTruth<'_>) {
-    let mut roles: HashMap<User, i32> = HashMap::new();
-    for Placed { entry, line } in log.entries() {
-        let sender = roles.get(&entry.sender).copied();
-        let wrong = match &entry.event {
-            Content::ChatCreated { members } => {
-                let creates = entry.seq == 1 && members.iter().any(|(user, _)| *user == entry.sender);
-                roles.extend(members.iter().copied());
-                (!creates).then_some("creates a chat that exists or that it is not in")
-            }
-            _ if sender.is_none() => Some("writes without being a member"),
-            Content::MemberAdded { user, role } => roles.insert(*user, *role).map(|_| "adds who is a member already"),
-            Content::MemberRemoved { user } => match roles.remove(user) {
-                Some(_) => None,
-                None => Some("removes who is no member"),
-            },
-            Content::MemberLeft => {
-                roles.remove(&entry.sender);
-                None
-            }
-            Content::Message => (sender == Some(ROLE_READER)).then_some("writes although its role only reads"),
-        };
-        if let Some(wrong) = wrong {
-            let what = || format!("{} {wrong} at seq {} of chat {chat}", entry.sender, entry.seq);
-            court.report.fault(Invariant::N7, what, [format!("{line}: {entry}")]);
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod clients;
 mod logs;
+mod rules;
 mod sends;
 mod shown;
 mod watermarks;

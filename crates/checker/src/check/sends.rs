@@ -158,7 +158,7 @@ fn stands(court: &mut Court<'_>, line: &Line, user: User, key: SendKey, (chat, s
 
 /// Whether this entry is what that command led to.
 fn is_of(entry: &SeenEntry, user: User, key: SendKey, chat: Chat) -> bool {
-    if let Content::ChatCreated { members } = &entry.event {
+    if let Content::ChatCreated { members, .. } = &entry.event {
         // A direct chat that existed answers for the new one: the other may have made it.
         let own = entry.sender == user && chat == key.chat;
         key.is_creation() && (own || members.iter().any(|(member, _)| *member == user))

@@ -543,7 +543,7 @@ fn reads_on(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
 fn reader_writes(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
     let created = find(lines, dice, |line| {
         let all = final_entries(line)?;
-        let Content::ChatCreated { members } = &all.first()?.event else { return None };
+        let Content::ChatCreated { members, .. } = &all.first()?.event else { return None };
         let writes = |user: &User| all.iter().any(|entry| entry.event == Content::Message && entry.sender == *user);
         let still = |user: &User| {
             !all.iter().any(|entry| {
@@ -555,7 +555,7 @@ fn reader_writes(lines: &mut Vec<Line>, dice: &mut Dice) -> bool {
     });
     let Some((_, (chat, writer))) = created else { return false };
     rewrite(lines, chat, 1, |entry| {
-        if let Content::ChatCreated { members } = &mut entry.event {
+        if let Content::ChatCreated { members, .. } = &mut entry.event {
             members[writer].1 = 4;
         }
     });

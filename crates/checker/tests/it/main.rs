@@ -5,4 +5,5 @@
 
 mod faults;
 mod histories;
+mod rules;
 mod world;

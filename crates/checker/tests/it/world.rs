@@ -6,6 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use checker::{Answer, Chat, Client, Content, Hash, Line, Observation, SeenEntry, SendKey, User, Via};
 
+const DIRECT: i32 = 1;
+const CHANNEL: i32 = 3;
+const ROLE_OWNER: i32 = 1;
+const ROLE_ADMIN: i32 = 2;
 const ROLE_MEMBER: i32 = 3;
 const ROLE_READER: i32 = 4;
 
@@ -31,6 +35,7 @@ impl Dice {
 }
 
 struct Log {
+    kind: i32,
     entries: Vec<SeenEntry>,
     /// Who gets the entry of each seq.
     audience: Vec<BTreeSet<User>>,
@@ -71,6 +76,23 @@ pub(crate) fn history(seed: u64, steps: usize) -> Vec<Line> {
     world.end()
 }
 
+impl Log {
+    fn allows(&self, role: i32, event: &Content) -> bool {
+        let writers: &[i32] = if self.kind == CHANNEL { &[1, 2] } else { &[1, 2, 3] };
+        match (event, role) {
+            (Content::Message, _) => writers.contains(&role),
+            _ if self.kind == DIRECT => false,
+            (Content::MemberAdded { .. }, ROLE_OWNER) => true,
+            (Content::MemberAdded { role: given, .. }, ROLE_ADMIN) => [ROLE_MEMBER, ROLE_READER].contains(given),
+            (Content::MemberRemoved { user }, ROLE_OWNER) => self.roles[user] != ROLE_OWNER,
+            (Content::MemberRemoved { user }, ROLE_ADMIN) => [ROLE_MEMBER, ROLE_READER].contains(&self.roles[user]),
+            (Content::MemberLeft, ROLE_OWNER) => self.roles.values().filter(|role| **role == ROLE_OWNER).count() > 1,
+            (Content::MemberLeft, _) => true,
+            _ => false,
+        }
+    }
+}
+
 impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed);
@@ -103,20 +125,26 @@ impl World {
         let chat = Chat::from(bytes);
         let creator = self.dice.below(self.devices.len());
         let Device { client, user: sender, .. } = self.devices[creator];
-        let mut members = vec![(sender, 1)];
+        let kind = DIRECT + self.dice.below(3) as i32;
+        let mut members = vec![(sender, if kind == DIRECT { ROLE_MEMBER } else { ROLE_OWNER })];
         for user in self.users.clone() {
-            if user != sender && !self.dice.one_in(3) {
-                members.push((user, if self.dice.one_in(4) { ROLE_READER } else { ROLE_MEMBER }));
+            if user == sender || kind == DIRECT && members.len() == 2 {
+                continue;
+            }
+            if kind == DIRECT {
+                members.push((user, ROLE_MEMBER));
+            } else if !self.dice.one_in(3) {
+                members.push((user, [ROLE_ADMIN, ROLE_MEMBER, ROLE_MEMBER, ROLE_READER][self.dice.below(4)]));
             }
         }
         let roles: BTreeMap<_, _> = members.iter().copied().collect();
         let ever = roles.keys().copied().collect();
-        let log = Log { entries: vec![], audience: vec![], roles, ever, watermarks: BTreeMap::new() };
+        let log = Log { kind, entries: vec![], audience: vec![], roles, ever, watermarks: BTreeMap::new() };
         self.logs.insert(chat, log);
         let send = SendKey { chat, origin: 0, n: 0 };
         self.saw(client, Observation::Sent { send, content: None, at: self.clock });
         self.saw(client, Observation::Accepted { send });
-        let answer = self.append(chat, sender, (0, 0), Content::ChatCreated { members }, Hash::of(&bytes));
+        let answer = self.append(chat, sender, (0, 0), Content::ChatCreated { kind, members }, Hash::of(&bytes));
         self.saw(client, Observation::Outcome { send, answer });
     }
 
@@ -145,13 +173,14 @@ impl World {
         let member = roles.contains_key(&other);
         let many = roles.len() > 2;
         let body = self.dice.next().to_be_bytes();
+        let below = self.dice.below(4);
         let event = match self.dice.below(12) {
-            0 if !member => Content::MemberAdded { user: other, role: ROLE_MEMBER },
+            0 if !member => Content::MemberAdded { user: other, role: ROLE_OWNER + below as i32 },
             1 if member && many && other != user => Content::MemberRemoved { user: other },
             2 if many => Content::MemberLeft,
             _ => Content::Message,
         };
-        let allowed = role.is_some_and(|role| role != ROLE_READER || event != Content::Message);
+        let allowed = role.is_some_and(|role| self.logs[&chat].allows(role, &event));
         let origin = 0xabc0 + u64::from(client.0);
         let n = self.devices[place].sent.get(&chat).copied().unwrap_or(0) + 1;
         self.devices[place].sent.insert(chat, n);
