@@ -199,9 +199,7 @@ pub(crate) fn told(world: &mut World, process: ProcessId, message: ToGateway) {
 fn deliver(world: &mut World, process: ProcessId, batch: PushBatch) {
     for one in batch.pushes {
         let frame = match one.what {
-            Some(What::Entry(bytes)) => {
-                Frame::Pushed(v1::Pushed { epoch: batch.epoch, entry: v1::Entry::decode(bytes).ok() })
-            }
+            Some(What::Entry(bytes)) => Frame::Pushed(v1::Pushed { epoch: batch.epoch, entry: decoded(world, &bytes) }),
             Some(What::Watermark(mark)) => Frame::Watermark(mark),
             None => continue,
         };
@@ -209,6 +207,15 @@ fn deliver(world: &mut World, process: ProcessId, batch: PushBatch) {
             push(world, process, session, 0, frame.clone());
         }
     }
+}
+
+/// N3: the entry of these bytes. A device hashes it encoded anew, so those must be the same bytes.
+fn decoded(world: &mut World, bytes: &bytes::Bytes) -> Option<v1::Entry> {
+    let entry = v1::Entry::decode(bytes.clone()).ok()?;
+    if entry.encode_to_vec() != *bytes {
+        world.fault(format!("N3: the bytes of seq {} are not what its entry encodes to", entry.seq));
+    }
+    Some(entry)
 }
 
 /// Puts a frame into a session's socket.
@@ -377,11 +384,8 @@ fn history(
             let own = members.iter().filter(|row| row.user == user);
             own.into_iter().any(|row| row.joined_seq <= seq && row.left_seq.is_none_or(|left| seq <= left))
         };
-        let entries = rows
-            .iter()
-            .filter(|row| shown(row.entry.seq))
-            .filter_map(|row| v1::Entry::decode(row.bytes.clone()).ok())
-            .collect();
+        let entries =
+            rows.iter().filter(|row| shown(row.entry.seq)).filter_map(|row| decoded(world, &row.bytes)).collect();
         let epoch = world.broker.epoch.0;
         let answer = v1::History { chat: chat.to_wire(), epoch, entries, through, first_seq: 1 };
         push(world, process, session, id, Frame::History(answer));
