@@ -105,7 +105,7 @@ async fn what_does_not_fit_the_queue_is_dropped_and_its_number_is_missing() {
     // Room for a small push, none for a large one.
     let delivery = deployment.deliver_with(Config { outgoing_bytes_max: 1_000, ..Config::default() });
     let mut writer = deployment.writer().await;
-    let mut gateway = Gateway::start(&deployment.log, 1).await;
+    let mut gateway = Gateway::start(&deployment.log_elsewhere().await, 1).await;
     gateway.online([1]).await;
     let mut chat = Chat::new(1);
     writer.write(chat.created([1])).await;

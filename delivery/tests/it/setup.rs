@@ -45,6 +45,11 @@ impl Deployment {
         Self { server, log, store, _folder: folder, watch }
     }
 
+    /// The log of another process: what it is sent comes over the broker.
+    pub(crate) async fn log_elsewhere(&self) -> Log {
+        Log::connect(self.log.config().clone()).await.unwrap()
+    }
+
     pub(crate) fn deliver(&self) -> Delivery {
         self.deliver_with(Config::default())
     }
