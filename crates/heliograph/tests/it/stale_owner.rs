@@ -27,10 +27,13 @@ async fn gated() -> (World, Gate, [Arc<Device>; 2], ChatId) {
     (world, gate, [alice, bob], chat)
 }
 
-async fn talk(devices: &[Arc<Device>; 2], chat: ChatId) {
+/// Twenty messages, until their rows are there: a push may settle a send before its row is appended.
+async fn talk(world: &World, devices: &[Arc<Device>; 2], chat: ChatId) {
+    let mut last = 0;
     for number in 0..SAID {
-        devices[number as usize % 2].say(chat, format!("message {number}")).await;
+        (last, _) = devices[number as usize % 2].say(chat, format!("message {number}")).await;
     }
+    until(SOON, "the last row", async || world.kept(chat).await.0.len() as u64 == last).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,13 +45,13 @@ async fn held_before_its_publish_it_publishes_nothing_and_changes_no_row() {
     until(SOON, "the decided batch at the gate", async || gate.holds(Direction::ToServer, "decided by both")).await;
     world.start_role(Role::Ingest);
     assert_eq!(crate::cast::stored(held).await.1, 2, "the new owner decides what the old one did not publish");
-    talk(&devices, chat).await;
+    talk(&world, &devices, chat).await;
     let (before, refused) = (world.kept(chat).await, counted(REFUSED));
     gate.let_go(Direction::ToServer);
     until(SOON, "the fence to refuse it", async || counted(REFUSED) > refused).await;
     world.stop_role(Role::GatedIngest).await;
     assert_eq!(world.kept(chat).await, before);
-    talk(&devices, chat).await;
+    talk(&world, &devices, chat).await;
     assert_eq!(world.finish().await.counts.entries, 2 + 2 * SAID);
 }
 
@@ -66,13 +69,13 @@ async fn held_before_it_learns_of_its_publish_it_appends_late_and_changes_no_row
     world.start_role(Role::Ingest);
     // Nobody answers it: the first owner cannot, the second found it published. Its push settles it.
     assert_eq!(crate::cast::stored(held).await.1, 2);
-    talk(&devices, chat).await;
+    talk(&world, &devices, chat).await;
     let (before, refused) = (world.kept(chat).await, counted(REFUSED));
     gate.let_go(Direction::ToClients);
     // It appends what it published, decides what has come since, and is refused.
     until(SOON, "the fence to refuse it", async || counted(REFUSED) > refused).await;
     world.stop_role(Role::GatedIngest).await;
     assert_eq!(world.kept(chat).await, before);
-    talk(&devices, chat).await;
+    talk(&world, &devices, chat).await;
     assert_eq!(world.finish().await.counts.entries, 2 + 2 * SAID);
 }
