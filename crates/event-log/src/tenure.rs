@@ -30,6 +30,8 @@ use crate::{Error, FencedError, LogConfig, MESSAGE_BYTES_MAX, PublishError, RECO
 
 /// Between two attempts while nobody is there to store the record.
 const ELECTION_PAUSE: std::time::Duration = std::time::Duration::from_millis(20);
+/// Before an attempt in doubt is made again.
+const IN_DOUBT_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Who may own a partition; each role owns it on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -196,6 +198,8 @@ impl Tenure {
                 return Err(FencedError::Lost);
             }
             refused("in_doubt", Stream::Events);
+            // An answer that says nothing may come at once; repeated as fast, it would storm the broker.
+            sleep(IN_DOUBT_PAUSE).await;
             return Err(FencedError::InDoubt { last });
         }
     }
