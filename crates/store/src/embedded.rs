@@ -13,6 +13,7 @@ mod keys;
 mod presync;
 mod queue;
 mod read;
+mod recent;
 mod tables;
 mod waiters;
 mod writer;

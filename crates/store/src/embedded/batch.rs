@@ -13,6 +13,7 @@ use prost::Message;
 use super::{
     codec, keys,
     queue::{Write, Written},
+    recent::Recent,
     tables::{Table, Tables},
 };
 use crate::{Append, ChatAppend, Checkpoint, Error, Projection, Reader, merge};
@@ -33,8 +34,8 @@ pub(super) struct Batch<'a> {
     staged: HashMap<(Table, Slice), Slice>,
     // How to take back what the present write staged.
     undo: Vec<((Table, Slice), Option<Slice>)>,
-    // Heads of chats as committed, where they are known.
-    heads: &'a HashMap<ChatId, Seq>,
+    // What is committed, where it is known.
+    recent: &'a Recent,
     /// Chats with new rows in this commit, and the highest of them.
     pub(super) appended: HashMap<ChatId, Seq>,
     /// Positions that this commit moves to.
@@ -52,11 +53,11 @@ pub(super) struct Size {
 }
 
 impl<'a> Batch<'a> {
-    /// An empty batch; `heads` are those of chats that were appended to before.
-    pub(super) fn new(tables: &'a Tables, heads: &'a HashMap<ChatId, Seq>) -> Self {
+    /// An empty batch over what is committed.
+    pub(super) fn new(tables: &'a Tables, recent: &'a Recent) -> Self {
         Self {
             tables,
-            heads,
+            recent,
             staged: HashMap::new(),
             undo: Vec::new(),
             appended: HashMap::new(),
@@ -98,8 +99,8 @@ impl<'a> Batch<'a> {
         added
     }
 
-    /// Writes all of it at once; without rows there is nothing to write, and no commit.
-    pub(super) fn commit(self) -> Result<Size, Error> {
+    /// Writes all of it at once; without rows there is nothing to write, and no commit. `learned` is told each row.
+    pub(super) fn commit(self, mut learned: impl FnMut(Table, &Slice, &Slice)) -> Result<Size, Error> {
         let mut size = Size::default();
         if self.staged.is_empty() {
             return Ok(size);
@@ -108,6 +109,7 @@ impl<'a> Batch<'a> {
         for ((table, key), value) in self.staged {
             size.rows += 1;
             size.bytes[table as usize] += (key.len() + value.len()) as u64;
+            learned(table, &key, &value);
             batch.insert(self.tables.keyspace(table), key, value);
         }
         let durability = if self.sync { PersistMode::SyncData } else { PersistMode::Buffer };
@@ -247,15 +249,16 @@ impl<'a> Batch<'a> {
     /// Rows of a chat come in seq order (one write in flight a chat), so none lies above the head. This spares a search
     /// a row, about a third of the writer's work.
     fn newest_row(&self, chat: ChatId, seq: Seq, key: &[u8]) -> Result<Option<Slice>, Error> {
-        if self.heads.get(&chat).is_some_and(|head| *head < seq) {
+        if self.recent.head(chat).is_some_and(|head| head < seq) {
             return Ok(self.staged.get(&(Table::Log, Slice::from(key))).cloned());
         }
         self.newest(Table::Log, key)
     }
 
     fn newest(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Error> {
-        match self.staged.get(&(table, Slice::from(key))) {
-            Some(staged) => Ok(Some(staged.clone())),
+        let place = (table, Slice::from(key));
+        match self.staged.get(&place).or_else(|| self.recent.value(&place)) {
+            Some(value) => Ok(Some(value.clone())),
             None => self.tables.newest(table, key),
         }
     }

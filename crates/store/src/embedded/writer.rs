@@ -5,7 +5,6 @@
 //! whole commit to the disk before anybody is answered. On its own thread, since commits and syncs block.
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
     sync::{
         PoisonError,
@@ -15,14 +14,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use domain::{ChatId, Partition, PartitionPosition, Seq};
-use fjall::PersistMode;
+use domain::{Partition, PartitionPosition};
+use fjall::{PersistMode, Slice};
 
 use super::{
     Shared,
     batch::{Batch, Size},
     presync::Presync,
     queue::{Waiting, Write},
+    recent::{Recent, is_remembered},
     tables::{self, Table, Tables},
 };
 use crate::{Config, Error};
@@ -31,8 +31,6 @@ use crate::{Config, Error};
 const COMMIT_BYTES_MAX: usize = 4 << 20;
 /// Between two looks at a presync that runs, when no write comes.
 const PRESYNC_PAUSE: Duration = Duration::from_millis(5);
-/// Most chats whose head is remembered, some 3 MB; at the bound all are forgotten and looked up again as they come.
-const HEADS_MAX: usize = 1 << 16;
 /// Bytes that a row takes in a memtable beside key and value.
 const MEMTABLE_ROW_OVERHEAD: u64 = 64;
 
@@ -57,8 +55,8 @@ pub(super) struct Writer<'a> {
     memtable_bytes: u64,
     /// Bytes of each table since its memtable was sealed.
     unsealed: [u64; Table::COUNT],
-    /// The highest stored row of chats that were appended to lately.
-    heads: HashMap<ChatId, Seq>,
+    /// What was committed lately.
+    recent: Recent,
     /// Positions that are committed and perhaps not on disk.
     unsynced: Vec<(Partition, PartitionPosition)>,
     /// What runs ahead of the next sync.
@@ -77,7 +75,7 @@ pub(super) fn run(config: &Config, tables: &Tables, shared: &Shared, writes: &Re
         sync_interval: config.sync_interval(),
         memtable_bytes: config.memtable_bytes.max(64 << 10),
         unsealed: [0; Table::COUNT],
-        heads: HashMap::new(),
+        recent: Recent::default(),
         unsynced: Vec::new(),
         presync: None,
         engine: tables::engine_folder(config),
@@ -136,8 +134,8 @@ impl Writer<'_> {
 
     /// One commit out of `first` and all that waits behind it.
     fn commit(&mut self, first: Waiting, writes: &Receiver<Waiting>) {
-        let heads = std::mem::take(&mut self.heads);
-        let mut batch = Batch::new(self.tables, &heads);
+        let mut recent = std::mem::take(&mut self.recent);
+        let mut batch = Batch::new(self.tables, &recent);
         let mut taken = Vec::new();
         let mut weight = 0;
         let mut wants_sync = false;
@@ -150,10 +148,13 @@ impl Writer<'_> {
             next = if weight < COMMIT_BYTES_MAX { writes.try_recv().ok() } else { None };
         }
         let appended = std::mem::take(&mut batch.appended);
-        let committed = self.commit_batch(batch, wants_sync);
-        self.heads = heads;
+        let mut rows = Vec::new();
+        let committed = self.commit_batch(batch, wants_sync, &mut rows);
+        // After a commit that failed nobody knows what stands there, and nothing more is taken.
         if committed.is_ok() {
-            self.remember_heads(&appended);
+            recent.appended(&appended);
+            recent.wrote(rows);
+            self.recent = recent;
         }
         // After the rows are there: who is woken looks at once.
         self.shared.waiters.wake(appended.into_keys());
@@ -165,11 +166,21 @@ impl Writer<'_> {
         self.seal_full_memtables();
     }
 
-    fn commit_batch(&mut self, mut batch: Batch<'_>, wants_sync: bool) -> Result<(), Error> {
+    fn commit_batch(
+        &mut self,
+        mut batch: Batch<'_>,
+        wants_sync: bool,
+        rows: &mut Vec<((Table, Slice), Slice)>,
+    ) -> Result<(), Error> {
         let positions = std::mem::take(&mut batch.positions);
         let synced = batch.sync;
         let began = Instant::now();
-        let size = match batch.commit() {
+        let learned = |table, key: &Slice, value: &Slice| {
+            if is_remembered(table) {
+                rows.push(((table, key.clone()), value.clone()));
+            }
+        };
+        let size = match batch.commit(learned) {
             Ok(size) => size,
             Err(error) => {
                 metrics::counter!("store_commits_failed_total").increment(1);
@@ -191,16 +202,6 @@ impl Writer<'_> {
             self.synced();
         }
         Ok(())
-    }
-
-    fn remember_heads(&mut self, appended: &HashMap<ChatId, Seq>) {
-        if self.heads.len() + appended.len() > HEADS_MAX {
-            self.heads.clear();
-        }
-        for (chat, head) in appended {
-            let known = self.heads.entry(*chat).or_default();
-            *known = (*known).max(*head);
-        }
     }
 
     fn count(&mut self, size: &Size, began: Instant) {
