@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
+use heliograph::up;
 
 use crate::control::Control;
 use crate::fleet::Fleet;
@@ -52,9 +53,9 @@ pub struct Options {
     /// Messages a second of P4, instead of a tenth of saturation.
     #[arg(long)]
     rate: Option<f64>,
-    /// Partitions of the log.
-    #[arg(long, default_value_t = 8)]
-    partitions: u16,
+    /// Partitions of the log; by default what `heliograph up` takes.
+    #[arg(long)]
+    partitions: Option<u16>,
 }
 
 /// Runs the rows.
@@ -65,7 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
     ensure!(options.sockets >= 2 && options.chats >= 1, "at least two sockets and one chat");
     ensure!(options.chats / options.sockets < options.sockets / 2, "two people have one direct chat: more sockets");
     ensure!((1..=31).contains(&options.window), "a window of 1 to 31");
-    ensure!(options.partitions >= 1, "at least one partition");
+    ensure!(options.partitions != Some(0), "at least one partition");
     // One thread: what the load does not take is left to those whom it loads.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(measure(options))
@@ -73,8 +74,9 @@ pub fn run(options: &Options) -> Result<()> {
 
 async fn measure(options: &Options) -> Result<()> {
     let wanted = |id| options.rows.is_empty() || options.rows.contains(&id);
-    let target = Target::start(options.partitions).await?;
-    let fleet = Fleet::open(&target, options.sockets, options.chats, options.partitions).await?;
+    let partitions = options.partitions.unwrap_or_else(up::partitions_by_default);
+    let target = Target::start(partitions).await?;
+    let fleet = Fleet::open(&target, options.sockets, options.chats, partitions).await?;
     let control = Control::start().await?;
     let (window, runs) = (options.window, options.runs.max(1));
     let bench = Bench { target, fleet, control, window, time: Duration::from_secs_f64(options.seconds), runs };

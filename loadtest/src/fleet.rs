@@ -17,6 +17,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use domain::{ChatId, Partition, UserId};
 use hdrhistogram::Histogram;
 use proto::v1::{self, client_frame, command};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -36,7 +37,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 struct Socket {
     user: UserId,
     origin: u64,
-    stream: tokio::net::TcpStream,
+    stream: OwnedWriteHalf,
     out: Mutex<Vec<u8>>,
     /// The kernel took only a part of `out`.
     blocked: Notify,
@@ -79,7 +80,8 @@ impl Fleet {
                 device: "load".into(),
             });
             wire::put_binary(&v1::ClientFrame { id: 1, frame: Some(authenticate) }, &mut out);
-            readers.push(read);
+            let (input, stream) = stream.into_split();
+            readers.push((input, read));
             signed_in.push(Socket {
                 user,
                 origin: rand::random(),
@@ -110,11 +112,11 @@ impl Fleet {
             window: AtomicU64::new(OUTBOX_SPAN),
             progress: Progress::new()?,
         });
-        for (at, read) in readers.into_iter().enumerate() {
+        for (at, (input, read)) in readers.into_iter().enumerate() {
             let fleet = Arc::clone(&fleet);
             fleet.flush(at)?;
             tokio::spawn(async move {
-                if let Err(error) = fleet.serve(at, read).await {
+                if let Err(error) = fleet.serve(at, input, read).await {
                     fleet.progress.fail(format!("socket {at}: {error:#}"));
                 }
             });

@@ -104,9 +104,11 @@ impl Bench {
                 |histogram: &hdrhistogram::Histogram<u64>, quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
             let received = at(&paced.received, 0.5);
             eprintln!(
-                "run {run} at {rate:.0}/s: received p50 {received:.0} p99 {:.0} µs, stored p50 {:.0} p99 {:.0} µs, \
+                "run {run} at {rate:.0}/s: accepted p50 {:.0} p99 {:.0} µs, received p50 {received:.0} p99 {:.0} µs, stored p50 {:.0} p99 {:.0} µs, \
                  schedule late p50 {:.0} p99 {:.0} µs; hops: publish→pull {:.0}, core {:.0}, echo {:.0}, sum {:.0} µs; CPU µs a \
                  message: heliograph {:.1}, nats-server {:.1}",
+                at(&paced.accepted, 0.5),
+                at(&paced.accepted, 0.99),
                 at(&paced.received, 0.99),
                 at(&paced.stored, 0.5),
                 at(&paced.stored, 0.99),

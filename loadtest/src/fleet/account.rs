@@ -61,6 +61,8 @@ impl Account {
 /// Latencies of one paced run, in ns.
 #[derive(Debug)]
 pub(crate) struct Latencies {
+    /// From when it was due until its sender was told `accepted`.
+    pub(crate) accepted: Histogram<u64>,
     /// From when it was due until its recipient had it.
     pub(crate) received: Histogram<u64>,
     /// From when it was due until its sender was told `stored`.
@@ -68,6 +70,11 @@ pub(crate) struct Latencies {
     /// How late the schedule was kept.
     pub(crate) lag: Histogram<u64>,
 }
+
+/// Places of the histograms.
+const ACCEPTED: usize = 0;
+const STORED: usize = 1;
+const RECEIVED: usize = 2;
 
 /// Three digits, up to a minute.
 pub(crate) fn histogram() -> Result<Histogram<u64>> {
@@ -82,7 +89,7 @@ pub(super) struct Progress {
     received: AtomicU64,
     last_done_ns: AtomicU64,
     measure_from_ns: AtomicU64,
-    histograms: Mutex<(Histogram<u64>, Histogram<u64>)>,
+    histograms: Mutex<[Histogram<u64>; 3]>,
     failure: Mutex<Option<String>>,
 }
 
@@ -95,7 +102,7 @@ impl Progress {
             received: AtomicU64::new(0),
             last_done_ns: AtomicU64::new(0),
             measure_from_ns: AtomicU64::new(u64::MAX),
-            histograms: Mutex::new((histogram()?, histogram()?)),
+            histograms: Mutex::new([histogram()?, histogram()?, histogram()?]),
             failure: Mutex::new(None),
         })
     }
@@ -128,16 +135,24 @@ impl Progress {
     pub(super) fn note_stored(&self, due_ns: u64, now_ns: u64) {
         self.stored.fetch_add(1, Ordering::Relaxed);
         self.last_done_ns.store(now_ns, Ordering::Relaxed);
-        if due_ns >= self.measure_from_ns.load(Ordering::Relaxed) {
-            lock(&self.histograms).1.saturating_record(now_ns.saturating_sub(due_ns));
-        }
+        self.record(STORED, due_ns, now_ns);
     }
 
     pub(super) fn note_received(&self, due_ns: u64, now_ns: u64) {
         self.received.fetch_add(1, Ordering::Relaxed);
         self.last_done_ns.store(now_ns, Ordering::Relaxed);
-        if due_ns >= self.measure_from_ns.load(Ordering::Relaxed) {
-            lock(&self.histograms).0.saturating_record(now_ns.saturating_sub(due_ns));
+        self.record(RECEIVED, due_ns, now_ns);
+    }
+
+    pub(super) fn note_accepted(&self, due_ns: u64, now_ns: u64) {
+        self.record(ACCEPTED, due_ns, now_ns);
+    }
+
+    fn record(&self, at: usize, due_ns: u64, now_ns: u64) {
+        if due_ns >= self.measure_from_ns.load(Ordering::Relaxed)
+            && let Some(histogram) = lock(&self.histograms).get_mut(at)
+        {
+            histogram.saturating_record(now_ns.saturating_sub(due_ns));
         }
     }
 
@@ -148,8 +163,9 @@ impl Progress {
     /// The latencies so far; nothing more is measured.
     pub(super) fn take_latencies(&self, lag: Histogram<u64>) -> Result<Latencies> {
         self.measure_from_ns.store(u64::MAX, Ordering::Relaxed);
-        let (received, stored) = std::mem::replace(&mut *lock(&self.histograms), (histogram()?, histogram()?));
-        Ok(Latencies { received, stored, lag })
+        let fresh = [histogram()?, histogram()?, histogram()?];
+        let [accepted, stored, received] = std::mem::replace(&mut *lock(&self.histograms), fresh);
+        Ok(Latencies { accepted, stored, received, lag })
     }
 
     /// The first failure counts.

@@ -10,6 +10,8 @@ use proto::v1::entry::Event;
 use proto::v1::outcome::Result as Decided;
 use proto::v1::server_frame::Frame;
 use proto::v1::{self, client_frame, command};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::tcp::OwnedReadHalf;
 
 use super::account::Account;
 use super::{Fleet, body, lock, request};
@@ -20,7 +22,7 @@ const READ_BYTES: usize = 32 << 10;
 
 impl Fleet {
     /// Serves one socket until it ends, which is a failure.
-    pub(super) async fn serve(&self, at: usize, mut read: BytesMut) -> Result<()> {
+    pub(super) async fn serve(&self, at: usize, mut input: OwnedReadHalf, mut read: BytesMut) -> Result<()> {
         let socket = self.socket(at)?;
         let mut touched = Vec::new();
         loop {
@@ -36,17 +38,10 @@ impl Fleet {
                 }
             }
             self.flush_all(&mut touched)?;
+            read.reserve(READ_BYTES);
             tokio::select! {
-                readable = socket.stream.readable() => {
-                    readable?;
-                    read.reserve(READ_BYTES);
-                    match socket.stream.try_read_buf(&mut read) {
-                        Ok(0) => bail!("closed without a word"),
-                        Ok(_) => {}
-                        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                }
+                // A read that took all spares the one that would find nothing.
+                count = input.read_buf(&mut read) => if count? == 0 { bail!("closed without a word") },
                 () = socket.blocked.notified() => {
                     socket.stream.writable().await?;
                     self.flush(at)?;
@@ -66,14 +61,26 @@ impl Fleet {
             }
             Frame::Error(error) => bail!("request {id:x} was refused: {} {}", error.code, error.text),
             Frame::Closing(_) => bail!("the gateway is closing"),
-            Frame::Accepted(_)
-            | Frame::Hello(_)
+            Frame::Accepted(_) => self.accepted(id),
+            Frame::Hello(_)
             | Frame::Welcome(_)
             | Frame::History(_)
             | Frame::Heads(_)
             | Frame::Pushed(_)
             | Frame::Watermark(_) => Ok(()),
         }
+    }
+
+    fn accepted(&self, id: u64) -> Result<()> {
+        let at = usize::try_from(id >> 32)?.checked_sub(1).context("accepted: nothing")?;
+        let account = lock(&self.chats.get(at).context("accepted: of no chat")?.account);
+        let n = id & u64::from(u32::MAX);
+        // Its outcome may have come before.
+        let place = n.checked_sub(account.stored + 1).and_then(|place| usize::try_from(place).ok());
+        if let Some(due) = place.and_then(|place| account.under_way.get(place)) {
+            self.progress.note_accepted(*due, self.now());
+        }
+        Ok(())
     }
 
     fn outcome(&self, id: u64, outcome: &v1::Outcome, touched: &mut Vec<usize>) -> Result<()> {
