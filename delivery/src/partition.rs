@@ -130,6 +130,8 @@ impl<'a> Tenancy<'a> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let roster = self.roster;
         let Some(board) = roster.board(self.tenure.partition()) else { return Ok(()) };
+        let tenure = self.tenure.clone();
+        let mut lost = std::pin::pin!(tenure.lost());
         loop {
             tokio::select! {
                 records = self.reader.next(), if self.machine.wants_events() => {
@@ -159,7 +161,7 @@ impl<'a> Tenancy<'a> {
                         .set(self.machine.hot().bytes() as f64);
                     self.feed(Input::Tick);
                 }
-                () = self.tenure.lost() => return Err(event_log::Error::Lost.into()),
+                () = &mut lost => return Err(event_log::Error::Lost.into()),
                 () = shutdown.cancelled() => {
                     let saving = self.saving(self.machine.through());
                     saving.await;

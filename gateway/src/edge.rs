@@ -23,7 +23,7 @@ pub(crate) struct Edge {
     pub(crate) keys: TokenKey,
     pub(crate) store: Store,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) packs: Vec<Pack>,
+    pub(crate) pack: Pack,
     pub(crate) receipts: Vec<Arc<Receipts>>,
     pub(crate) epochs: Vec<Epoch>,
     pub(crate) changes: Arc<Changes>,

@@ -78,15 +78,13 @@ impl Gateway {
         let reads = Arc::new(Semaphore::new(config.heads_reads_max.max(1)));
         let poll = Duration::from_millis(config.heads_poll_ms.max(1));
         let rest = Duration::from_millis(config.receipts_rest_ms);
-        let (mut packs, mut receipts, mut lists) = (Vec::new(), Vec::new(), BTreeMap::new());
-        for (partition, epoch) in log.partitions().zip(epochs.iter().copied()) {
-            let (way, packing) =
-                pack((partition, epoch), id, log.clone(), Arc::clone(&registry), under_sockets.clone());
-            packs.push(way);
-            tasks.spawn(async move {
-                packing.await;
-                Ok(())
-            });
+        let (pack, packing) = pack(id, &epochs, log.clone(), Arc::clone(&registry), under_sockets.clone());
+        tasks.spawn(async move {
+            packing.await;
+            Ok(())
+        });
+        let (mut receipts, mut lists) = (Vec::new(), BTreeMap::new());
+        for partition in log.partitions() {
             let waiting = Arc::new(Receipts::new(partition, config.receipts_max, rest));
             receipts.push(Arc::clone(&waiting));
             let (log, ends) = (log.clone(), under_sockets.clone());
@@ -116,7 +114,7 @@ impl Gateway {
         };
         tasks.spawn(relay.serve(under_sockets.clone()));
 
-        let edge = Arc::new(Edge { id, config, keys, store, registry, packs, receipts, epochs, changes });
+        let edge = Arc::new(Edge { id, config, keys, store, registry, pack, receipts, epochs, changes });
         let leaves = shutdown.child_token();
         let mut sockets = Box::pin(acceptor.run(Serve(edge), leaves.clone()));
         let mut ended = Ok(());

@@ -29,7 +29,7 @@ pub(crate) fn command(edge: &Arc<Edge>, session: &Session, id: u64, wire: v1::Co
 /// The other one and the proposed chat, if a direct chat is to be created.
 fn checked(edge: &Edge, session: &Session, wire: &v1::Command) -> Result<Option<(UserId, ChatId)>, Code> {
     let command = Command::from_wire(session.user, wire.clone())?;
-    if usize::from(command.chat.partition().0) >= edge.packs.len() {
+    if usize::from(command.chat.partition().0) >= edge.epochs.len() {
         return Err(if matches!(command.action, Action::CreateChat { .. }) {
             Code::BadRequest
         } else {
@@ -67,12 +67,11 @@ async fn create_direct(
 
 fn put(edge: &Edge, session: &Session, id: u64, wire: v1::Command) -> Result<(), Code> {
     let chat = ChatId::try_from(&wire.chat[..]).map_err(|_fault| Code::BadRequest)?;
-    let pack = edge.packs.get(usize::from(chat.partition().0)).ok_or(Code::UnknownChat)?;
     let packed = log::Command {
         route: Some(log::Route { gateway: edge.id.0, session: session.id.0, request: id }),
         sender: session.user.to_wire(),
         command: Some(wire),
     };
     let waiting = Waiting { session: session.id.0, request: id, bytes: packed.encode_to_vec().into() };
-    if pack.put(waiting) { Ok(()) } else { Err(Code::Busy) }
+    if edge.pack.put(chat.partition(), waiting) { Ok(()) } else { Err(Code::Busy) }
 }

@@ -1,17 +1,24 @@
-//! Packs the commands of one partition into its log, and tells their senders that they are in it.
+//! Packs commands into the log's records, and tells their senders that they are in it.
+//!
+//! Records go out in rounds: those of all partitions at once, and the next ones when these are answered. A round wakes
+//! the broker, and what follows it, once instead of once a partition; what arrives meanwhile waits for the next. A
+//! partition whose record takes long holds up its own commands and, for a moment only, those of the others.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use domain::{Code, Epoch, GatewayId, Partition, SessionId, crash_point};
 use event_log::{Log, PublishError};
-use futures_util::future::{BoxFuture, FutureExt as _, pending};
+use futures_util::future::{BoxFuture, FutureExt as _};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use metrics::counter;
 use proto::v1::Accepted;
 use proto::v1::server_frame::Frame;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::frames;
@@ -19,26 +26,30 @@ use crate::machine::{Packer, PackerAction, PackerInput, Waiting};
 use crate::registry::Registry;
 use crate::socket::Class;
 
-/// Commands between the sockets and the packer; what waits longer waits in the packer.
-const INBOX: usize = 4_096;
+/// Commands between the sockets and the packers; what waits longer waits in its packer.
+const INBOX: usize = 32_768;
 /// The same in bytes (N9).
-const INBOX_BYTES: usize = 4 << 20;
+const INBOX_BYTES: usize = 32 << 20;
+/// Commands taken at a time.
+const TAKEN_MAX: usize = 4_096;
+/// How long a record that is not answered holds up those of other partitions: several syncs of a slow disk.
+const ROUND_MAX: Duration = Duration::from_millis(20);
 /// How long a gateway that leaves goes on publishing what its sockets gave; the rest is asked again elsewhere.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 
-/// A partition's way into the log.
+/// The way into the log.
 #[derive(Clone, Debug)]
 pub(crate) struct Pack {
-    inbox: mpsc::Sender<Waiting>,
+    inbox: mpsc::Sender<(Partition, Waiting)>,
     bytes: Arc<AtomicUsize>,
 }
 
 impl Pack {
     /// Hands a command over; false: there is no room, its sender must come back later.
-    pub(crate) fn put(&self, command: Waiting) -> bool {
+    pub(crate) fn put(&self, partition: Partition, command: Waiting) -> bool {
         let bytes = command.bytes.len();
         let had_room = self.bytes.fetch_add(bytes, Ordering::Relaxed) < INBOX_BYTES;
-        let is_taken = had_room && self.inbox.try_send(command).is_ok();
+        let is_taken = had_room && self.inbox.try_send((partition, command)).is_ok();
         if !is_taken {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -46,88 +57,187 @@ impl Pack {
     }
 }
 
-/// The way in, and the task that serves it until shut down.
+/// The way in, and the task that serves it until shut down; partition p has `epochs[p]`.
 pub(crate) fn pack(
-    (partition, epoch): (Partition, Epoch),
     gateway: GatewayId,
+    epochs: &[Epoch],
     log: Log,
     registry: Arc<Registry>,
     shutdown: CancellationToken,
-) -> (Pack, impl Future<Output = ()>) {
+) -> (Pack, impl Future<Output = ()> + use<>) {
     let (inbox, commands) = mpsc::channel(INBOX);
     let bytes = Arc::new(AtomicUsize::new(0));
-    let pack = Pack { inbox, bytes: Arc::clone(&bytes) };
-    (pack, serve((partition, epoch), gateway, log, registry, commands, bytes, shutdown))
+    let packing = Packing {
+        gateway,
+        log,
+        registry,
+        packers: epochs.iter().map(|epoch| Packer::new(*epoch)).collect(),
+        stored: vec![0; epochs.len()],
+        wanting: BTreeSet::new(),
+        publishing: FuturesUnordered::new(),
+        round: Round { number: 0, unanswered: 0, ends: Instant::now() },
+    };
+    (Pack { inbox, bytes: Arc::clone(&bytes) }, packing.serve(commands, bytes, shutdown))
 }
 
-async fn serve(
-    (partition, epoch): (Partition, Epoch),
+/// The records that went out together last.
+struct Round {
+    number: u64,
+    unanswered: usize,
+    ends: Instant,
+}
+
+/// What became of a record.
+struct Answered {
+    partition: Partition,
+    round: u64,
+    /// Its sequence in COMMANDS-p, if it is stored there.
+    stored: Option<u64>,
+    input: PackerInput,
+}
+
+struct Packing {
     gateway: GatewayId,
     log: Log,
     registry: Arc<Registry>,
-    mut commands: mpsc::Receiver<Waiting>,
-    bytes: Arc<AtomicUsize>,
-    shutdown: CancellationToken,
-) {
-    let mut packer = Packer::new(epoch);
-    let mut arrived = Vec::with_capacity(INBOX);
-    let mut actions = Vec::new();
-    let mut publishing: BoxFuture<'static, PackerInput> = pending().boxed();
-    // The sockets are gone first and with them the senders; what they gave still goes into the log.
-    let leave = async {
-        shutdown.cancelled().await;
-        sleep(LEAVE_WITHIN).await;
-    };
-    tokio::pin!(leave);
-    let mut open = true;
-    while open || !packer.is_idle() {
-        let input = tokio::select! {
-            // All that waits goes into one record.
-            count = commands.recv_many(&mut arrived, INBOX), if open => {
-                open = count > 0;
-                for command in arrived.drain(..) {
-                    bytes.fetch_sub(command.bytes.len(), Ordering::Relaxed);
-                    packer.handle(PackerInput::Command(command), &mut actions);
-                }
-                PackerInput::Go
-            }
-            answered = &mut publishing => {
-                publishing = pending().boxed();
-                answered
-            }
-            () = &mut leave => return,
+    /// By partition.
+    packers: Vec<Packer>,
+    /// The last record of each partition that went into COMMANDS-p.
+    stored: Vec<u64>,
+    /// Partitions in which a command may wait.
+    wanting: BTreeSet<Partition>,
+    publishing: FuturesUnordered<BoxFuture<'static, Answered>>,
+    round: Round,
+}
+
+impl Packing {
+    async fn serve(
+        mut self,
+        mut commands: mpsc::Receiver<(Partition, Waiting)>,
+        bytes: Arc<AtomicUsize>,
+        shutdown: CancellationToken,
+    ) {
+        let mut arrived = Vec::with_capacity(TAKEN_MAX);
+        // The sockets are gone first and with them the senders; what they gave still goes into the log.
+        let leave = async {
+            shutdown.cancelled().await;
+            sleep(LEAVE_WITHIN).await;
         };
-        packer.handle(input, &mut actions);
-        for action in actions.drain(..) {
+        tokio::pin!(leave);
+        let overdue = sleep(Duration::ZERO);
+        tokio::pin!(overdue);
+        let mut open = true;
+        while open || !self.wanting.is_empty() || !self.publishing.is_empty() {
+            tokio::select! {
+                count = commands.recv_many(&mut arrived, TAKEN_MAX), if open => {
+                    open = count > 0;
+                    for (partition, command) in arrived.drain(..) {
+                        bytes.fetch_sub(command.bytes.len(), Ordering::Relaxed);
+                        self.wanting.insert(partition);
+                        self.handle(partition, PackerInput::Command(command));
+                    }
+                }
+                Some(answered) = self.publishing.next() => {
+                    self.answered(answered);
+                    // What came with it ends the round with it.
+                    while let Some(Some(answered)) = self.publishing.next().now_or_never() {
+                        self.answered(answered);
+                    }
+                }
+                () = &mut overdue, if self.round.unanswered > 0 && !self.wanting.is_empty() => self.round.unanswered = 0,
+                () = &mut leave => return,
+            }
+            if self.round.unanswered == 0 && self.begin_round() {
+                overdue.set(sleep_until(self.round.ends));
+            }
+        }
+    }
+
+    /// Publishes what waits, one record a partition that has none in flight; false: there was nothing.
+    fn begin_round(&mut self) -> bool {
+        self.round.number += 1;
+        let mut wanting = std::mem::take(&mut self.wanting);
+        for partition in &wanting {
+            self.handle(*partition, PackerInput::Go);
+        }
+        wanting.retain(|partition| self.packer(*partition).is_some_and(|packer| packer.waits()));
+        self.wanting = wanting;
+        let began = self.round.unanswered > 0;
+        if began {
+            self.round.ends = Instant::now() + ROUND_MAX;
+        }
+        began
+    }
+
+    fn answered(&mut self, Answered { partition, round, stored, input }: Answered) {
+        if let (Some(last), Some(stored)) = (self.stored.get_mut(usize::from(partition.0)), stored) {
+            *last = stored;
+        }
+        if round == self.round.number {
+            self.round.unanswered = self.round.unanswered.saturating_sub(1);
+        }
+        self.handle(partition, input);
+    }
+
+    fn packer(&mut self, partition: Partition) -> Option<&mut Packer> {
+        self.packers.get_mut(usize::from(partition.0))
+    }
+
+    fn handle(&mut self, partition: Partition, input: PackerInput) {
+        let mut actions = Vec::new();
+        if let Some(packer) = self.packer(partition) {
+            packer.handle(input, &mut actions);
+        }
+        for action in actions {
             match action {
                 PackerAction::Publish { number, payload } => {
                     crash_point("gateway.before_publish");
-                    let (log, message_id) = (log.clone(), format!("{gateway}-{partition}-{number}"));
-                    publishing = async move {
-                        match log.publish_commands(partition, payload, &message_id).await {
-                            Ok(_) => {
-                                crash_point("gateway.published");
-                                PackerInput::Acknowledged
-                            }
-                            Err(PublishError::Timeout { .. } | PublishError::Lost) => PackerInput::InDoubt,
-                            Err(PublishError::Full | PublishError::TooLarge { .. }) => PackerInput::Refused,
-                        }
-                    }
-                    .boxed();
+                    self.round.unanswered += 1;
+                    let message_id = format!("{}-{partition}-{number}", self.gateway);
+                    let after = self.stored.get(usize::from(partition.0)).copied().unwrap_or_default();
+                    let (log, round) = (self.log.clone(), self.round.number);
+                    let publishing = async move {
+                        let (stored, input) = publish(&log, partition, payload, after, &message_id).await;
+                        Answered { partition, round, stored, input }
+                    };
+                    self.publishing.push(publishing.boxed());
                 }
                 PackerAction::Accepted(asked) => {
                     for (session, request) in asked {
                         let frame = frames::frame(request, Frame::Accepted(Accepted {}));
-                        registry.push([SessionId(session)], &frame, Class::Ordinary);
+                        // The outcome follows, as a rule at once.
+                        self.registry.push([SessionId(session)], &frame, Class::Unhurried);
                     }
                 }
                 PackerAction::Busy(asked) => {
                     counter!("gateway_commands_busy_total").increment(asked.len() as u64);
                     for (session, request) in asked {
-                        registry.push([SessionId(session)], &frames::error(request, Code::Busy), Class::Ordinary);
+                        self.registry.push([SessionId(session)], &frames::error(request, Code::Busy), Class::Ordinary);
                     }
                 }
             }
         }
+    }
+}
+
+/// To the owner in this process, else into COMMANDS-p: its sequence there, and what the packer is told.
+async fn publish(
+    log: &Log,
+    partition: Partition,
+    payload: Bytes,
+    after: u64,
+    message_id: &str,
+) -> (Option<u64>, PackerInput) {
+    if log.hand_over_commands(partition, payload.clone(), after).await {
+        crash_point("gateway.handed_over");
+        return (None, PackerInput::Acknowledged);
+    }
+    match log.publish_commands(partition, payload, message_id).await {
+        Ok(sequence) => {
+            crash_point("gateway.published");
+            (Some(sequence), PackerInput::Acknowledged)
+        }
+        Err(PublishError::Timeout { .. } | PublishError::Lost) => (None, PackerInput::InDoubt),
+        Err(PublishError::Full | PublishError::TooLarge { .. }) => (None, PackerInput::Refused),
     }
 }

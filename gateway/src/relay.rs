@@ -144,12 +144,15 @@ impl Relay {
 
     fn deliver(&self, batch: PushBatch) {
         for push in batch.pushes {
-            let (frame, class) = match push.what {
-                Some(What::Entry(entry)) => (frames::pushed(Epoch(batch.epoch), &entry), Class::Ordinary),
-                Some(What::Watermark(mark)) => (frames::frame(0, Frame::Watermark(mark)), Class::Ordinary),
+            let (frame, unhurried) = match push.what {
+                Some(What::Entry(entry)) => (frames::pushed(Epoch(batch.epoch), &entry), push.own as usize),
+                Some(What::Watermark(mark)) => (frames::frame(0, Frame::Watermark(mark)), push.sessions.len()),
                 None => continue,
             };
-            self.registry.push(push.sessions.into_iter().map(SessionId), &frame, class);
+            let mut others: Vec<_> = push.sessions.into_iter().map(SessionId).collect();
+            let own = others.split_off(others.len().saturating_sub(unhurried));
+            self.registry.push(others, &frame, Class::Ordinary);
+            self.registry.push(own, &frame, Class::Unhurried);
         }
     }
 

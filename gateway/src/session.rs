@@ -37,7 +37,7 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
     let welcome = v1::Welcome {
         session: session.id.0,
         user: user.to_wire(),
-        partitions: u32::try_from(edge.packs.len()).unwrap_or(u32::MAX),
+        partitions: u32::try_from(edge.epochs.len()).unwrap_or(u32::MAX),
     };
     let _ = session.outbound.push(frames::frame(request, Frame::Welcome(welcome)), Class::Ordinary);
     // Announced only now: whatever is pushed comes behind the welcome.

@@ -2,12 +2,13 @@
 //!
 //! One task, one loop. Nothing here decides; what the machine did not ask for is not done.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use domain::{Chat, ChatId, Partition, Rules, WriterId, crash_point};
-use event_log::{FencedError, OrderedReader, Stream, Subject, Tenure};
+use domain::{Chat, ChatId, Micros, Partition, Rules, WriterId, crash_point};
+use event_log::{FencedError, Handed, Inlet, OrderedReader, Stream, Subject, Tenure};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use metrics::counter;
@@ -17,7 +18,7 @@ use store::{Append, ChatAppend, MemberRow, Reader, Store};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::machine::{Action, ChatRows, Input, Owner};
+use crate::machine::{Action, ChatRows, HandedRecord, Input, Owner};
 use crate::{Config, Dependencies, Error, read, takeover};
 
 /// How long an owner that is shut down waits for what is published to be appended.
@@ -69,10 +70,19 @@ async fn one_tenure(
         "took over"
     );
     let reader = tenure.reader(Stream::Commands, plan.read_from).await?;
+    let inlet = tenure.inlet();
     // Random: a number that the broker counts would come again after it lost its tail (M3).
     let owner = Owner::new(plan, WriterId(rand::random()), config.settings(), Rules::ALL);
-    let shell = Shell { partition, tenure, store: store.clone(), running: FuturesUnordered::new(), ended: None };
-    shell.run(owner, reader, config, shutdown).await
+    let shell = Shell {
+        partition,
+        tenure,
+        store: store.clone(),
+        running: FuturesUnordered::new(),
+        handed: BTreeMap::new(),
+        tickets: 0,
+        ended: None,
+    };
+    shell.run(owner, reader, inlet, config, shutdown).await
 }
 
 /// What the actions of one tenure run on.
@@ -81,6 +91,9 @@ struct Shell {
     tenure: Tenure,
     store: Store,
     running: FuturesUnordered<BoxFuture<'static, Result<Option<Input>, Error>>>,
+    /// What gateways handed over and is not published, by ticket; it goes into COMMANDS-p when it is dropped.
+    handed: BTreeMap<u64, Handed>,
+    tickets: u64,
     ended: Option<Error>,
 }
 
@@ -89,6 +102,7 @@ impl Shell {
         mut self,
         mut owner: Owner,
         mut reader: OrderedReader,
+        mut inlet: Inlet,
         config: &Config,
         shutdown: &CancellationToken,
     ) -> Result<(), Error> {
@@ -97,6 +111,7 @@ impl Shell {
         let mut trims = interval(Duration::from_millis(config.trim_ms));
         trims.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let tenure = self.tenure.clone();
+        let mut lost = std::pin::pin!(tenure.lost());
         let mut actions = Vec::new();
         owner.handle(Input::Tick, &mut actions);
         loop {
@@ -109,12 +124,20 @@ impl Shell {
             let input = tokio::select! {
                 Some(done) = self.running.next() => done?,
                 records = reader.next(), if owner.wants_commands() => Some(self.decode(records?)?),
+                handed = inlet.next(), if owner.wants_commands() => {
+                    for one in handed {
+                        if let Some(record) = self.take(one, &owner, &reader) {
+                            owner.handle(Input::Handed(record), &mut actions);
+                        }
+                    }
+                    None
+                }
                 _ = ticks.tick() => Some(Input::Tick),
                 _ = trims.tick() => {
                     self.look_for_trimming();
                     None
                 }
-                () = tenure.lost() => return Err(Error::TenureLost),
+                () = &mut lost => return Err(Error::TenureLost),
                 () = shutdown.cancelled() => break,
             };
             if let Some(input) = input {
@@ -128,7 +151,7 @@ impl Shell {
                     owner.handle(input, &mut actions);
                 }
                 for action in actions.drain(..) {
-                    if matches!(action, Action::Append { .. } | Action::Answer(..)) {
+                    if matches!(action, Action::Append { .. } | Action::Answer(..) | Action::Taken(_)) {
                         self.start(action);
                     }
                 }
@@ -142,10 +165,25 @@ impl Shell {
         let mut decoded = Vec::with_capacity(records.len());
         for record in records {
             let mut record = read::commands(record, self.tenure.epoch())?;
-            read::refuse_strangers(&mut record, |chat| chat.partition() == self.partition);
+            read::refuse_strangers(&mut record.items, |chat| chat.partition() == self.partition);
             decoded.push(record);
         }
         Ok(Input::Commands(decoded))
+    }
+
+    /// What a gateway handed over, unless it must wait, for the store or for what the gateway published before.
+    fn take(&mut self, handed: Handed, owner: &Owner, reader: &OrderedReader) -> Option<HandedRecord> {
+        if handed.after >= reader.due() {
+            return None;
+        }
+        self.tickets += 1;
+        let mut record = read::handed(handed.payload.clone(), self.tenure.epoch(), self.tickets, wall_clock_us())?;
+        read::refuse_strangers(&mut record.items, |chat| chat.partition() == self.partition);
+        if !owner.may_take(&record) {
+            return None;
+        }
+        self.handed.insert(self.tickets, handed);
+        Some(record)
     }
 
     fn start(&mut self, action: Action) {
@@ -173,6 +211,13 @@ impl Shell {
                     Ok(None)
                 }));
             }
+            Action::Taken(tickets) => {
+                for ticket in tickets {
+                    if let Some(handed) = self.handed.remove(&ticket) {
+                        handed.taken();
+                    }
+                }
+            }
             Action::Trim { commands_below, events_below } => {
                 self.running.push(Box::pin(async move {
                     tenure.trim(Stream::Commands, commands_below).await?;
@@ -199,6 +244,11 @@ impl Shell {
             Ok(Some(Input::Synced { position, events_needed }))
         }));
     }
+}
+
+fn wall_clock_us() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
 }
 
 async fn load(store: Store, id: ChatId) -> Result<Option<Input>, Error> {

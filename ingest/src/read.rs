@@ -1,7 +1,9 @@
 //! Command records → items; event records → what takeover needs. What cannot be read is said, never skipped silently.
 
+use bytes::Bytes;
 use domain::{
-    ChatId, Code, Command, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, UserId, WriterId, limits,
+    ChatId, Code, Command, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Micros, UserId, WriterId,
+    limits,
 };
 use event_log::Record;
 use metrics::counter;
@@ -9,7 +11,7 @@ use prost::Message as _;
 use proto::{log, v1};
 
 use crate::Error;
-use crate::machine::{CommandRecord, Item, Refused, Route, TailRecord};
+use crate::machine::{CommandRecord, HandedRecord, Item, Refused, Route, TailRecord};
 
 /// Decodes a command record. One that is none is passed over, loudly: its commands are nobody's.
 ///
@@ -21,14 +23,11 @@ pub(crate) fn commands(record: Record, epoch: Epoch) -> Result<CommandRecord, Er
     let Record { sequence, time_ns, message_id, payload } = record;
     // Decoded, a command's body is a slice of the payload.
     let bytes = payload.len();
-    let items: Vec<_> = match log::CommandBatch::decode(payload) {
+    let items = match log::CommandBatch::decode(payload) {
         Ok(batch) if batch.schema > limits::SCHEMA => {
             return Err(Error::Schema { sequence, schema: batch.schema });
         }
-        Ok(batch) => {
-            let fits = batch.epoch == epoch.0;
-            batch.commands.into_iter().map(|wire| item(wire, fits)).collect()
-        }
+        Ok(batch) => items(batch, epoch),
         Err(error) => {
             counter!("ingest_records_undecodable_total").increment(1);
             tracing::error!(sequence, %error, "a command record is undecodable and passed over");
@@ -37,6 +36,20 @@ pub(crate) fn commands(record: Record, epoch: Epoch) -> Result<CommandRecord, Er
     };
     let bytes = bytes + items.len() * size_of::<Item>();
     Ok(CommandRecord { sequence, time_ns, message_id, items, bytes })
+}
+
+/// Decodes what a gateway handed over; none: it goes into the log, which says what is wrong with it.
+pub(crate) fn handed(payload: Bytes, epoch: Epoch, ticket: u64, stamp: Micros) -> Option<HandedRecord> {
+    let bytes = payload.len();
+    let batch = log::CommandBatch::decode(payload).ok().filter(|batch| batch.schema <= limits::SCHEMA)?;
+    let items = items(batch, epoch);
+    let bytes = bytes + items.len() * size_of::<Item>();
+    Some(HandedRecord { ticket, stamp, items, bytes })
+}
+
+fn items(batch: log::CommandBatch, epoch: Epoch) -> Vec<Item> {
+    let fits = batch.epoch == epoch.0;
+    batch.commands.into_iter().map(|wire| item(wire, fits)).collect()
 }
 
 fn item(wire: log::Command, of_this_epoch: bool) -> Item {
@@ -94,8 +107,8 @@ pub(crate) fn fingerprint(record: Record) -> Result<(WriterId, u64), Error> {
 }
 
 /// Which partition a chat belongs to is part of its id; a command that came by another is refused.
-pub(crate) fn refuse_strangers(record: &mut CommandRecord, is_ours: impl Fn(ChatId) -> bool) {
-    for item in &mut record.items {
+pub(crate) fn refuse_strangers(items: &mut [Item], is_ours: impl Fn(ChatId) -> bool) {
+    for item in items {
         if let Ok(command) = &item.asked
             && !is_ours(command.chat)
         {

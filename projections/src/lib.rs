@@ -37,7 +37,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { summaries_max: 16_384, records_max: 1_024, rest_ms: 50 }
+        Self { summaries_max: 16_384, records_max: 1_024, rest_ms: 200 }
     }
 }
 

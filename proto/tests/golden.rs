@@ -487,7 +487,7 @@ fn relay_cases() -> Vec<Case> {
         as_of: 1_000,
         last_batch: 11,
     };
-    let push = |what| relay::Push { what: Some(what), sessions: vec![SESSION, SESSION + 1] };
+    let push = |what| relay::Push { what: Some(what), sessions: vec![SESSION, SESSION + 1], own: 1 };
     let entry = || push(Pushed::Entry(sent_entry().encode_to_vec().into()));
     let batch = || relay::PushBatch { partition: 5, epoch: EPOCH, owner: 6, number: 12, pushes: vec![entry()] };
     let through = || relay::Through { partition: 5, epoch: EPOCH, owner: 6, last_batch: 12, events: 1_001 };

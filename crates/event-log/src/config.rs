@@ -50,6 +50,8 @@ pub struct LogConfig {
     pub subscription_messages_max: usize,
     /// Most bytes of core messages that wait in one subscription for having been sent within the process.
     pub subscription_bytes_max: usize,
+    /// Whether command records go to an owner in this process directly, and into COMMANDS only where there is none.
+    pub hand_over_commands: bool,
     /// Most event records of one partition that are kept for this process's own readers; 0: they ask the broker.
     pub tap_records_max: usize,
     /// Most bytes of them.
@@ -72,6 +74,7 @@ impl Default for LogConfig {
             attempt_deadline_ms: 2_000,
             subscription_messages_max: 8_192,
             subscription_bytes_max: 32 << 20,
+            hand_over_commands: true,
             tap_records_max: 1_024,
             tap_bytes_max: 4 << 20,
         }

@@ -10,6 +10,7 @@
 //! └ reader      records in order, each once, or an error            (contiguity, watchdog)
 //!   ├ consumer   the broker's way of giving them
 //!   └ tap        events that this process published itself           (joined at a record that is the same)
+//! inlet         commands that a gateway hands to the owner in its process
 //! streams       settings of the streams, epoch, partition count
 //! subscription  core messages; what the broker client drops is seen as `Lagged`
 //! └ local       those that stay within the process
@@ -21,6 +22,7 @@ mod config;
 mod connection;
 mod consumer;
 mod error;
+mod inlet;
 mod local;
 mod log;
 mod names;
@@ -36,6 +38,7 @@ mod tenure;
 pub use boot::host_boot_id;
 pub use config::{Durability, LogConfig};
 pub use error::{Error, FencedError, PublishError, ReadError, SendError};
+pub use inlet::{Handed, Inlet};
 pub use log::Log;
 pub use reader::OrderedReader;
 pub use record::{Bounds, Record};

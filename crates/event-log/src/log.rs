@@ -14,9 +14,10 @@ use domain::{Epoch, Partition};
 use metrics::counter;
 use rand::RngExt as _;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::{Dedicated, Shared};
+use crate::inlet::Entrance;
 use crate::local::Locals;
 use crate::names::Names;
 use crate::publish::{Attempt, Mark, attempt};
@@ -43,6 +44,7 @@ struct Inner {
     shared: Shared,
     locals: Arc<Locals>,
     taps: BTreeMap<Partition, Arc<Tap>>,
+    entrances: BTreeMap<Partition, Arc<Entrance>>,
     context: Context,
     // The broker client numbers its subscriptions 1, 2, 3 …, and only `subscribe` makes any on this connection.
     subscriptions: Mutex<u64>,
@@ -65,6 +67,7 @@ impl Log {
         let locals = Locals::new(config.subscription_messages_max, config.subscription_bytes_max);
         let tap = |partition| (Partition(partition), Arc::new(Tap::new(config.tap_records_max, config.tap_bytes_max)));
         let taps = (0..config.partitions).map(tap).collect();
+        let entrances = (0..config.partitions).map(|partition| (Partition(partition), Arc::default())).collect();
         Ok(Self {
             inner: Arc::new(Inner {
                 config,
@@ -72,6 +75,7 @@ impl Log {
                 shared,
                 locals: Arc::new(locals),
                 taps,
+                entrances,
                 context,
                 subscriptions: Mutex::new(0),
                 tenures: Mutex::default(),
@@ -150,16 +154,34 @@ impl Log {
         }
     }
 
+    /// Hands a record of commands to the partition's owner, where that is in this process.
+    ///
+    /// `after` is the caller's last record in the partition's COMMANDS; this one is decided behind it. True once its
+    /// events are in the log. False leaves open whether they are: the same bytes then go to
+    /// [`publish_commands`](Self::publish_commands), and the fold knows what it has seen.
+    pub async fn hand_over_commands(&self, partition: Partition, payload: Bytes, after: u64) -> bool {
+        if !self.inner.config.hand_over_commands || payload.len() > RECORD_BYTES_MAX {
+            return false;
+        }
+        let Some(entrance) = self.inner.entrances.get(&partition) else { return false };
+        let Some(told) = entrance.hand_over(payload, after) else { return false };
+        let taken = matches!(timeout(self.inner.config.attempt_deadline(), told).await, Ok(Ok(())));
+        if !taken {
+            counter!("event_log_hand_overs_failed_total").increment(1);
+        }
+        taken
+    }
+
     /// Takes a partition for a role: a fresh tenure, on the role's connection while it lasts.
     ///
     /// Takes it from whoever had it; that one is kept from harm by the fence and by its lower id.
     pub async fn acquire(&self, role: Role, partition: Partition) -> Result<Tenure, Error> {
         let connection = self.tenures_connection(role).await?;
-        let Inner { config, names, locals, taps, .. } = &*self.inner;
-        let Some(tap) = taps.get(&partition) else {
+        let Inner { config, names, locals, taps, entrances, .. } = &*self.inner;
+        let (Some(tap), Some(entrance)) = (taps.get(&partition), entrances.get(&partition)) else {
             return Err(Error::broker(format!("take {} of partition {partition}", role.name()), "there is none"));
         };
-        let within = Within { locals: Arc::clone(locals), tap: Arc::clone(tap) };
+        let within = Within { locals: Arc::clone(locals), tap: Arc::clone(tap), entrance: Arc::clone(entrance) };
         Tenure::acquire(config, names, within, connection, role, partition).await
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::connection::Dedicated;
+use crate::inlet::{Entrance, Inlet};
 use crate::local::Locals;
 use crate::log::{dropped, refused};
 use crate::names::Names;
@@ -69,6 +70,7 @@ pub struct Tenure {
 pub(crate) struct Within {
     pub(crate) locals: Arc<Locals>,
     pub(crate) tap: Arc<Tap>,
+    pub(crate) entrance: Arc<Entrance>,
 }
 
 struct Inner {
@@ -327,6 +329,13 @@ impl Tenure {
     /// Reads the stream in order from record `from` on.
     pub async fn reader(&self, stream: Stream, from: u64) -> Result<OrderedReader, ReadError> {
         OrderedReader::open(self.clone(), stream, from).await
+    }
+
+    /// What gateways of this process hand to this tenure, from now on; for ingest.
+    ///
+    /// An earlier tenure of this process gets nothing more.
+    pub fn inlet(&self) -> Inlet {
+        Entrance::open(&self.inner.within.entrance, self.inner.id)
     }
 
     pub(crate) fn tap(&self) -> &Arc<Tap> {

@@ -48,9 +48,12 @@ struct UpArgs {
     /// Address that clients connect to.
     #[arg(long, env = "HELIOGRAPH_LISTEN", default_value = "127.0.0.1:7070")]
     listen: String,
-    /// How many partitions the log has; fixed at the first start.
-    #[arg(long, env = "HELIOGRAPH_PARTITIONS", default_value_t = 8)]
-    partitions: u16,
+    /// How many partitions the log has; fixed at the first start, by default one a core and at most 8.
+    #[arg(long, env = "HELIOGRAPH_PARTITIONS")]
+    partitions: Option<u16>,
+    /// Sends commands through the broker also to an owner in this process.
+    #[arg(long, env = "HELIOGRAPH_NO_HAND_OVER")]
+    no_hand_over: bool,
     /// Let the broker sync now and then instead of before each acknowledgement: a power cut may cost the last writes.
     #[arg(long)]
     lazy_sync: bool,
@@ -98,6 +101,7 @@ pub fn run() -> Result<()> {
             data: args.data.folder,
             listen: args.listen,
             partitions: args.partitions,
+            hand_over: !args.no_hand_over,
             sync: if args.lazy_sync { Sync::Lazy } else { Sync::Always },
             admin: args.admin,
             log: args.log,

@@ -23,6 +23,8 @@ use crate::folder::DataFolder;
 
 /// Samples of histograms are folded this often, so that they do not pile up.
 const FOLD_SAMPLES_EVERY: Duration = Duration::from_secs(5);
+/// More can be asked for; on one machine they would only make records smaller.
+const PARTITIONS_BY_DEFAULT_MAX: u16 = 8;
 /// Bytes of one partition's commands on one machine: the broker reserves what is said here.
 const COMMANDS_BYTES_MAX: u64 = 128 << 20;
 /// Bytes of one partition's events on one machine.
@@ -39,8 +41,10 @@ pub struct Options {
     pub data: PathBuf,
     /// Address that clients connect to.
     pub listen: String,
-    /// How many partitions the log has.
-    pub partitions: u16,
+    /// How many partitions the log has; none: what the folder says, else one a core.
+    pub partitions: Option<u16>,
+    /// Whether commands go to an owner in this process directly.
+    pub hand_over: bool,
     /// Whether the broker syncs before it acknowledges.
     pub sync: Sync,
     /// Address of the admin listener, if there is to be one.
@@ -61,10 +65,10 @@ pub async fn run(options: Options) -> Result<()> {
     let folder = DataFolder::open(&options.data)?;
     let keys = TokenKey::from_pem(&folder.token_key(|| Ok(TokenKey::generate()?))?)?;
     let store = Store::open(store::Config::in_folder(folder.store())).await?;
-    check_partitions(&store, options.partitions).await?;
+    let partitions = partitions(&store, options.partitions).await?;
 
     let broker = Broker::start(&folder.broker(), options.sync).await?;
-    let log = LogConfig { servers: vec![broker.url()], ..log_config(&options) };
+    let log = LogConfig { servers: vec![broker.url()], ..log_config(&options, partitions) };
     // The broker goes last, whatever ends the rest.
     let (under_all, broker_gone) = (CancellationToken::new(), CancellationToken::new());
     let supervising = tokio::spawn({
@@ -87,9 +91,10 @@ pub async fn run(options: Options) -> Result<()> {
     supervised.and(served).and(synced)
 }
 
-fn log_config(options: &Options) -> LogConfig {
+fn log_config(options: &Options, partitions: u16) -> LogConfig {
     LogConfig {
-        partitions: options.partitions,
+        partitions,
+        hand_over_commands: options.hand_over,
         durability: match options.sync {
             Sync::Always => Durability::Synced,
             Sync::Lazy => Durability::Lazy,
@@ -187,15 +192,23 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
     })
 }
 
+/// One a core, up to a bound: each costs a record of its own whenever something is said in it.
+pub fn partitions_by_default() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX));
+    cores.min(PARTITIONS_BY_DEFAULT_MAX)
+}
+
+/// How many partitions this folder has, or gets at its first start.
+///
 /// A chat's partition is part of its id: another count would look for chats where they are not.
-async fn check_partitions(store: &Store, partitions: u16) -> Result<()> {
-    let wanted = Bytes::copy_from_slice(&partitions.to_be_bytes());
-    let fixed = store.claim_meta("partitions", wanted.clone()).await?;
-    if fixed == wanted {
-        return Ok(());
-    }
+async fn partitions(store: &Store, wanted: Option<u16>) -> Result<u16> {
+    let proposed = wanted.unwrap_or_else(partitions_by_default);
+    let fixed = store.claim_meta("partitions", Bytes::copy_from_slice(&proposed.to_be_bytes())).await?;
     let found = <[u8; 2]>::try_from(&fixed[..]).map_or(0, u16::from_be_bytes);
-    bail!("this data folder has {found} partitions; start with --partitions {found}")
+    if wanted.is_some_and(|wanted| wanted != found) {
+        bail!("this data folder has {found} partitions; start with --partitions {found}");
+    }
+    Ok(found)
 }
 
 #[expect(clippy::print_stdout, reason = "a command-line program")]

@@ -103,7 +103,7 @@ impl Broker {
         }
     }
 
-    fn stamp(&self, now: Micros) -> i64 {
+    pub(crate) fn stamp(&self, now: Micros) -> i64 {
         i64::try_from((BIRTH_US + now + self.clock_ahead) * 1_000).unwrap_or(i64::MAX)
     }
 

@@ -32,6 +32,8 @@ const DOUBT_US: u64 = 400_000;
 pub(crate) struct Gateway {
     pub(crate) id: GatewayId,
     packer: Packer,
+    /// Its last record in the command stream.
+    stored: Seq,
     go_soon: bool,
     tracker: Tracker,
     /// Which device has which session, and whose it is.
@@ -59,6 +61,7 @@ pub(crate) fn start(world: &mut World, place: usize) {
     let gateway = Gateway {
         id,
         packer: Packer::new(world.broker.epoch),
+        stored: 0,
         go_soon: false,
         tracker: Tracker::new(id, [PARTITION], world.switches.server),
         sessions: BTreeMap::new(),
@@ -302,7 +305,9 @@ fn pack(world: &mut World, process: ProcessId, input: PackerInput) {
                 let message_id = format!("{id}-0-{number}");
                 let cuts = world.store.cuts;
                 world.after(way, move |world| {
-                    if cuts == world.store.cuts {
+                    let after = world.gateways.get(&process).map_or(0, |gateway| gateway.stored);
+                    let lives = cuts == world.store.cuts;
+                    if lives && !crate::handing::hand_over(world, process, &payload, &message_id, after) {
                         publish(world, process, payload, &message_id);
                     }
                 });
@@ -321,7 +326,7 @@ fn pack(world: &mut World, process: ProcessId, input: PackerInput) {
     }
 }
 
-fn publish(world: &mut World, process: ProcessId, payload: bytes::Bytes, message_id: &str) {
+pub(crate) fn publish(world: &mut World, process: ProcessId, payload: bytes::Bytes, message_id: &str) {
     if !world.lives(process) && world.random.one_in(2) {
         return;
     }
@@ -329,7 +334,7 @@ fn publish(world: &mut World, process: ProcessId, payload: bytes::Bytes, message
     if !world.calm && world.random.one_in(80) {
         world.say(|| format!("{name} is refused its command record {message_id}: the stream is full"));
         let back = world.latency();
-        world.within(process, back, move |world| pack(world, process, PackerInput::Refused));
+        world.within(process, back, move |world| record_answered(world, process, PackerInput::Refused));
         return;
     }
     let before = world.broker.commands.last();
@@ -343,8 +348,19 @@ fn publish(world: &mut World, process: ProcessId, payload: bytes::Bytes, message
         world.within(process, DOUBT_US, move |world| pack(world, process, PackerInput::InDoubt));
     } else {
         let back = world.latency();
-        world.within(process, back, move |world| pack(world, process, PackerInput::Acknowledged));
+        world.within(process, back, move |world| {
+            if let Some(gateway) = world.gateways.get_mut(&process) {
+                gateway.stored = sequence;
+            }
+            record_answered(world, process, PackerInput::Acknowledged);
+        });
     }
+}
+
+/// With one partition an answer ends the round.
+pub(crate) fn record_answered(world: &mut World, process: ProcessId, input: PackerInput) {
+    pack(world, process, input);
+    pack(world, process, PackerInput::Go);
 }
 
 /// Answers what the reader's membership shows, and through where it is whole (M22).

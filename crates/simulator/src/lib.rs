@@ -5,7 +5,7 @@
 //! ones; their shells, the broker and the store are models, which lose, repeat, delay, stop, crash, evict and trim.
 //!
 //! ```text
-//! scene ▶ faults ▶ devices ▶ gateways ▶ broker ▶ owners ▶ store ▶ projectors
+//! scene ▶ faults ▶ devices ▶ gateways ▶ broker or handing ▶ owners ▶ store ▶ projectors
 //!                     ▲         ▲─────────────── deliverers ◀───────┘
 //!                     └ record ▶ checker ◀ judge
 //! ```
@@ -15,6 +15,7 @@ mod deliverers;
 mod devices;
 mod faults;
 mod gateways;
+mod handing;
 mod judge;
 mod owners;
 mod projectors;

@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use domain::{Code, Command, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Seq, UserId, WriterId};
 use ingest::machine::{
-    Action, CommandFacts, CommandRecord, EventFacts, Facts, Input, Item, Owner, Refused, Route, TailRecord, plan,
+    Action, CommandFacts, CommandRecord, EventFacts, Facts, HandedRecord, Input, Item, Owner, Refused, Route,
+    TailRecord, plan,
 };
 use prost::Message as _;
 use proto::{log, v1};
@@ -194,7 +195,15 @@ pub(crate) fn step_down(world: &mut World, tenure: u64, why: &str) {
     world.within(owner.process, delay, move |world| acquire(world, owner.process));
 }
 
-fn give(world: &mut World, tenure: u64, input: Input) {
+/// Whether this tenure takes what is handed to it, behind the gateway's last record in the stream.
+pub(crate) fn may_take(world: &World, tenure: u64, record: &HandedRecord, after: Seq) -> bool {
+    world.owners.get(&tenure).is_some_and(|one| {
+        let runs = world.processes.get(one.process).is_some_and(|process| process.alive && !process.paused);
+        runs && after < one.next && one.owner.may_take(record)
+    })
+}
+
+pub(crate) fn give(world: &mut World, tenure: u64, input: Input) {
     let Some(owner) = world.owners.get_mut(&tenure) else { return };
     let process = owner.process;
     let mut actions = Vec::new();
@@ -258,6 +267,7 @@ fn act(world: &mut World, process: ProcessId, tenure: u64, action: Action) {
                 world.core(process, to, move |world| crate::gateways::answered(world, to, answers));
             }
         }
+        Action::Taken(tickets) => crate::handing::taken(world, tenure, tickets),
         Action::Trim { commands_below, events_below } => {
             world.after(way, move |world| {
                 if connected(world, tenure) {
@@ -364,7 +374,7 @@ fn command_record(record: &Record) -> CommandRecord {
     }
 }
 
-fn item(wire: log::Command) -> Item {
+pub(crate) fn item(wire: log::Command) -> Item {
     let route = wire.route.map(|route| Route {
         gateway: GatewayId(route.gateway),
         session: route.session,

@@ -41,10 +41,12 @@ pub(crate) struct Scene {
     pub(crate) lone: bool,
     /// Days pass.
     pub(crate) long_time: bool,
+    /// Gateways hand commands to owners where they can.
+    pub(crate) hands_over: bool,
 }
 
 impl Scene {
-    pub(crate) fn draw(random: &mut Random) -> Self {
+    pub(crate) fn draw(random: &mut Random, seed: u64) -> Self {
         let users = 2 + random.index(3);
         let bursts = random.one_in(6);
         let active = random.between(2_000_000, 12_000_000);
@@ -77,6 +79,7 @@ impl Scene {
             loses_tail: random.one_in(12),
             lone: random.one_in(6),
             long_time: random.one_in(4),
+            hands_over: seed.is_multiple_of(2),
         }
     }
 }

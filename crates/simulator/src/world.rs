@@ -13,6 +13,7 @@ use crate::broker::Broker;
 use crate::deliverers::{Tenancy, Worker};
 use crate::devices::Device;
 use crate::gateways::Gateway;
+use crate::handing::Handing;
 use crate::owners::Ownership;
 use crate::projectors::Projector;
 use crate::random::Random;
@@ -79,6 +80,7 @@ pub(crate) struct World {
     pub(crate) ingest: Vec<ProcessId>,
     pub(crate) ingest_turn: usize,
     pub(crate) owners: BTreeMap<u64, Ownership>,
+    pub(crate) handing: Handing,
     pub(crate) workers: Vec<Worker>,
     pub(crate) delivery_turn: usize,
     pub(crate) tenancies: BTreeMap<u64, Tenancy>,
@@ -105,7 +107,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64, switches: Switches, verbose: bool) -> Self {
         let mut random = Random::new(seed);
-        let scene = Scene::draw(&mut random);
+        let scene = Scene::draw(&mut random, seed);
         Self {
             now: 0,
             queue: BinaryHeap::new(),
@@ -119,6 +121,7 @@ impl World {
             ingest: Vec::new(),
             ingest_turn: 0,
             owners: BTreeMap::new(),
+            handing: Handing::default(),
             workers: Vec::new(),
             delivery_turn: 0,
             tenancies: BTreeMap::new(),

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use domain::{ChatId, Epoch, GatewayId, LoggedEntry, Micros, Partition, Rules, Seq, TenureId};
+use domain::{ChatId, Epoch, GatewayId, LoggedEntry, Micros, Partition, Rules, Seq, TenureId, UserId};
 use proto::relay::push::What;
 use proto::relay::{AnnouncementAck, Through, ToGateway, to_gateway};
 
@@ -224,8 +224,10 @@ impl Expansion {
     fn expand_entry(&mut self, now: Micros, logged: &LoggedEntry, mirror: &Mirror, actions: &mut Vec<Action>) {
         let entry = &logged.entry;
         let recipients = self.hot.update(entry.chat, |chat| chat.fold(entry)).unwrap_or_default();
-        let sessions = recipients.iter().flat_map(|user| mirror.sessions_of(*user));
-        self.lanes.push(&What::Entry(logged.bytes.clone()), sessions);
+        let is_own = |user: &&UserId| **user == entry.sender;
+        let others = recipients.iter().filter(|user| !is_own(user)).flat_map(|user| mirror.sessions_of(*user));
+        let own = recipients.iter().filter(is_own).flat_map(|user| mirror.sessions_of(*user));
+        self.lanes.push(&What::Entry(logged.bytes.clone()), others, own);
         let (receipts, mut desk) = self.desk(now, mirror, actions);
         receipts.folded(entry, &mut desk);
     }

@@ -39,19 +39,32 @@ pub(super) struct Lanes {
 }
 
 impl Lanes {
-    /// Adds one thing for the given sessions; its bytes are shared by all of them.
-    pub(super) fn push(&mut self, what: &What, sessions: impl IntoIterator<Item = (GatewayId, SessionId)>) {
-        let mut by_gateway: BTreeMap<GatewayId, Vec<u64>> = BTreeMap::new();
-        for (gateway, session) in sessions {
-            by_gateway.entry(gateway).or_default().push(session.0);
+    /// Adds one thing for the given sessions and for those of who made it; its bytes are shared by all of them.
+    pub(super) fn push(
+        &mut self,
+        what: &What,
+        others: impl IntoIterator<Item = (GatewayId, SessionId)>,
+        own: impl IntoIterator<Item = (GatewayId, SessionId)>,
+    ) {
+        // Sessions by gateway, and how many of them are of others.
+        let mut by_gateway: BTreeMap<GatewayId, (Vec<u64>, usize)> = BTreeMap::new();
+        for (gateway, session) in others {
+            let (sessions, others) = by_gateway.entry(gateway).or_default();
+            sessions.push(session.0);
+            *others += 1;
+        }
+        for (gateway, session) in own {
+            by_gateway.entry(gateway).or_default().0.push(session.0);
         }
         let body = match what {
             What::Entry(bytes) => bytes.len(),
             What::Watermark(_) => 64,
         };
-        for (gateway, sessions) in by_gateway {
+        for (gateway, (sessions, mut others)) in by_gateway {
             let lane = self.lanes.entry(gateway).or_default();
             for some in sessions.chunks(SESSIONS_MAX) {
+                let own = some.len().saturating_sub(others);
+                others = others.saturating_sub(some.len());
                 let bytes = body + 8 * some.len() + 16;
                 if lane.waiting.is_empty() || lane.waiting_bytes + bytes > BATCH_BYTES {
                     lane.waiting.push(Vec::new());
@@ -59,7 +72,8 @@ impl Lanes {
                 }
                 lane.waiting_bytes += bytes;
                 if let Some(batch) = lane.waiting.last_mut() {
-                    batch.push(Push { what: Some(what.clone()), sessions: some.to_vec() });
+                    let own = u32::try_from(own).unwrap_or(u32::MAX);
+                    batch.push(Push { what: Some(what.clone()), sessions: some.to_vec(), own });
                 }
             }
         }

@@ -49,7 +49,7 @@ impl Desk<'_> {
         });
         let mirror = self.mirror;
         let sessions: Vec<(GatewayId, SessionId)> = to.into_iter().flat_map(|user| mirror.sessions_of(user)).collect();
-        self.lanes.push(&what, sessions);
+        self.lanes.push(&what, sessions, []);
     }
 }
 

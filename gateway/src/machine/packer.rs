@@ -34,7 +34,7 @@ pub struct Waiting {
 pub enum PackerInput {
     /// A client asked something.
     Command(Waiting),
-    /// All that waited was told: publish, if nothing is in flight.
+    /// Publish what waits, if nothing is in flight.
     Go,
     /// The record in flight stands in the log.
     Acknowledged,
@@ -83,9 +83,9 @@ impl Packer {
         Self { epoch, waiting: VecDeque::new(), waiting_bytes: 0, in_flight: None, number: 0 }
     }
 
-    /// Whether nothing waits and nothing is in flight.
-    pub fn is_idle(&self) -> bool {
-        self.in_flight.is_none() && self.waiting.is_empty()
+    /// Whether a command waits for a record.
+    pub fn waits(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Takes in what happened and says what to do.
@@ -98,9 +98,8 @@ impl Packer {
                     self.waiting_bytes += command.bytes.len();
                     self.waiting.push_back(command);
                 }
-                return;
             }
-            PackerInput::Go => {}
+            PackerInput::Go => self.publish(actions),
             PackerInput::Acknowledged => {
                 actions.extend(self.in_flight.take().map(|record| PackerAction::Accepted(record.asked)));
             }
@@ -113,7 +112,6 @@ impl Packer {
                 actions.extend(self.in_flight.take().map(|record| PackerAction::Busy(record.asked)));
             }
         }
-        self.publish(actions);
     }
 
     fn publish(&mut self, actions: &mut Vec<PackerAction>) {

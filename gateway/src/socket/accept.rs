@@ -119,6 +119,10 @@ impl Acceptor {
         }
         {
             let (edge, stop) = (Arc::clone(&edge), stop.clone());
+            workers.spawn(async move { edge.flusher.run_late(stop).await });
+        }
+        {
+            let (edge, stop) = (Arc::clone(&edge), stop.clone());
             workers.spawn(async move { edge.turn_wheel(stop).await });
         }
         let handler = Arc::new(handler);

@@ -30,6 +30,8 @@ use super::upgrade::{Bearer, SubProtocol};
 const OPEN: u16 = 0;
 const LOST: u16 = 1;
 const CLOSED_BY_PEER: u16 = 2;
+/// Frames that may wait without hurry: a burst of them is worth a write of its own.
+const UNHURRIED_MAX: usize = 16;
 
 /// Why no more messages come from a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,12 +78,16 @@ struct State {
     queue: Queue,
     sink: Option<OwnedWriteHalf>,
     writer: Writer,
+    /// The socket stands on the list of those that are written later, whoever writes it first.
+    late: bool,
     drained: Vec<Waker>,
 }
 
 /// Who writes next.
 enum Writer {
     Nobody,
+    /// Nothing that waits is in a hurry: it goes with what comes next, or when the late list is written.
+    Later,
     /// The socket stands on a flusher's list.
     Listed,
     /// The kernel took no more: a task waits until it does.
@@ -106,6 +112,7 @@ impl Connection {
                 queue: Queue::default(),
                 sink: Some(sink),
                 writer: Writer::Nobody,
+                late: false,
                 drained: Vec::new(),
             }),
         });
@@ -143,14 +150,31 @@ impl Shared {
     ///
     /// The writing itself is left to the flusher, so that what is pushed in one go leaves in one write.
     pub(super) fn with_queue<T>(self: &Arc<Self>, change: impl FnOnce(&mut Queue) -> T) -> T {
+        self.change_queue(true, change)
+    }
+
+    fn change_queue<T>(self: &Arc<Self>, hurried: bool, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut state = self.lock();
         let result = change(&mut state.queue);
         if state.sink.is_none() {
             state.queue.clear();
-        } else if !state.queue.is_empty() && matches!(state.writer, Writer::Nobody) {
-            state.writer = Writer::Listed;
-            drop(state);
-            self.edge.flusher.list(Arc::clone(self));
+            return result;
+        }
+        let hurried = hurried || state.queue.frames() >= UNHURRIED_MAX;
+        match state.writer {
+            Writer::Nobody | Writer::Later if hurried && !state.queue.is_empty() => {
+                state.writer = Writer::Listed;
+                drop(state);
+                self.edge.flusher.list(Arc::clone(self));
+            }
+            Writer::Nobody if !state.queue.is_empty() => {
+                state.writer = Writer::Later;
+                if !std::mem::replace(&mut state.late, true) {
+                    drop(state);
+                    self.edge.flusher.list_late(Arc::clone(self));
+                }
+            }
+            Writer::Nobody | Writer::Later | Writer::Listed | Writer::Blocked(_) => {}
         }
         result
     }
@@ -163,11 +187,12 @@ impl Shared {
         let bound = self.bound();
         // Asked under the queue's lock: nothing may be queued behind a close frame.
         let admit = |queue: &mut Queue| self.is_open().then(|| queue.admit(opcode, frame.clone(), class, bound));
-        let admitted = self.with_queue(admit);
+        let hurried = class != Class::Unhurried;
+        let admitted = self.change_queue(hurried, admit);
         if admitted != Some(Admitted::Full) || !self.flush_listed() {
             return admitted;
         }
-        self.with_queue(admit)
+        self.change_queue(hurried, admit)
     }
 
     pub(super) fn waiting(&self) -> (usize, usize) {
@@ -277,10 +302,21 @@ impl Shared {
         self.after_write(state, done)
     }
 
-    /// Writes ahead of the flusher, which still has the socket on its list; whether that made room.
+    /// Writes what nobody has written since; `false` as with [`Self::flush`].
+    pub(super) fn flush_late(&self) -> bool {
+        let mut state = self.lock();
+        state.late = false;
+        if !matches!(state.writer, Writer::Later) {
+            return true;
+        }
+        let done = state.try_write();
+        self.after_write(state, done)
+    }
+
+    /// Writes ahead of the flusher, which still has the socket on a list; whether that made room.
     fn flush_listed(&self) -> bool {
         let mut state = self.lock();
-        if !matches!(state.writer, Writer::Listed) {
+        if !matches!(state.writer, Writer::Listed | Writer::Later) {
             return false;
         }
         let before = state.queue.bytes();

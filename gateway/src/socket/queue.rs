@@ -21,6 +21,8 @@ const HEAD_BYTES: usize = 10;
 pub enum Class {
     /// Replies and pushes: never dropped; if there is no room, the socket is closed as `slow`.
     Ordinary,
+    /// As ordinary ones, but what follows soon says more: it goes with that, or after a moment on its own.
+    Unhurried,
     /// Typing and presence: dropped first.
     Ephemeral,
     /// A history reply: taken only by an empty queue, so that a reader sets the pace.
@@ -130,7 +132,7 @@ impl Queue {
                 }
                 self.push(Waiting::new(opcode, payload, Role::Data));
             }
-            Class::Ordinary => {
+            Class::Ordinary | Class::Unhurried => {
                 if self.is_full(bound) {
                     self.drop_ephemeral();
                 }

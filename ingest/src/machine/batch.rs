@@ -44,6 +44,8 @@ pub(super) struct Batch {
     /// What the entries take in the record.
     pub(super) bytes: usize,
     pub(super) decided: usize,
+    /// Handed-over records that it ends.
+    pub(super) tickets: Vec<u64>,
     pub(super) commands: CommandPosition,
 }
 

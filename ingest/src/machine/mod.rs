@@ -15,7 +15,9 @@ mod takeover;
 mod tests;
 
 use bytes::Bytes;
-use domain::{Chat, ChatId, Code, Command, CommandPosition, GatewayId, LoggedEntry, PartitionPosition, Seq, WriterId};
+use domain::{
+    Chat, ChatId, Code, Command, CommandPosition, GatewayId, LoggedEntry, Micros, PartitionPosition, Seq, WriterId,
+};
 use proto::relay::Answer;
 
 pub use batch::{ChatRows, Stay};
@@ -66,11 +68,28 @@ pub struct CommandRecord {
     pub bytes: usize,
 }
 
+/// A record that a gateway of the same process handed over beside COMMANDS-p.
+///
+/// It moves no position: should it be lost with its owner, nobody was told that it was taken.
+#[derive(Clone, Debug)]
+pub struct HandedRecord {
+    /// The shell's name for it.
+    pub ticket: u64,
+    /// When it was handed over; decided with, as with the log's time of a record (M4).
+    pub stamp: Micros,
+    /// What it holds, in order.
+    pub items: Vec<Item>,
+    /// About what it takes in memory.
+    pub bytes: usize,
+}
+
 /// What happened.
 #[derive(Debug)]
 pub enum Input {
     /// Records that came, contiguous.
     Commands(Vec<CommandRecord>),
+    /// A gateway handed this over.
+    Handed(HandedRecord),
     /// A chat that was asked for; none: there is no such chat.
     Loaded(ChatId, Option<Box<Chat>>),
     /// A chat that could not be read: asked for again at the next tick.
@@ -117,6 +136,8 @@ pub enum Action {
         /// A part a chat, in order of chat.
         chats: Vec<ChatRows>,
     },
+    /// Tell who handed these over that their events stand in EVENTS-p.
+    Taken(Vec<u64>),
     /// Tell this gateway.
     Answer(GatewayId, Vec<Answer>),
     /// Drop records below these sequences.

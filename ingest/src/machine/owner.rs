@@ -4,15 +4,15 @@ use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use domain::{
-    Chat, ChatId, CommandPosition, Decision, Epoch, EventPosition, LoggedEntry, Outcome, PartitionPosition, Rules, Seq,
-    WriterId, decide, limits,
+    Chat, ChatId, CommandPosition, Decision, Epoch, EventPosition, LoggedEntry, Micros, Outcome, PartitionPosition,
+    Rules, Seq, WriterId, decide, limits,
 };
 use prost::Message as _;
 use proto::log::EventBatch;
 
 use super::batch::Batch;
 use super::chats::Chats;
-use super::{Action, CommandRecord, Halt, Input, Item, Plan, TailRecord};
+use super::{Action, CommandRecord, Halt, HandedRecord, Input, Item, Plan, TailRecord};
 
 /// What a record holds beside entries: header, positions, message id.
 const RECORD_OVERHEAD_BYTES: usize = 4 * 1024;
@@ -51,6 +51,32 @@ impl Default for Settings {
     }
 }
 
+/// A record that is read or handed over, and not wholly decided.
+#[derive(Debug)]
+struct Waiting {
+    source: Source,
+    items: Vec<Item>,
+    bytes: usize,
+    /// How many of its items are decided.
+    decided: usize,
+}
+
+#[derive(Debug)]
+enum Source {
+    Log { sequence: Seq, time_ns: i64, message_id: String },
+    Gateway { ticket: u64, stamp: Micros },
+}
+
+impl Source {
+    /// The time that its commands are decided with (M4).
+    fn stamp(&self) -> Micros {
+        match self {
+            Self::Log { time_ns, .. } => u64::try_from(time_ns / 1_000).unwrap_or(0),
+            Self::Gateway { stamp, .. } => *stamp,
+        }
+    }
+}
+
 /// A batch that is being published.
 #[derive(Debug)]
 struct Publishing {
@@ -77,7 +103,7 @@ pub struct Owner {
     loading: BTreeSet<ChatId>,
     load_again: BTreeSet<ChatId>,
     replay: VecDeque<TailRecord>,
-    waiting: VecDeque<CommandRecord>,
+    waiting: VecDeque<Waiting>,
     waiting_items: usize,
     waiting_bytes: usize,
     /// Chats of commands that came, to be read ahead.
@@ -126,6 +152,19 @@ impl Owner {
             && self.waiting_bytes < self.settings.waiting_bytes_max
     }
 
+    /// Whether a record may be handed over now: nothing of it would have to wait for the store.
+    ///
+    /// What waits is promised to nobody, and holds up its gateway; in COMMANDS-p it is.
+    pub fn may_take(&self, record: &HandedRecord) -> bool {
+        let held = self.publishing.as_ref().is_some_and(|publishing| publishing.held);
+        let mut asked = record.items.iter().filter_map(|item| item.asked.as_ref().ok());
+        self.wants_commands()
+            && self.replay.is_empty()
+            && self.unappended.len() < self.settings.unappended_max
+            && !held
+            && asked.all(|command| self.chats.holds(command.chat))
+    }
+
     /// The writer's name for itself in fingerprints.
     pub const fn writer(&self) -> WriterId {
         self.writer
@@ -139,12 +178,15 @@ impl Owner {
         match input {
             Input::Commands(records) => {
                 for record in records {
-                    self.waiting_items += record.items.len();
-                    self.waiting_bytes += record.bytes;
-                    let asked = record.items.iter().filter_map(|item| item.asked.as_ref().ok());
-                    self.wanted.extend(asked.map(|command| command.chat).filter(|chat| !self.chats.holds(*chat)));
-                    self.waiting.push_back(record);
+                    let CommandRecord { sequence, time_ns, message_id, items, bytes } = record;
+                    // The first one after a takeover may be folded in part.
+                    let decided = if self.folded.sequence == sequence { self.folded.count as usize } else { 0 };
+                    let decided = decided.min(items.len());
+                    self.wait(Waiting { source: Source::Log { sequence, time_ns, message_id }, items, bytes, decided });
                 }
+            }
+            Input::Handed(HandedRecord { ticket, stamp, items, bytes }) => {
+                self.wait(Waiting { source: Source::Gateway { ticket, stamp }, items, bytes, decided: 0 });
             }
             Input::Loaded(id, chat) => {
                 self.loading.remove(&id);
@@ -154,10 +196,10 @@ impl Owner {
                 self.loading.remove(&id);
                 self.load_again.insert(id);
             }
-            Input::Published(sequence) => self.published(sequence),
+            Input::Published(sequence) => self.published(sequence, actions),
             // M3: the same bytes with the same expectation; without the rule it is taken for landed.
             Input::PublishInDoubt if self.rules.m3 => self.publish_again(actions),
-            Input::PublishInDoubt => self.published(self.expected + 1),
+            Input::PublishInDoubt => self.published(self.expected + 1, actions),
             Input::PublishFull => {
                 if let Some(publishing) = &mut self.publishing {
                     publishing.held = true;
@@ -172,6 +214,14 @@ impl Owner {
         if !self.stepped_down {
             self.go_on(actions);
         }
+    }
+
+    fn wait(&mut self, record: Waiting) {
+        self.waiting_items += record.items.len();
+        self.waiting_bytes += record.bytes;
+        let asked = record.items.iter().filter_map(|item| item.asked.as_ref().ok());
+        self.wanted.extend(asked.map(|command| command.chat).filter(|chat| !self.chats.holds(*chat)));
+        self.waiting.push_back(record);
     }
 
     fn tick(&mut self, actions: &mut Vec<Action>) {
@@ -278,37 +328,42 @@ impl Owner {
     fn decide_batch(&mut self, actions: &mut Vec<Action>) {
         let mut batch = Batch { commands: self.folded.clone(), ..Batch::default() };
         let mut moved = false;
-        while let Some(record) = self.waiting.front_mut() {
-            // A record may be folded in part: up to here.
-            let from = if batch.commands.sequence == record.sequence { batch.commands.count as usize } else { 0 };
-            let from = from.min(record.items.len());
-            let stamp = u64::try_from(record.time_ns / 1_000).unwrap_or(0);
-            let mut at = from;
-            let items = std::mem::take(&mut record.items);
-            let (sequence, time_ns, message_id) = (record.sequence, record.time_ns, record.message_id.clone());
-            while at < items.len() && self.has_room(&batch) {
-                if let Some(absent) = self.decide_one(&mut batch, &items[at], stamp) {
+        while let Some(mut record) = self.waiting.pop_front() {
+            let (from, stamp) = (record.decided, record.source.stamp());
+            while let Some(item) = record.items.get(record.decided)
+                && self.has_room(&batch)
+            {
+                if let Some(absent) = self.decide_one(&mut batch, item, stamp) {
                     self.load(absent, actions);
                     break;
                 }
-                at += 1;
+                record.decided += 1;
             }
-            let finished = at == items.len();
-            let whole_was_folded = from == items.len() && sequence <= self.folded.sequence;
-            if (at > from || finished) && !whole_was_folded {
-                batch.commands =
-                    CommandPosition { sequence, count: u32::try_from(at).unwrap_or(u32::MAX), time_ns, message_id };
-                moved = true;
-            }
-            if finished {
-                self.waiting_items -= items.len();
-                self.waiting_bytes -= self.waiting.pop_front().map_or(0, |record| record.bytes);
-            } else {
-                if let Some(record) = self.waiting.front_mut() {
-                    record.items = items;
+            let finished = record.decided == record.items.len();
+            let went_on = record.decided > from || finished;
+            match &record.source {
+                Source::Log { sequence, .. } if from == record.items.len() && *sequence <= self.folded.sequence => {}
+                Source::Log { sequence, time_ns, message_id } if went_on => {
+                    batch.commands = CommandPosition {
+                        sequence: *sequence,
+                        count: u32::try_from(record.decided).unwrap_or(u32::MAX),
+                        time_ns: *time_ns,
+                        message_id: message_id.clone(),
+                    };
+                    moved = true;
                 }
+                Source::Gateway { ticket, .. } => {
+                    batch.tickets.extend(finished.then_some(*ticket));
+                    moved |= went_on;
+                }
+                Source::Log { .. } => {}
+            }
+            if !finished {
+                self.waiting.push_front(record);
                 break;
             }
+            self.waiting_items -= record.items.len();
+            self.waiting_bytes -= record.bytes;
         }
         if !moved {
             return;
@@ -318,6 +373,7 @@ impl Owner {
         // M2: also a batch without events, so that no answer is given by an owner that others have replaced.
         if !self.rules.m2 && batch.entries.is_empty() {
             answer(std::mem::take(&mut batch.answers), actions);
+            taken(std::mem::take(&mut batch.tickets), actions);
             return;
         }
         self.publish(batch, actions);
@@ -387,9 +443,11 @@ impl Owner {
         }
     }
 
-    fn published(&mut self, sequence: Seq) {
-        if let Some(Publishing { batch, number, .. }) = self.publishing.take() {
+    fn published(&mut self, sequence: Seq, actions: &mut Vec<Action>) {
+        if let Some(Publishing { mut batch, number, .. }) = self.publishing.take() {
             self.expected = sequence;
+            // From here on an outcome follows (N1): whoever takes over appends what stands in the stream.
+            taken(std::mem::take(&mut batch.tickets), actions);
             self.unappended.push_back((batch, EventPosition { sequence, writer: self.writer, batch: number }));
         }
     }
@@ -399,7 +457,7 @@ impl Owner {
         let ours = self.publishing.as_ref().map(|publishing| (self.writer, publishing.number));
         match tail {
             Some((writer, batch, sequence)) if self.rules.m3 && ours == Some((writer, batch)) => {
-                self.published(sequence);
+                self.published(sequence, actions);
             }
             Some(_) | None => {
                 self.stepped_down = true;
@@ -462,6 +520,12 @@ fn append(epoch: Epoch, batch: &Batch, events: EventPosition) -> Action {
     Action::Append {
         position: PartitionPosition { epoch, commands: batch.commands.clone(), events },
         chats: batch.chats.values().cloned().collect(),
+    }
+}
+
+fn taken(tickets: Vec<u64>, actions: &mut Vec<Action>) {
+    if !tickets.is_empty() {
+        actions.push(Action::Taken(tickets));
     }
 }
 

@@ -125,6 +125,8 @@ impl World {
 struct Running {
     owner: Owner,
     asked: Vec<Action>,
+    /// Tickets that it said are taken.
+    taken: Vec<u64>,
     read: usize,
     dead: bool,
 }
@@ -134,8 +136,13 @@ impl Running {
         let plan = plan(world.facts(), &rules).unwrap();
         let read = plan.read_from as usize - 1;
         let settings = Settings { chats_bytes_max: 2_000, batch_max: 3, snapshot_entries: 2, ..Settings::default() };
-        let mut running =
-            Self { owner: Owner::new(plan, WriterId(writer), settings, rules), asked: vec![], read, dead: false };
+        let mut running = Self {
+            owner: Owner::new(plan, WriterId(writer), settings, rules),
+            asked: vec![],
+            taken: vec![],
+            read,
+            dead: false,
+        };
         running.input(Input::Tick);
         running
     }
@@ -184,10 +191,58 @@ impl Running {
             Action::Answer(_, answers) => {
                 world.outcomes.extend(answers.into_iter().filter_map(|answer| answer.outcome))
             }
+            Action::Taken(tickets) => self.taken.extend(tickets),
             Action::Trim { .. } => {}
             Action::StepDown => self.dead = true,
             Action::Halt(halt) => panic!("halted: {halt}"),
         }
+    }
+}
+
+/// A gateway with one record under way, which it hands over where it can.
+struct Handing {
+    records: std::vec::IntoIter<Vec<Command>>,
+    under_way: Option<(u64, Vec<Command>)>,
+    tickets: u64,
+    /// Its last record in COMMANDS-p.
+    stored: u64,
+    taken: usize,
+}
+
+impl Handing {
+    fn new(records: &[Vec<Command>]) -> Self {
+        Self { records: records.to_vec().into_iter(), under_way: None, tickets: 0, stored: 0, taken: 0 }
+    }
+
+    /// As the shells of gateway and ingest do it; `gave_up`: the gateway waits no longer.
+    fn step(&mut self, world: &mut World, owner: &mut Running, gave_up: bool) {
+        if let Some((ticket, commands)) = self.under_way.take() {
+            if owner.taken.contains(&ticket) {
+                self.taken += 1;
+            } else if owner.dead || gave_up {
+                self.publish(world, &commands);
+            } else {
+                self.under_way = Some((ticket, commands));
+            }
+        }
+        if self.under_way.is_some() {
+            return;
+        }
+        let Some(commands) = self.records.next() else { return };
+        self.tickets += 1;
+        let CommandRecord { items, bytes, time_ns, .. } = record(100 + self.tickets, &commands);
+        let handed = HandedRecord { ticket: self.tickets, stamp: time_ns as u64 / 1_000, items, bytes };
+        if self.stored <= owner.read as u64 && owner.owner.may_take(&handed) {
+            self.under_way = Some((self.tickets, commands));
+            owner.input(Input::Handed(handed));
+        } else {
+            self.publish(world, &commands);
+        }
+    }
+
+    fn publish(&mut self, world: &mut World, commands: &[Command]) {
+        self.stored = world.commands.len() as u64 + 1;
+        world.commands.push(record(self.stored, commands));
     }
 }
 
@@ -196,26 +251,46 @@ fn run(commands: &[Vec<Command>], chances: &[u8], rules: Rules) -> World {
     for (at, commands) in commands.iter().enumerate() {
         world.commands.push(record(at as u64 + 1, commands));
     }
+    go(&mut world, None, chances, rules);
+    world
+}
+
+/// As [`run`], but each record is handed over where it can be; how many were taken.
+fn run_handed(commands: &[Vec<Command>], chances: &[u8], rules: Rules) -> (World, usize) {
+    let mut world = World::default();
+    let taken = go(&mut world, Some(Handing::new(commands)), chances, rules);
+    (world, taken)
+}
+
+fn go(world: &mut World, mut handing: Option<Handing>, chances: &[u8], rules: Rules) -> usize {
     let mut writer = 1;
-    let mut owner = Running::take_over(&world, writer, rules);
+    let mut owner = Running::take_over(world, writer, rules);
     let mut zombie: Option<Running> = None;
     let quiet = std::iter::repeat_n(3, 4_000);
     for chance in chances.iter().copied().chain(quiet) {
         if owner.dead || chance == 255 || chance == 254 {
             writer += 1;
-            let next = Running::take_over(&world, writer, rules);
-            let old = std::mem::replace(&mut owner, next);
+            let next = Running::take_over(world, writer, rules);
+            let mut old = std::mem::replace(&mut owner, next);
+            if let Some(handing) = &mut handing {
+                // What the old owner was handed and did not tell of goes into the stream, and it may have it all the same.
+                old.dead |= chance != 254;
+                handing.step(world, &mut old, true);
+            }
             // A stale owner goes on beside the new one until it is refused.
             zombie = (chance == 254).then_some(old);
         }
         if let Some(stale) = &mut zombie
             && !stale.dead
         {
-            stale.step(&mut world, chance.wrapping_mul(31) | 1);
+            stale.step(world, chance.wrapping_mul(31) | 1);
         }
-        owner.step(&mut world, chance);
+        owner.step(world, chance);
+        if let Some(handing) = &mut handing {
+            handing.step(world, &mut owner, chance == 9);
+        }
     }
-    world
+    handing.map_or(0, |handing| handing.taken)
 }
 
 fn workload(chats: u64, sends: u64) -> Vec<Vec<Command>> {
@@ -227,30 +302,70 @@ fn workload(chats: u64, sends: u64) -> Vec<Vec<Command>> {
     records
 }
 
+/// Three chats, each with its creation and four messages, in order and once; and one answer to each command.
+fn check_one_log(world: &World) -> Result<(), TestCaseError> {
+    for at in 0..3 {
+        let rows = &world.rows[&chat(at)];
+        prop_assert_eq!(rows.keys().copied().collect::<Vec<_>>(), (1..=5).collect::<Vec<_>>());
+        for (n, bytes) in rows.values().skip(1).enumerate() {
+            let entry = LoggedEntry::decode(bytes.clone()).unwrap().entry;
+            prop_assert_eq!(entry.n, n as u64 + 1);
+            let body = Bytes::from(format!("message {}", n + 1));
+            prop_assert_eq!(entry.event, Event::MessageSent { body });
+        }
+    }
+    // Every event record stands in the store, in order, each entry once.
+    let published: usize = world.events.iter().map(|bytes| tail_record(1, bytes).entries.len()).sum();
+    prop_assert_eq!(published, 15);
+    // One answer a command and sequence, always the same.
+    let mut answers: BTreeMap<(Bytes, u64), proto::v1::Outcome> = BTreeMap::new();
+    for outcome in &world.outcomes {
+        let first = answers.entry((outcome.chat.clone(), outcome.n)).or_insert_with(|| outcome.clone());
+        prop_assert_eq!(&*first, outcome);
+    }
+    Ok(())
+}
+
 proptest! {
     #[test]
     fn one_log_comes_out_whatever_is_lost_or_taken_over(chances in prop::collection::vec(any::<u8>(), 0..400)) {
-        let world = run(&workload(3, 4), &chances, Rules::ALL);
-        for at in 0..3 {
-            let rows = &world.rows[&chat(at)];
-            prop_assert_eq!(rows.keys().copied().collect::<Vec<_>>(), (1..=5).collect::<Vec<_>>());
-            for (n, bytes) in rows.values().skip(1).enumerate() {
-                let entry = LoggedEntry::decode(bytes.clone()).unwrap().entry;
-                prop_assert_eq!(entry.n, n as u64 + 1);
-                let body = Bytes::from(format!("message {}", n + 1));
-                prop_assert_eq!(entry.event, Event::MessageSent { body });
-            }
-        }
-        // Every event record stands in the store, in order, each entry once.
-        let published: usize = world.events.iter().map(|bytes| tail_record(1, bytes).entries.len()).sum();
-        prop_assert_eq!(published, 15);
-        // One answer a command and sequence, always the same.
-        let mut answers: BTreeMap<(Bytes, u64), proto::v1::Outcome> = BTreeMap::new();
-        for outcome in &world.outcomes {
-            let first = answers.entry((outcome.chat.clone(), outcome.n)).or_insert_with(|| outcome.clone());
-            prop_assert_eq!(&*first, outcome);
-        }
+        check_one_log(&run(&workload(3, 4), &chances, Rules::ALL))?;
     }
+
+    #[test]
+    fn one_log_comes_out_of_what_is_handed_over(chances in prop::collection::vec(any::<u8>(), 0..400)) {
+        check_one_log(&run_handed(&workload(3, 4), &chances, Rules::ALL).0)?;
+    }
+}
+
+#[test]
+fn commands_of_hot_chats_are_handed_over_and_leave_the_stream_alone() {
+    let (world, taken) = run_handed(&workload(3, 4), &[], Rules::ALL);
+    check_one_log(&world).unwrap();
+    // The chats' creations have to look into the store first.
+    assert!(taken >= 6 && world.commands.len() + taken == 9, "{taken} taken, {} in the stream", world.commands.len());
+}
+
+#[test]
+fn what_is_handed_over_is_taken_only_once_it_is_published() {
+    let mut world = World::default();
+    world.commands.push(record(1, &[create(chat(0))]));
+    let mut owner = Running::take_over(&world, 1, Rules::ALL);
+    while !owner.owner.may_take(&handed(1)) {
+        owner.step(&mut world, 3);
+    }
+    let published = world.events.len();
+    owner.input(Input::Handed(handed(1)));
+    while owner.taken.is_empty() {
+        assert_eq!(world.events.len(), published, "taken must follow the publish at once");
+        owner.step(&mut world, 3);
+    }
+    assert_eq!((owner.taken, world.events.len()), (vec![1], published + 1));
+}
+
+fn handed(ticket: u64) -> HandedRecord {
+    let CommandRecord { items, bytes, .. } = record(9, &[send(chat(0), 1)]);
+    HandedRecord { ticket, stamp: 5, items, bytes }
 }
 
 #[test]

@@ -81,6 +81,13 @@ impl Deployment {
 
     /// Puts commands into the log, as one record; the numbers of the requests.
     pub(crate) async fn ask(&mut self, commands: &[Command]) -> Vec<u64> {
+        let (payload, requests) = self.record(commands);
+        self.log.publish_commands(P0, payload, &format!("record-{}", requests[0])).await.unwrap();
+        requests
+    }
+
+    /// Commands as one record, and the numbers of their requests.
+    pub(crate) fn record(&mut self, commands: &[Command]) -> (Bytes, Vec<u64>) {
         let first = self.asked + 1;
         self.asked += commands.len() as u64;
         let wire = commands.iter().zip(first..).map(|(command, request)| proto::log::Command {
@@ -89,8 +96,7 @@ impl Deployment {
             command: Some(command.to_wire()),
         });
         let batch = CommandBatch { schema: 1, commands: wire.collect(), epoch: self.epoch.0 };
-        self.log.publish_commands(P0, batch.encode_to_vec().into(), &format!("record-{first}")).await.unwrap();
-        (first..=self.asked).collect()
+        (batch.encode_to_vec().into(), (first..=self.asked).collect())
     }
 
     /// The next answer that comes.

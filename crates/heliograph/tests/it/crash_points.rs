@@ -4,9 +4,10 @@ use crate::kills::Talk;
 use crate::process::Up;
 
 /// Where the ack path may be cut, and how often the point is passed before.
-const POINTS: [(&str, u32); 10] = [
+const POINTS: [(&str, u32); 11] = [
     ("gateway.before_publish", 7),
-    ("gateway.published", 7),
+    ("gateway.handed_over", 7),
+    (THROUGH_THE_BROKER, 7),
     ("ingest.decided", 7),
     ("ingest.published", 7),
     ("ingest.appended", 7),
@@ -17,6 +18,9 @@ const POINTS: [(&str, u32); 10] = [
     ("projections.written", 3),
 ];
 
+/// Passed only by commands that are not handed to an owner in the same process.
+const THROUGH_THE_BROKER: &str = "gateway.published";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_at_each_point_of_the_path_costs_nothing() {
     let mut up = Up::new();
@@ -26,6 +30,7 @@ async fn a_crash_at_each_point_of_the_path_costs_nothing() {
     for (point, countdown) in POINTS {
         up.kill();
         eprintln!("crash point {point}");
+        up.hands_over = point != THROUGH_THE_BROKER;
         up.start_to_crash(point, countdown).await;
         up.crashed().await;
         up.start().await;

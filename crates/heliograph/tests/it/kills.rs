@@ -99,6 +99,8 @@ async fn kills_at_random_instants_cost_nothing() {
         if with_broker {
             up.kill_broker();
         }
+        // Both ways of a command in turn, and what one left behind met by the other.
+        up.hands_over = round % 2 == 0;
         up.start().await;
     }
     talk.goes_on(50, "the last kill").await;

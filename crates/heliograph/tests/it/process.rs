@@ -31,6 +31,8 @@ pub(crate) struct Up {
     pub(crate) listen: String,
     /// Whether its broker syncs lazily.
     pub(crate) is_lazy: bool,
+    /// Whether commands go to the owner of the same process directly, as they do by default.
+    pub(crate) hands_over: bool,
     // Declared last: whoever writes into it ends first.
     scratch: Scratch,
 }
@@ -39,7 +41,7 @@ impl Up {
     /// A folder that nothing runs on yet.
     pub(crate) fn new() -> Self {
         let (listen, scratch) = (format!("127.0.0.1:{}", free_port()), Scratch::new("up").unwrap());
-        Self { running: None, listen, is_lazy: true, scratch }
+        Self { running: None, listen, is_lazy: true, hands_over: true, scratch }
     }
 
     /// The command as a person would type it, on this folder and address.
@@ -53,6 +55,7 @@ impl Up {
             "--data",
         ]);
         command.arg(self.scratch.path());
+        command.args((!self.hands_over).then_some("--no-hand-over"));
         command.env("HELIOGRAPH_NATS_SERVER", testkit::nats::find_binary().unwrap());
         command.env_remove("HELIOGRAPH_CRASH_POINT");
         command

@@ -21,7 +21,7 @@ fn what_arrives_while_a_record_is_in_flight_goes_in_the_next() {
     let actions = run(&mut packer, [command(1, 10), PackerInput::Go, command(2, 10), command(3, 10), PackerInput::Go]);
     let [PackerAction::Publish { number: 1, payload }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(proto::log::CommandBatch::decode(payload.clone()).unwrap().commands.len(), 1);
-    let actions = run(&mut packer, [PackerInput::Acknowledged]);
+    let actions = run(&mut packer, [PackerInput::Acknowledged, PackerInput::Go]);
     assert_eq!(actions[0], PackerAction::Accepted(vec![(1, 1)]));
     let PackerAction::Publish { number: 2, payload } = &actions[1] else { panic!("{actions:?}") };
     let batch = proto::log::CommandBatch::decode(payload.clone()).unwrap();
@@ -41,7 +41,7 @@ fn a_record_in_doubt_is_published_again_as_it_was() {
 fn a_refused_record_makes_its_senders_wait_and_the_next_goes_on() {
     let mut packer = Packer::new(Epoch(5));
     run(&mut packer, [command(1, 10), PackerInput::Go, command(2, 10)]);
-    let actions = run(&mut packer, [PackerInput::Refused]);
+    let actions = run(&mut packer, [PackerInput::Refused, PackerInput::Go]);
     assert_eq!(actions[0], PackerAction::Busy(vec![(1, 1)]));
     assert!(matches!(actions[1], PackerAction::Publish { number: 2, .. }));
 }
@@ -57,7 +57,7 @@ fn records_and_what_waits_stay_within_their_bounds() {
     while let Some(PackerAction::Publish { payload, .. }) = actions.pop() {
         assert!(payload.len() <= RECORD_BYTES_MAX);
         records += 1;
-        actions = run(&mut packer, [PackerInput::Acknowledged]);
+        actions = run(&mut packer, [PackerInput::Acknowledged, PackerInput::Go]);
     }
     assert!(records >= 16);
     assert_eq!(packer.waiting_bytes, 0);
@@ -143,7 +143,7 @@ proptest! {
             }
             prop_assert!(packer.waiting_bytes <= WAITING_BYTES_MAX);
         }
-        prop_assert!(packer.is_idle());
+        prop_assert!(!packer.waits() && flying.is_none());
         prop_assert_eq!(answered, given);
     }
 }

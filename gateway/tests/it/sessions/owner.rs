@@ -105,7 +105,7 @@ impl Owner {
 
     pub(crate) async fn push(&mut self, pushes: Vec<(push::What, Vec<u64>)>) {
         self.number += 1;
-        let pushes = pushes.into_iter().map(|(what, sessions)| Push { what: Some(what), sessions }).collect();
+        let pushes = pushes.into_iter().map(|(what, sessions)| Push { what: Some(what), sessions, own: 0 }).collect();
         let (owner, number) = (self.id, self.number);
         let batch = PushBatch { partition: 0, epoch: self.epoch.0, owner, number, pushes };
         self.say(to_gateway::What::Pushes(batch)).await;
