@@ -309,8 +309,10 @@ fn lose_tail(world: &mut World) {
         world.broker.lose_commands(commands);
         world.broker.events.lose(events);
         world.store.lose_all_but(0);
-        // M7: the host's boot changed without a clean stop, so what the streams hold may not be all there was.
+        // M7: the host's boot changed without a clean stop, so what the streams hold may not be all there was. `up`
+        // starts nothing then; here the other roles serve until ingest takes over, so that devices meet a later epoch.
         if world.switches.server.m7 {
+            world.broker.unclean = true;
             world.broker.epoch.0 += 1;
             world.must_halt();
         } else {

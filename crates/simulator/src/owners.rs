@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use domain::{Code, Command, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Seq, UserId, WriterId};
 use ingest::machine::{
-    Action, CommandFacts, CommandRecord, EventFacts, Facts, Input, Item, Owner, Refused, Route, TailRecord, plan,
+    Action, CommandFacts, CommandRecord, EventFacts, Facts, Halt, Input, Item, Owner, Refused, Route, TailRecord, plan,
 };
 use prost::Message as _;
 use proto::{log, v1};
@@ -94,7 +94,10 @@ fn take_over(world: &mut World, process: ProcessId, tenure: u64, readings: u32) 
                     },
                     stored,
                 };
-                match plan(facts, &world.switches.server) {
+                // M7: the mark stops it, also where neither streams nor store hold anything that could be compared.
+                let rules = &world.switches.server;
+                let planned = if world.broker.unclean { Err(Halt::Epoch) } else { plan(facts, rules) };
+                match planned {
                     Ok(plan) => {
                         let writer = WriterId(world.random.next());
                         let next = plan.read_from;
