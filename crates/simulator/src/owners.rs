@@ -52,6 +52,7 @@ fn take_over(world: &mut World, process: ProcessId, tenure: u64, readings: u32) 
     let delay = world.latency();
     world.within(process, delay, move |world| {
         let stored = world.store.position();
+        let read = [Reader::Delivery, Reader::Projections].map(|reader| world.store.checkpoint(reader).0);
         let restarts = world.broker.restarts;
         let delay = world.latency();
         world.within(process, delay, move |world| {
@@ -89,6 +90,7 @@ fn take_over(world: &mut World, process: ProcessId, tenure: u64, readings: u32) 
                     events: EventFacts {
                         first: events.0,
                         last: events.1,
+                        read: read[0].max(read[1]),
                         at_stored: at_stored.map(|record| (record.position.writer, record.position.batch)),
                         tail,
                     },
