@@ -289,6 +289,7 @@ fn publish(world: &mut World, process: ProcessId, tenure: u64, payload: &bytes::
         None => format!("tenure {tenure} is refused: it expected {expected} to be the last event record"),
     });
     if let Some(sequence) = published {
+        world.events_cut = None;
         world.truth.published(world.now, sequence, payload);
         crate::deliverers::events_came(world);
         crate::projectors::records_came(world);
