@@ -14,7 +14,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use metrics::counter;
 use prost::Message as _;
 use proto::relay::AnswerBatch;
-use store::{Append, ChatAppend, MemberRow, Reader, Store};
+use store::{Append, ChatAppend, MemberRow, Store};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -236,7 +236,7 @@ impl Shell {
         self.running.push(Box::pin(async move {
             let Some(position) = store.synced_position(partition).await? else { return Ok(None) };
             let mut events_needed = u64::MAX;
-            for reader in [Reader::Delivery, Reader::Projections] {
+            for reader in takeover::REQUIRED_READERS {
                 let checkpoint = store.checkpoint(reader, partition).await?;
                 let read = checkpoint.filter(|at| at.epoch == position.epoch).map_or(0, |at| at.events);
                 events_needed = events_needed.min(read);

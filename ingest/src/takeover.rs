@@ -1,8 +1,8 @@
 //! Reads what a new owner must know: the store's position, and what the streams hold around it.
 
-use domain::{Partition, Rules};
+use domain::{Partition, Rules, Seq};
 use event_log::{Stream, Tenure};
-use store::Store;
+use store::{Reader, Store};
 
 use crate::machine::{CommandFacts, EventFacts, Facts, Plan, TailRecord, plan};
 use crate::{Error, read};
@@ -10,6 +10,9 @@ use crate::{Error, read};
 /// A halt needs a person, so it is believed only if several readings say so: another owner that appends and trims
 /// between two of our reads looks like a loss.
 const READINGS: usize = 3;
+
+/// Who must have read an event record before it is trimmed (M9).
+pub(crate) const REQUIRED_READERS: [Reader; 2] = [Reader::Delivery, Reader::Projections];
 
 /// Reads and judges.
 pub(crate) async fn take_over(tenure: &Tenure, store: &Store, partition: Partition) -> Result<Plan, Error> {
@@ -23,6 +26,8 @@ pub(crate) async fn take_over(tenure: &Tenure, store: &Store, partition: Partiti
 
 async fn facts(tenure: &Tenure, store: &Store, partition: Partition) -> Result<Facts, Error> {
     let stored = store.position(partition).await?;
+    // Before the bounds: what was read by then is in the stream.
+    let read = read_through(tenure, store, partition).await?;
     let events = tenure.bounds(Stream::Events).await?;
     let commands = tenure.bounds(Stream::Commands).await?;
     let appended = stored.as_ref().map_or(0, |stored| stored.events.sequence);
@@ -41,9 +46,19 @@ async fn facts(tenure: &Tenure, store: &Store, partition: Partition) -> Result<F
             at_stored: command(tenure, folded).await?,
             at_tail: command(tenure, named).await?,
         },
-        events: EventFacts { first: events.first, last: events.last, at_stored, tail },
+        events: EventFacts { first: events.first, last: events.last, read, at_stored, tail },
         stored,
     })
+}
+
+/// How far the required reader got that is the furthest.
+async fn read_through(tenure: &Tenure, store: &Store, partition: Partition) -> Result<Seq, Error> {
+    let mut through = 0;
+    for reader in REQUIRED_READERS {
+        let checkpoint = store.checkpoint(reader, partition).await?;
+        through = checkpoint.filter(|at| at.epoch == tenure.epoch()).map_or(through, |at| through.max(at.events));
+    }
+    Ok(through)
 }
 
 /// The event records above `appended`: few, since an owner that is this far behind decides nothing new.

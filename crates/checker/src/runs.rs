@@ -9,15 +9,22 @@ pub(crate) struct Run {
     /// Nothing that the user may see is missing at or below.
     through: u64,
     above: BTreeSet<u64>,
+    highest: u64,
 }
 
 impl Run {
     /// The client's timeline begins above this seq, whatever an earlier one held.
     pub(crate) fn begin(&mut self, through: u64) {
-        *self = Self { through, above: BTreeSet::new() };
+        *self = Self { through, above: BTreeSet::new(), highest: through };
+    }
+
+    /// M7: another epoch begins, whose log may end below what came before.
+    pub(crate) fn epoch_began(&mut self) {
+        self.highest = 0;
     }
 
     pub(crate) fn got(&mut self, seq: u64) {
+        self.highest = self.highest.max(seq);
         if seq > self.through {
             self.above.insert(seq);
         }
@@ -28,9 +35,9 @@ impl Run {
         seq <= self.through || self.above.contains(&seq)
     }
 
-    /// The highest seq that came, whatever is missing below it.
-    pub(crate) fn highest(&self) -> u64 {
-        self.above.last().copied().unwrap_or(self.through)
+    /// The highest seq that came in this epoch, whatever is missing below it.
+    pub(crate) const fn highest(&self) -> u64 {
+        self.highest
     }
 
     /// The first seq at or below `last` that the user may see and the client does not hold.

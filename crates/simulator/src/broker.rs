@@ -77,6 +77,8 @@ pub(crate) struct Broker {
     pub(crate) epoch: Epoch,
     /// How often it was restarted: a connection of before is dead.
     pub(crate) restarts: u64,
+    /// The machine went down while it synced lazily (M7): said by a mark that lies outside of streams and store.
+    pub(crate) unclean: bool,
     /// What its clock is off.
     pub(crate) clock_ahead: Micros,
     /// How long a message id is remembered.
@@ -96,6 +98,7 @@ impl Broker {
             statuses: Stream::new(),
             epoch: Epoch(1),
             restarts: 0,
+            unclean: false,
             clock_ahead: 0,
             window,
             seen: BTreeMap::new(),

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use domain::{ChatId, Micros};
 use proto::v1::{self, command};
 
+use crate::store::Reader;
 use crate::world::World;
 use crate::{deliverers, devices, gateways, owners, projectors};
 
@@ -268,7 +269,23 @@ fn cut_power(world: &mut World) {
     let lost = world.store.unsynced() - kept;
     world.say(|| format!("the power is cut: the store loses its last {lost} writes"));
     world.store.lose_all_but(kept);
+    forget_loss(world);
     restart_all(world);
+}
+
+/// The store may lose all that told of a tail that the events lost before. Then nothing can show that loss, and going
+/// on is right: the commands stand, and are decided the same again (M4).
+fn forget_loss(world: &mut World) {
+    let Some(last) = world.events_cut.take() else { return };
+    let read = [Reader::Delivery, Reader::Projections].map(|reader| world.store.checkpoint(reader).0);
+    let appended = world.store.position().map_or(0, |position| position.events.sequence);
+    if appended.max(read[0]).max(read[1]) > last {
+        world.events_cut = Some(last);
+    } else {
+        world.say(|| "no trace of the lost event records is left".to_owned());
+        world.expects_halt = false;
+        world.truth.lost_above(last);
+    }
 }
 
 fn restart_all(world: &mut World) {
@@ -309,8 +326,10 @@ fn lose_tail(world: &mut World) {
         world.broker.lose_commands(commands);
         world.broker.events.lose(events);
         world.store.lose_all_but(0);
-        // M7: the host's boot changed without a clean stop, so what the streams hold may not be all there was.
+        // M7: the host's boot changed without a clean stop, so what the streams hold may not be all there was. `up`
+        // starts nothing then; here the other roles serve until ingest takes over, so that devices meet a later epoch.
         if world.switches.server.m7 {
+            world.broker.unclean = true;
             world.broker.epoch.0 += 1;
             world.must_halt();
         } else {
@@ -337,6 +356,7 @@ fn lose_tail(world: &mut World) {
         let count = count.min(world.broker.events.len());
         world.say(|| format!("an older disk comes back: the last {count} event records are gone"));
         world.broker.events.lose(count);
+        world.events_cut = Some(world.broker.events.last());
     }
     world.must_halt();
     restart_broker(world);

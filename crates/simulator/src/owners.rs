@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use domain::{Code, Command, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Seq, UserId, WriterId};
 use ingest::machine::{
-    Action, CommandFacts, CommandRecord, EventFacts, Facts, HandedRecord, Input, Item, Owner, Refused, Route,
+    Action, CommandFacts, CommandRecord, EventFacts, Facts, Halt, HandedRecord, Input, Item, Owner, Refused, Route,
     TailRecord, plan,
 };
 use prost::Message as _;
@@ -53,6 +53,7 @@ fn take_over(world: &mut World, process: ProcessId, tenure: u64, readings: u32) 
     let delay = world.latency();
     world.within(process, delay, move |world| {
         let stored = world.store.position();
+        let read = [Reader::Delivery, Reader::Projections].map(|reader| world.store.checkpoint(reader).0);
         let restarts = world.broker.restarts;
         let delay = world.latency();
         world.within(process, delay, move |world| {
@@ -90,12 +91,16 @@ fn take_over(world: &mut World, process: ProcessId, tenure: u64, readings: u32) 
                     events: EventFacts {
                         first: events.0,
                         last: events.1,
+                        read: read[0].max(read[1]),
                         at_stored: at_stored.map(|record| (record.position.writer, record.position.batch)),
                         tail,
                     },
                     stored,
                 };
-                match plan(facts, &world.switches.server) {
+                // M7: the mark stops it, also where neither streams nor store hold anything that could be compared.
+                let rules = &world.switches.server;
+                let planned = if world.broker.unclean { Err(Halt::Epoch) } else { plan(facts, rules) };
+                match planned {
                     Ok(plan) => {
                         let writer = WriterId(world.random.next());
                         let next = plan.read_from;
@@ -294,6 +299,7 @@ fn publish(world: &mut World, process: ProcessId, tenure: u64, payload: &bytes::
         None => format!("tenure {tenure} is refused: it expected {expected} to be the last event record"),
     });
     if let Some(sequence) = published {
+        world.events_cut = None;
         world.truth.published(world.now, sequence, payload);
         crate::deliverers::events_came(world);
         crate::projectors::records_came(world);

@@ -12,7 +12,12 @@ pub(crate) struct Truth {
     chats: BTreeMap<ChatId, Vec<(Seq, LoggedEntry)>>,
     /// When each record was published.
     published: BTreeMap<Seq, Micros>,
+    /// Records were lost and nothing shows it: a number that was told before names another record now.
+    pub(crate) renumbered: bool,
 }
+
+/// Where an entry stands whose record is lost, until it is decided again.
+const NOWHERE: Seq = Seq::MAX;
 
 impl Truth {
     /// Takes in what was just published at `sequence`.
@@ -20,7 +25,21 @@ impl Truth {
         self.published.insert(sequence, now);
         let Ok(batch) = EventBatch::decode(payload.clone()) else { return };
         for entry in batch.entries.into_iter().filter_map(|bytes| LoggedEntry::decode(bytes).ok()) {
-            self.chats.entry(entry.entry.chat).or_default().push((sequence, entry));
+            let entries = self.chats.entry(entry.entry.chat).or_default();
+            let lost = entries.iter_mut().find(|(record, known)| *record == NOWHERE && known.bytes == entry.bytes);
+            match lost {
+                Some((record, _)) => *record = sequence,
+                None => entries.push((sequence, entry)),
+            }
+        }
+    }
+
+    /// The records above are gone and nothing shows it: what they held is decided again, perhaps into other records.
+    pub(crate) fn lost_above(&mut self, last: Seq) {
+        self.renumbered = true;
+        self.published.retain(|sequence, _| *sequence <= last);
+        for (record, _) in self.chats.values_mut().flatten().filter(|(record, _)| *record > last) {
+            *record = NOWHERE;
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::rc::Rc;
 
-use domain::Micros;
+use domain::{Micros, Seq};
 use ingest::machine::Halt;
 
 use crate::broker::Broker;
@@ -97,6 +97,8 @@ pub(crate) struct World {
     pub(crate) halted: Option<Halt>,
     /// A tail was lost for which the partition has to stop.
     pub(crate) expects_halt: bool,
+    /// Where the events end since they lost their tail; none: they did not, or another one has been published since.
+    pub(crate) events_cut: Option<Seq>,
     /// A tail was lost which nothing has to show: stopping is right, and so is going on if nobody ever sees it.
     pub(crate) may_halt: bool,
     /// What is wrong, beyond what the checker judges.
@@ -135,6 +137,7 @@ impl World {
             calm: false,
             halted: None,
             expects_halt: false,
+            events_cut: None,
             may_halt: false,
             faults: Vec::new(),
             steps: verbose.then(Vec::new),

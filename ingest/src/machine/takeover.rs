@@ -24,6 +24,8 @@ pub struct EventFacts {
     pub first: Seq,
     /// The highest sequence ever given.
     pub last: Seq,
+    /// How far a required reader got, by its checkpoint of this epoch; 0: none has one.
+    pub read: Seq,
     /// Writer and batch number of the record at the stored position, if it is kept.
     pub at_stored: Option<(WriterId, u64)>,
     /// Every record above the stored position.
@@ -108,6 +110,10 @@ pub fn plan(facts: Facts, rules: &Rules) -> Result<Plan, Halt> {
     if appended + 1 < events.first {
         return Err(Halt::EventsMissing);
     }
+    // M5: a reader may be ahead of the position, and knows of records that the store lost with the stream.
+    if rules.m5 && events.read > events.last {
+        return Err(Halt::EventsLostTail);
+    }
     // M5: what the store says stood in the streams must stand there still, by number and by fingerprint.
     if rules.m5
         && let Some(stored) = &stored
@@ -173,6 +179,7 @@ mod tests {
             events: EventFacts {
                 first: 1,
                 last: 5,
+                read: 5,
                 at_stored: Some((WriterId(1), 3)),
                 tail: vec![record(4, 5), record(5, 6)],
             },
@@ -208,6 +215,7 @@ mod tests {
             Some(Halt::EventsLostTail)
         );
         assert_eq!(halts(|facts| facts.events.at_stored = Some((WriterId(2), 3))), Some(Halt::EventsLostTail));
+        assert_eq!(halts(|facts| facts.events.read = 6), Some(Halt::EventsLostTail));
         assert_eq!(halts(|facts| facts.commands.last = 3), Some(Halt::CommandsLostTail));
         assert_eq!(halts(|facts| facts.commands.at_stored = Some((1, "m4".into()))), Some(Halt::CommandsLostTail));
         assert_eq!(halts(|facts| facts.commands.at_tail = Some((60, "x".into()))), Some(Halt::CommandsLostTail));

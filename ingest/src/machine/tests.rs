@@ -97,7 +97,7 @@ impl World {
                 at_stored: self.command(folded),
                 at_tail: self.command(named),
             },
-            events: EventFacts { first: 1, last: self.events.len() as u64, at_stored, tail },
+            events: EventFacts { first: 1, last: self.events.len() as u64, read: 0, at_stored, tail },
         }
     }
 

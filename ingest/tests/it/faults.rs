@@ -1,5 +1,6 @@
 //! Whatever dies in between, each command is stored once and answered.
 
+use store::{Checkpoint, Reader};
 use testkit::NatsOptions;
 
 use crate::setup::{Deployment, P0, SOON, chat, create, send, stored};
@@ -93,4 +94,26 @@ async fn a_stream_that_lost_its_tail_halts_its_partition_and_says_so() {
         assert_eq!(deployment.history(id).await.len(), 2, "what was stored is read still");
         ingest.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_ahead_of_the_events_halts_the_partition() {
+    let mut deployment = Deployment::start().await;
+    let id = chat(6);
+    let ingest = deployment.ingest();
+    let requests = deployment.ask(&[create(id)]).await;
+    deployment.answered(&requests).await;
+    ingest.stop().await;
+    // As after the loss of a record that was projected, and of the position that named it.
+    let events = deployment.store.position(P0).await.unwrap().unwrap().events.sequence + 1;
+    let ahead = Checkpoint { epoch: deployment.epoch, events, statuses: 0 };
+    deployment.store.save_checkpoint(Reader::Projections, P0, ahead).await.unwrap();
+    let said = "EVENTS lost its tail";
+    deployment.watch.allow(said);
+    let ingest = deployment.ingest();
+    testkit::wait::until(SOON, "the partition to halt", async || {
+        deployment.watch.lines().iter().any(|line| line.contains("ingest halted") && line.contains(said))
+    })
+    .await;
+    ingest.stop().await;
 }

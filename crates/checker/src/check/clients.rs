@@ -30,7 +30,7 @@ impl<'a> Clients<'a> {
     ) {
         let timelines = self.clients.entry(line.client).or_default();
         if via != Via::Rebuilt {
-            timelines.screen.epoch(entry.chat.partition(), epoch);
+            timelines.epoch(entry.chat.partition(), epoch);
         }
         timelines.runs.entry(entry.chat).or_default().got(entry.seq);
         let Some(log) = court.truth.get(&entry.chat).filter(|log| log.whole && entry.seq <= log.head()) else { return };
@@ -55,7 +55,7 @@ impl<'a> Clients<'a> {
         } else if let Observation::Connected = &line.saw {
             timelines.connected = true;
         } else if let Observation::Ready { partition, epoch } = &line.saw {
-            timelines.screen.epoch(*partition, *epoch);
+            timelines.epoch(*partition, *epoch);
         } else if let Observation::Shown { chat, seq, replaces } = &line.saw {
             if !timelines.runs.get(chat).is_some_and(|run| run.holds(*seq)) {
                 let what = || format!("seq {seq} of chat {chat} is shown and never came");
@@ -108,6 +108,16 @@ impl<'a> Clients<'a> {
 }
 
 impl<'a> Timelines<'a> {
+    /// M7: what an earlier epoch told or pushed may not be in this one's log; its own heads and entries say what is.
+    fn epoch(&mut self, partition: u16, epoch: u64) {
+        if !self.screen.epoch(partition, epoch) {
+            return;
+        }
+        self.told.retain(|chat, _| chat.partition() != partition);
+        let runs = self.runs.iter_mut().filter(|(chat, _)| chat.partition() == partition);
+        runs.for_each(|(_, run)| run.epoch_began());
+    }
+
     fn head_told(&mut self, court: &mut Court<'_>, line: &'a Line, chat: Chat, head: u64) {
         if !court.has_truth(line, chat) {
             return;

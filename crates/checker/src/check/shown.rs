@@ -40,11 +40,13 @@ impl Screen {
         self.chats.keys().copied()
     }
 
-    /// A frame of the partition names its epoch.
-    pub(super) fn epoch(&mut self, partition: u16, epoch: u64) {
+    /// A frame of the partition names its epoch; whether that takes the place of an earlier one.
+    pub(super) fn epoch(&mut self, partition: u16, epoch: u64) -> bool {
         let Epoch { known, changes } = self.epochs.entry(partition).or_default();
-        *changes += u64::from(known.is_some_and(|known| known < epoch));
+        let changed = known.is_some_and(|known| known < epoch);
+        *changes += u64::from(changed);
         *known = (*known).max(Some(epoch));
+        changed
     }
 
     /// N4: the client goes on above `through`, by its account having shown what is older.

@@ -1,6 +1,6 @@
 //! Correct histories pass, whatever their shape; a history survives being kept as text.
 
-use checker::{Client, Error, Invariant, Line, Observation, SendKey, check, dump, load};
+use checker::{Client, Error, Invariant, Line, Observation, Report, SendKey, Via, check, dump, load};
 use proptest::prelude::*;
 
 use crate::world;
@@ -83,4 +83,47 @@ fn faults_beyond_the_bound_are_counted_only() {
     let report = check(&history);
     assert!(report.totals[&Invariant::Record] > checker::FAULTS_KEPT as u64);
     assert_eq!(report.faults.iter().filter(|fault| fault.invariant == Invariant::Record).count(), checker::FAULTS_KEPT);
+}
+
+/// A device is told head 2 and pushed seq 3 in one epoch; in the other it is told `head`, and reads seq 1 of history.
+fn caught_up_with_seq_1((first, second): (u64, u64), head: u64) -> Report {
+    let mut history = world::history(23, 400);
+    let whole = history.iter().find_map(|line| match &line.saw {
+        Observation::FinalHistory { chat, reader, entries, .. }
+            if entries.get(2).is_some_and(|third| third.seq == 3) =>
+        {
+            Some((*chat, *reader, entries.clone()))
+        }
+        _ => None,
+    });
+    let Some((chat, user, entries)) = whole else { panic!("someone is in a chat from its start") };
+    let (partition, [one, _, three]) = (chat.partition(), [&entries[0], &entries[1], &entries[2]]);
+    let lines = [
+        Observation::Started { user, device: "late".to_owned() },
+        Observation::Connected,
+        Observation::Ready { partition, epoch: first },
+        Observation::HeadTold { chat, head: 2 },
+        Observation::Entry { via: Via::Push, epoch: first, entry: three.clone() },
+        Observation::Disconnected,
+        Observation::Connected,
+        Observation::Ready { partition, epoch: second },
+        Observation::HeadTold { chat, head },
+        Observation::Entry { via: Via::History, epoch: second, entry: one.clone() },
+        Observation::HistoryAnswer { chat, after: 0, through: 1, seqs: vec![1] },
+        Observation::Shown { chat, seq: 1, replaces: false },
+        Observation::CaughtUp { partition },
+        Observation::Disconnected,
+    ];
+    for saw in lines {
+        history.push(Line { index: history.len() as u64, client: Client(99), saw });
+    }
+    check(&history)
+}
+
+#[test]
+fn a_later_epoch_owes_only_what_it_told_itself() {
+    let report = caught_up_with_seq_1((1_000, 1_001), 1);
+    assert!(report.is_clean(), "{report}");
+    assert!(caught_up_with_seq_1((1_000, 1_000), 1).breaks(Invariant::N4));
+    assert!(caught_up_with_seq_1((1_000, 1_001), 2).breaks(Invariant::N4));
 }
