@@ -40,7 +40,8 @@ fn each_gateway_gets_the_bytes_once_with_all_its_sessions_and_numbers_of_its_own
     assert_eq!(seen.numbers(G2), [1, 2]);
     let (_, last) = seen.batches.iter().rfind(|(to, _)| to.0 == G1).unwrap();
     assert_eq!(last.pushes.len(), 1);
-    assert_eq!(last.pushes[0].sessions, [101, 102, 103]);
+    // Those of the sender come last.
+    assert_eq!((&last.pushes[0].sessions[..], last.pushes[0].own), (&[102, 103, 101][..], 1));
     assert_eq!(last.pushes[0].what, Some(What::Entry(second.bytes)));
     assert_eq!((last.owner, last.epoch, last.partition), (5, EPOCH.0, 3));
 }
