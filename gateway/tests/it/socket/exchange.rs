@@ -153,3 +153,28 @@ async fn pushes_to_a_socket_that_is_gone_are_refused() {
     within(opened.outbound.drained()).await;
     assert_eq!(opened.outbound.closed(), Some(Closed::Lost));
 }
+
+#[tokio::test]
+async fn a_frame_in_no_hurry_goes_with_the_next_one_and_else_on_its_own() {
+    let mut gateway = Gateway::start(config(), Behaviour::Trust);
+    let (mut client, opened) = gateway.open().await;
+    let push = |text: &'static [u8], class| opened.outbound.push(Bytes::from_static(text), class).unwrap();
+    push(b"accepted", Class::Unhurried);
+    // Nobody writes it before the task that pushes lets go.
+    assert_eq!(opened.outbound.queued_frames(), 1);
+    push(b"stored", Class::Ordinary);
+    push(b"seen", Class::Unhurried);
+    for expected in [&b"accepted"[..], b"stored", b"seen"] {
+        assert_eq!(&client.frame().await.unwrap().payload[..], expected);
+    }
+    push(b"alone", Class::Unhurried);
+    assert_eq!(&client.frame().await.unwrap().payload[..], b"alone");
+    // What needs an empty queue is not kept waiting by it.
+    push(b"again", Class::Unhurried);
+    assert_eq!(opened.outbound.push(Bytes::from_static(b"history"), Class::History), Err(PushError::NotEmpty));
+    within(opened.outbound.drained()).await;
+    push(b"history", Class::History);
+    for expected in [&b"again"[..], b"history"] {
+        assert_eq!(&client.frame().await.unwrap().payload[..], expected);
+    }
+}
