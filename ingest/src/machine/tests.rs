@@ -1,6 +1,6 @@
 //! The owner over a model of log and store: whatever is lost, repeated or taken over, one log comes out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use domain::{
@@ -201,7 +201,7 @@ impl Running {
 
 /// A gateway with one record under way, which it hands over where it can.
 struct Handing {
-    records: std::vec::IntoIter<Vec<Command>>,
+    records: VecDeque<Vec<Command>>,
     under_way: Option<(u64, Vec<Command>)>,
     tickets: u64,
     /// Its last record in COMMANDS-p.
@@ -211,7 +211,7 @@ struct Handing {
 
 impl Handing {
     fn new(records: &[Vec<Command>]) -> Self {
-        Self { records: records.to_vec().into_iter(), under_way: None, tickets: 0, stored: 0, taken: 0 }
+        Self { records: records.iter().cloned().collect(), under_way: None, tickets: 0, stored: 0, taken: 0 }
     }
 
     /// As the shells of gateway and ingest do it; `gave_up`: the gateway waits no longer.
@@ -230,7 +230,7 @@ impl Handing {
         if self.under_way.is_some() || (patient && self.stored > owner.read as u64) {
             return;
         }
-        let Some(commands) = self.records.next() else { return };
+        let Some(commands) = self.records.pop_front() else { return };
         self.tickets += 1;
         let CommandRecord { items, bytes, time_ns, .. } = record(100 + self.tickets, &commands);
         let handed = HandedRecord { ticket: self.tickets, stamp: time_ns as u64 / 1_000, items, bytes };
