@@ -18,7 +18,7 @@ use metrics::counter;
 use proto::v1::Accepted;
 use proto::v1::server_frame::Frame;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::frames;
@@ -75,7 +75,7 @@ pub(crate) fn pack(
         stored: vec![0; epochs.len()],
         wanting: BTreeSet::new(),
         publishing: FuturesUnordered::new(),
-        round: Round { number: 0, unanswered: 0, ends: Instant::now() },
+        round: Round { number: 0, unanswered: 0 },
     };
     (Pack { inbox, bytes: Arc::clone(&bytes) }, packing.serve(commands, bytes, shutdown))
 }
@@ -84,7 +84,6 @@ pub(crate) fn pack(
 struct Round {
     number: u64,
     unanswered: usize,
-    ends: Instant,
 }
 
 /// What became of a record.
@@ -148,7 +147,7 @@ impl Packing {
                 () = &mut leave => return,
             }
             if self.round.unanswered == 0 && self.begin_round() {
-                overdue.set(sleep_until(self.round.ends));
+                overdue.set(sleep(ROUND_MAX));
             }
         }
     }
@@ -162,11 +161,7 @@ impl Packing {
         }
         wanting.retain(|partition| self.packer(*partition).is_some_and(|packer| packer.waits()));
         self.wanting = wanting;
-        let began = self.round.unanswered > 0;
-        if began {
-            self.round.ends = Instant::now() + ROUND_MAX;
-        }
-        began
+        self.round.unanswered > 0
     }
 
     fn answered(&mut self, Answered { partition, round, stored, input }: Answered) {

@@ -149,10 +149,9 @@ impl Relay {
                 Some(What::Watermark(mark)) => (frames::frame(0, Frame::Watermark(mark)), push.sessions.len()),
                 None => continue,
             };
-            let mut others: Vec<_> = push.sessions.into_iter().map(SessionId).collect();
-            let own = others.split_off(others.len().saturating_sub(unhurried));
-            self.registry.push(others, &frame, Class::Ordinary);
-            self.registry.push(own, &frame, Class::Unhurried);
+            let (others, own) = push.sessions.split_at(push.sessions.len().saturating_sub(unhurried));
+            self.registry.push(others.iter().copied().map(SessionId), &frame, Class::Ordinary);
+            self.registry.push(own.iter().copied().map(SessionId), &frame, Class::Unhurried);
         }
     }
 
