@@ -48,7 +48,7 @@ struct UpArgs {
     /// Address that clients connect to.
     #[arg(long, env = "HELIOGRAPH_LISTEN", default_value = "127.0.0.1:7070")]
     listen: String,
-    /// How many partitions the log has; fixed at the first start, by default one a core and at most 8.
+    /// How many partitions the log has; fixed at the first start, by default one for two cores and at most 8.
     #[arg(long, env = "HELIOGRAPH_PARTITIONS")]
     partitions: Option<u16>,
     /// Sends commands through the broker also to an owner in this process.

@@ -41,7 +41,7 @@ pub struct Options {
     pub data: PathBuf,
     /// Address that clients connect to.
     pub listen: String,
-    /// How many partitions the log has; none: what the folder says, else one a core.
+    /// How many partitions the log has; none: what the folder says, else one for two cores.
     pub partitions: Option<u16>,
     /// Whether commands go to an owner in this process directly.
     pub hand_over: bool,
@@ -192,10 +192,13 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
     })
 }
 
-/// One a core, up to a bound: each costs a record of its own whenever something is said in it.
+/// One for two cores, up to a bound.
+///
+/// Each costs a record and its wake-ups whenever something is said in it, and one owner, with the broker and the store's
+/// writer beside it, keeps two cores busy.
 pub fn partitions_by_default() -> u16 {
     let cores = std::thread::available_parallelism().map_or(1, |cores| u16::try_from(cores.get()).unwrap_or(u16::MAX));
-    cores.min(PARTITIONS_BY_DEFAULT_MAX)
+    (cores / 2).clamp(1, PARTITIONS_BY_DEFAULT_MAX)
 }
 
 /// How many partitions this folder has, or gets at its first start.

@@ -26,7 +26,8 @@ impl Truth {
         let Ok(batch) = EventBatch::decode(payload.clone()) else { return };
         for entry in batch.entries.into_iter().filter_map(|bytes| LoggedEntry::decode(bytes).ok()) {
             let entries = self.chats.entry(entry.entry.chat).or_default();
-            let lost = entries.iter_mut().find(|(record, known)| *record == NOWHERE && known.bytes == entry.bytes);
+            // The stream ends below this record: what stood in it or above is lost, and may be decided again.
+            let lost = entries.iter_mut().find(|(record, known)| *record >= sequence && known.bytes == entry.bytes);
             match lost {
                 Some((record, _)) => *record = sequence,
                 None => entries.push((sequence, entry)),
