@@ -20,6 +20,8 @@ pub struct Config {
     pub heads_reads_max: usize,
     /// How often the read models are asked how far they are while someone waits for it, in ms.
     pub heads_poll_ms: u64,
+    /// How long a socket goes on after its token has expired, in ms, unless a new one comes.
+    pub renewal_grace_ms: u64,
     /// How long a history request waits for `at_least`, in ms.
     pub history_wait_ms: u64,
 }
@@ -32,6 +34,7 @@ impl Default for Config {
             receipts_rest_ms: 5,
             heads_reads_max: 64,
             heads_poll_ms: 20,
+            renewal_grace_ms: 10_000,
             history_wait_ms: 2_000,
         }
     }

@@ -12,6 +12,7 @@ use crate::changes::Changes;
 use crate::pack::Pack;
 use crate::receipts::Receipts;
 use crate::registry::Registry;
+use crate::revocations::Revocations;
 use crate::socket::{Class, Connection, Handler, Outbound};
 use crate::{Config, TokenKey, frames, session};
 
@@ -21,6 +22,7 @@ pub(crate) struct Edge {
     pub(crate) id: GatewayId,
     pub(crate) config: Config,
     pub(crate) keys: TokenKey,
+    pub(crate) revocations: Arc<Revocations>,
     pub(crate) store: Store,
     pub(crate) registry: Arc<Registry>,
     pub(crate) pack: Pack,

@@ -13,12 +13,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
+use crate::control::Control;
 use crate::edge::{Edge, Serve};
 use crate::heads::Heads;
 use crate::pack::pack;
 use crate::receipts::Receipts;
 use crate::registry::Registry;
 use crate::relay::{Relay, answers};
+use crate::revocations::Revocations;
 use crate::socket::Acceptor;
 use crate::{Config, Error, TokenKey};
 
@@ -71,6 +73,10 @@ impl Gateway {
         let pushes = log.subscribe(Subject::Pushes(id)).await?;
         let asked = log.subscribe(Subject::AnnounceRequests).await?;
         let changes = Arc::new(Changes::default());
+        // Known whole before anybody may sign in.
+        let revocations = Arc::new(Revocations::default());
+        let control = log.follow_control().await?;
+        let control = Control::open(control, Arc::clone(&revocations), Arc::clone(&registry)).await?;
 
         // Ends after the sockets: their last commands still go into the log and are answered.
         let under_sockets = CancellationToken::new();
@@ -101,6 +107,11 @@ impl Gateway {
                 Ok(())
             });
         }
+        let ends = under_sockets.clone();
+        tasks.spawn(async move {
+            control.follow(ends).await;
+            Ok(())
+        });
         tasks.spawn(answers(answered, Arc::clone(&registry), under_sockets.clone()));
         let relay = Relay {
             gateway: id,
@@ -114,7 +125,7 @@ impl Gateway {
         };
         tasks.spawn(relay.serve(under_sockets.clone()));
 
-        let edge = Arc::new(Edge { id, config, keys, store, registry, pack, receipts, epochs, changes });
+        let edge = Arc::new(Edge { id, config, keys, revocations, store, registry, pack, receipts, epochs, changes });
         let leaves = shutdown.child_token();
         let mut sockets = Box::pin(acceptor.run(Serve(edge), leaves.clone()));
         let mut ended = Ok(());

@@ -4,12 +4,14 @@
 //! socket: accept → upgrade → frame_guard ─▶ session: hello → authenticate → welcome
 //!   session ─ command ▶ inbound ▶ pack (machine::Packer) ▶ COMMANDS-p ; accepted ◀─ acknowledged
 //!   session ─ history ▶ history ▶ store        session ─ received, seen ▶ receipts ▶ delivery
+//! CONTROL ▶ control ▶ revocations ▶ registry ▶ close
 //! ingest ─ answers ▶ relay ▶ outbound           delivery ─ pushes, acks ▶ relay (machine::Tracker) ▶ outbound ; heads
 //! ```
 //! It checks who asks and what shape it has; what is allowed, the fold decides. It keeps nothing.
 
 mod changes;
 mod config;
+mod control;
 mod edge;
 mod error;
 mod frames;
@@ -22,6 +24,7 @@ mod pack;
 mod receipts;
 mod registry;
 mod relay;
+mod revocations;
 mod session;
 pub mod socket;
 mod token;
@@ -29,4 +32,4 @@ mod token;
 pub use config::Config;
 pub use error::Error;
 pub use gateway::{Dependencies, Gateway};
-pub use token::{TokenError, TokenKey};
+pub use token::{Grant, TokenError, TokenKey, VALID_MAX};

@@ -1,7 +1,7 @@
-//! One socket from its first frame to its last: handshake, then requests in the order in which they come.
+//! One socket from its first frame to its last: sign-in, then requests in the order in which they come.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use domain::{ChatId, Code, SessionId, UserId, limits};
@@ -15,7 +15,7 @@ use crate::edge::Edge;
 use crate::history::Readings;
 use crate::inbound::Later;
 use crate::socket::{Class, CloseCode, Connection, Outbound, Reader};
-use crate::{TokenError, frames, inbound};
+use crate::{Grant, TokenError, frames, inbound};
 
 /// A signed-in socket.
 #[derive(Clone, Debug)]
@@ -28,16 +28,20 @@ pub(crate) struct Session {
 /// Serves one socket until it closes.
 pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
     let Connection { mut reader, outbound, .. } = connection;
-    let Some((user, request)) = authenticate(&edge, &mut reader, &outbound).await else { return };
+    let Some((grant, request)) = authenticate(&edge, &mut reader, &outbound).await else { return };
     reader.authenticated();
-    let session = Session { id: SessionId(rand::random()), user, outbound };
-    edge.registry.add(session.id, user, session.outbound.clone());
+    let session = Session { id: SessionId(rand::random()), user: grant.user, outbound };
+    let (user, expires_us) = (session.user, grant.expires_s * 1_000_000);
+    edge.registry.add(session.id, grant.clone(), session.outbound.clone());
     // However this ends, a panic too, the session is taken off the lists.
     let _signed_in = SignedIn { edge: Arc::clone(&edge), id: session.id };
+    hold(&edge, &session, &grant);
+    drop(grant);
     let welcome = v1::Welcome {
         session: session.id.0,
         user: user.to_wire(),
         partitions: u32::try_from(edge.epochs.len()).unwrap_or(u32::MAX),
+        expires_us,
     };
     let _ = session.outbound.push(frames::frame(request, Frame::Welcome(welcome)), Class::Ordinary);
     // Announced only now: whatever is pushed comes behind the welcome.
@@ -79,7 +83,7 @@ impl Drop for SignedIn {
 }
 
 /// Hello, then one frame: a token that is good, or the end. The time for it is the socket layer's.
-async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> Option<(UserId, u64)> {
+async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> Option<(Grant, u64)> {
     let limits = v1::Limits {
         frame_bytes: edge.config.socket.max_message_bytes,
         body_bytes: u32::try_from(limits::BODY_BYTES_MAX).unwrap_or(u32::MAX),
@@ -89,17 +93,16 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
     };
     let hello = v1::Hello {
         heartbeat_ms: u32::try_from(edge.config.socket.heartbeat_interval_ms).unwrap_or(u32::MAX),
-        time_us: wall_clock_us(),
+        time_us: u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX),
         limits: Some(limits),
     };
     outbound.push(frames::frame(0, Frame::Hello(hello)), Class::Ordinary).ok()?;
     let message = reader.next_message().await.ok()?;
     let (id, refusal) = match v1::ClientFrame::decode(message.payload) {
         Ok(v1::ClientFrame { id, frame: Some(Asked::Authenticate(authenticate)) }) => {
-            match edge.keys.check(&authenticate.token) {
-                Ok(user) => return Some((user, id)),
-                Err(TokenError::Expired) => (id, (Code::Unauthenticated, CloseCode::TokenExpired)),
-                Err(TokenError::Invalid | TokenError::Key) => (id, (Code::Unauthenticated, CloseCode::Unauthenticated)),
+            match granted(edge, &authenticate) {
+                Ok(grant) => return Some((grant, id)),
+                Err(code) => (id, (Code::Unauthenticated, code)),
             }
         }
         Ok(frame) => (frame.id, (Code::NotAuthenticatedYet, CloseCode::Unauthenticated)),
@@ -111,6 +114,43 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
     // Reading on ends the close handshake.
     while reader.next_message().await.is_ok() {}
     None
+}
+
+/// What the token grants, or with which code the socket ends.
+fn granted(edge: &Edge, authenticate: &v1::Authenticate) -> Result<Grant, CloseCode> {
+    match edge.keys.check(&authenticate.token) {
+        Ok(grant) if edge.revocations.cover(&grant) => Err(CloseCode::Revoked),
+        Ok(grant) if !grant.device.is_empty() && *grant.device != *authenticate.device => {
+            Err(CloseCode::Unauthenticated)
+        }
+        Ok(grant) => Ok(grant),
+        Err(TokenError::Expired) => Err(CloseCode::TokenExpired),
+        Err(TokenError::Invalid | TokenError::Key | TokenError::TooLong) => Err(CloseCode::Unauthenticated),
+    }
+}
+
+/// The socket lasts as long as the token that the registry has for it, and a grace.
+fn hold(edge: &Edge, session: &Session, grant: &Grant) {
+    let left = Duration::from_secs(grant.expires_s).saturating_sub(since_1970());
+    session.outbound.expire_in(left + Duration::from_millis(edge.config.renewal_grace_ms));
+    // Asked behind the registry: a revocation that came in between was looked for there before, or is seen here.
+    if edge.revocations.cover(grant) {
+        session.outbound.close(CloseCode::Revoked);
+    }
+}
+
+/// A new token for the same socket. One that is not good ends it: its client has been told so by whoever issues them.
+fn renew(edge: &Edge, session: &Session, id: u64, authenticate: &v1::Authenticate) -> Result<(), CloseCode> {
+    let renewed = granted(edge, authenticate).and_then(|grant| {
+        let is_same = grant.user == session.user && edge.registry.is_on_device(session.id, &grant.device);
+        if is_same { Ok(grant) } else { Err(CloseCode::Unauthenticated) }
+    });
+    let grant = renewed.inspect_err(|_code| refuse(session, id, Code::Unauthenticated))?;
+    let expires_us = grant.expires_s * 1_000_000;
+    edge.registry.renew(session.id, grant.clone());
+    hold(edge, session, &grant);
+    let _ = session.outbound.push(frames::frame(id, Frame::Renewed(v1::Renewed { expires_us })), Class::Ordinary);
+    Ok(())
 }
 
 /// One frame, and what of it is still to be waited for before the next one is looked at.
@@ -133,7 +173,7 @@ fn asked(
         Some(Asked::ReadHistory(request)) => readings.put(id, &request),
         Some(Asked::Received(receipt)) => receipt_of(edge, session, &receipt.chat, receipt.through, 0),
         Some(Asked::Seen(receipt)) => receipt_of(edge, session, &receipt.chat, receipt.through, receipt.through),
-        Some(Asked::Authenticate(_)) => Err(Code::AlreadyAuthenticated),
+        Some(Asked::Authenticate(authenticate)) => return renew(edge, session, id, &authenticate).map(|()| None),
         // A newer client's frame: said, not guessed at.
         None => Err(Code::BadRequest),
     };
@@ -156,9 +196,8 @@ fn receipt_of(edge: &Edge, session: &Session, chat: &[u8], delivered: u64, seen:
     Ok(())
 }
 
-fn wall_clock_us() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -275,7 +275,11 @@ fn hello() -> v1::Hello {
 }
 
 fn welcome() -> v1::Welcome {
-    v1::Welcome { session: SESSION, user: id(2), partitions: 8 }
+    v1::Welcome { session: SESSION, user: id(2), partitions: 8, expires_us: TIME_US + 900_000_000 }
+}
+
+fn renewed() -> v1::Renewed {
+    v1::Renewed { expires_us: TIME_US + 1_800_000_000 }
 }
 
 fn error() -> v1::Error {
@@ -388,6 +392,7 @@ fn frame_cases() -> Vec<Case> {
         case("heliograph.v1.ServerFrame-outcome", reply(Server::Outcome(stored_outcome()))),
         case("heliograph.v1.ServerFrame-history", reply(Server::History(history()))),
         case("heliograph.v1.ServerFrame-error", reply(Server::Error(error()))),
+        case("heliograph.v1.ServerFrame-renewed", reply(Server::Renewed(renewed()))),
         case("heliograph.v1.ServerFrame-ready", push(Server::Ready(ready()))),
         case("heliograph.v1.ServerFrame-heads", push(Server::Heads(heads()))),
         case("heliograph.v1.ServerFrame-pushed", push(Server::Pushed(pushed()))),
@@ -404,6 +409,7 @@ fn frame_cases() -> Vec<Case> {
         case("heliograph.v1.Head", head()),
         case("heliograph.v1.Pushed", pushed()),
         case("heliograph.v1.Watermark", watermark()),
+        case("heliograph.v1.Renewed", renewed()),
         case("heliograph.v1.Received", received()),
         case("heliograph.v1.Seen", seen()),
         case("heliograph.v1.ReadHistory", read_history()),
@@ -422,6 +428,14 @@ fn log_cases() -> Vec<Case> {
         message_id: "1111222233334444-12".to_owned(),
     };
     let advanced = || log::StatusAdvanced { chat: id(1), user: id(3), delivered: 280, seen: 270, seen_ordinal: 265 };
+    let revocation = || log::Revocation {
+        user: id(2),
+        issued_through_s: TIME_US / 1_000_000,
+        device: "phone".to_owned(),
+        sign_in: "a1b2".to_owned(),
+        forget_after_s: TIME_US / 1_000_000 + 900,
+    };
+    let control = || log::Control { schema: 1, what: Some(log::control::What::Revocation(revocation())) };
     let origin = || log::OriginState {
         sender: id(2),
         origin: ORIGIN,
@@ -461,6 +475,8 @@ fn log_cases() -> Vec<Case> {
         case("heliograph.log.v1.StatusAdvanced", advanced()),
         case("heliograph.log.v1.ChatSnapshot", snapshot),
         case("heliograph.log.v1.OriginState", origin()),
+        case("heliograph.log.v1.Control", control()),
+        case("heliograph.log.v1.Revocation", revocation()),
     ]
 }
 

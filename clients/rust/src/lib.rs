@@ -15,6 +15,7 @@ mod ids;
 mod link;
 pub mod machine;
 mod options;
+mod renewal;
 mod rules;
 mod shared;
 mod token;

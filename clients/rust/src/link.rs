@@ -19,6 +19,7 @@ use tokio_websockets::{ClientBuilder, Config, Limits, MaybeTlsStream, Message, W
 use crate::Error;
 use crate::client::Desk;
 use crate::machine::Event;
+use crate::renewal::{self, Renewal};
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -26,6 +27,8 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 const SUB_PROTOCOL: &str = "heliograph.v1.proto";
 /// Frames handled in one turn, so that sending gets its turn.
 const FRAMES_A_TURN: usize = 64;
+/// The close code of a token that has expired.
+const TOKEN_EXPIRED: u16 = 4502;
 /// Largest server frame: a history page.
 const FRAME_BYTES: usize = 8 << 20;
 /// Bytes that may wait before a write is tried within a turn.
@@ -73,7 +76,9 @@ async fn carry(desk: &Desk) {
         let urls = &desk.options.urls;
         let url =
             usize::try_from(attempts).map_or("", |turn| urls.get(turn % urls.len().max(1)).map_or("", String::as_str));
-        let signing = timeout(desk.options.sign_in_within, Box::pin(sign_in(desk, url)));
+        let token = desk.options.token.next();
+        let used = token.as_ref().ok().cloned();
+        let signing = timeout(desk.options.sign_in_within, Box::pin(sign_in(desk, url, token)));
         let signed_in = signing.await.unwrap_or_else(|_late| Err(Refusal::Failed(Error::SignInTimeout)));
         let (loss, error) = match signed_in {
             Ok((socket, hello, welcome)) => (Box::pin(live(desk, socket, &hello, &welcome)).await, None),
@@ -82,7 +87,9 @@ async fn carry(desk: &Desk) {
             }
             Err(Refusal::Failed(error)) => (Loss { code: None, return_at: None, was_well: false }, Some(error)),
         };
-        if let Some(code) = loss.code.filter(|code| !may_return(*code)) {
+        // The source may give another token than the one that has expired.
+        let is_stale = |code| code == TOKEN_EXPIRED && desk.options.token.next().ok() != used;
+        if let Some(code) = loss.code.filter(|code| !may_return(*code) && !is_stale(*code)) {
             desk.lock().tell(Event::Fatal { code });
             return;
         }
@@ -126,8 +133,12 @@ async fn room(desk: &Desk) {
     }
 }
 
-async fn sign_in(desk: &Desk, url: &str) -> Result<(Socket, v1::Hello, v1::Welcome), Refusal> {
-    let token = desk.options.token.next()?;
+async fn sign_in(
+    desk: &Desk,
+    url: &str,
+    token: Result<String, Error>,
+) -> Result<(Socket, v1::Hello, v1::Welcome), Refusal> {
+    let token = token?;
     let address = |error: &dyn std::fmt::Display| Refusal::Failed(Error::Address(error.to_string()));
     let builder = ClientBuilder::new()
         .uri(url)
@@ -146,8 +157,7 @@ async fn sign_in(desk: &Desk, url: &str) -> Result<(Socket, v1::Hello, v1::Welco
     let server_frame::Frame::Hello(hello) = expect(&mut socket).await? else {
         return Err(Refusal::Failed(Error::Disconnected));
     };
-    let authenticate = v1::Authenticate { token, device: desk.options.device.clone() };
-    let frame = v1::ClientFrame { id: 1, frame: Some(client_frame::Frame::Authenticate(authenticate)) };
+    let frame = authenticate(desk, 1, token);
     socket.send(Message::binary(frame.encode_to_vec())).await.map_err(Error::Socket)?;
     loop {
         let frame = expect(&mut socket).await?;
@@ -160,6 +170,11 @@ async fn sign_in(desk: &Desk, url: &str) -> Result<(Socket, v1::Hello, v1::Welco
             return Err(Refusal::Failed(Error::Disconnected));
         }
     }
+}
+
+fn authenticate(desk: &Desk, id: u64, token: String) -> v1::ClientFrame {
+    let authenticate = v1::Authenticate { token, device: desk.options.device.clone() };
+    v1::ClientFrame { id, frame: Some(client_frame::Frame::Authenticate(authenticate)) }
 }
 
 /// The next frame before the socket is signed in.
@@ -196,9 +211,22 @@ async fn live(desk: &Desk, mut socket: Socket, hello: &v1::Hello, welcome: &v1::
         shared.endpoint.opened(now, welcome, &mut actions);
         desk.act(&mut shared, actions);
     }
+    let mut renewal = Renewal::new(hello, welcome);
     let mut turn = Vec::with_capacity(4);
     loop {
         room(desk).await;
+        if renewal.at().is_some_and(|at| at <= Instant::now()) {
+            match desk.options.token.next() {
+                Ok(token) => {
+                    renewal.asked();
+                    desk.lock().frames.push_back(authenticate(desk, renewal::REQUEST, token));
+                }
+                Err(error) => {
+                    renewal.failed();
+                    tracing::debug!(%error, "no token to renew with");
+                }
+            }
+        }
         let (now_us, due) = {
             let mut shared = desk.lock();
             if shared.cut {
@@ -216,8 +244,8 @@ async fn live(desk: &Desk, mut socket: Socket, hello: &v1::Hello, welcome: &v1::
         if let Some(due) = due {
             until = until.min(Instant::now() + Duration::from_micros(due.saturating_sub(now_us)));
         }
-        if let Some(leave) = loss.return_at {
-            until = until.min(leave);
+        for at in [loss.return_at, renewal.at()].into_iter().flatten() {
+            until = until.min(at);
         }
         let went = tokio::select! {
             biased;
@@ -235,6 +263,9 @@ async fn live(desk: &Desk, mut socket: Socket, hello: &v1::Hello, welcome: &v1::
                 && let Ok(frame) = v1::ServerFrame::decode(bytes::Bytes::from(message.into_payload()))
             {
                 loss.note(&frame);
+                if let Some(server_frame::Frame::Renewed(v1::Renewed { expires_us })) = frame.frame {
+                    renewal.renewed(expires_us);
+                }
                 let now = desk.now();
                 let mut shared = desk.lock();
                 let mut actions = Vec::new();

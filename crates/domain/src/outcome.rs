@@ -47,7 +47,6 @@ pub const fn text(code: Code) -> &'static str {
         Code::BodyTooLarge => "the body is too large",
         Code::Unauthenticated => "the token is not valid",
         Code::NotAuthenticatedYet => "authenticate first",
-        Code::AlreadyAuthenticated => "already authenticated",
         Code::OutOfRange => "the range is not in the chat",
         Code::UnknownChat => "no such chat",
         Code::NotAMember => "not a member of this chat",

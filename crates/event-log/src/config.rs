@@ -40,6 +40,10 @@ pub struct LogConfig {
     pub statuses_bytes_max: u64,
     /// How long statuses stay, in seconds.
     pub statuses_age_max_s: u64,
+    /// Most bytes of what every gateway must learn; at the bound nothing can be revoked until the oldest have gone.
+    pub control_bytes_max: u64,
+    /// How long it stays, in seconds: longer than any token is valid.
+    pub control_age_max_s: u64,
     /// How many bytes of commands and of events trimming leaves behind in each partition.
     pub window_bytes: u64,
     /// How long a publish of commands is tried before it counts as failed, in milliseconds.
@@ -69,6 +73,8 @@ impl Default for LogConfig {
             events_bytes_max: 512 << 20,
             statuses_bytes_max: 64 << 20,
             statuses_age_max_s: 60 * 60,
+            control_bytes_max: 64 << 20,
+            control_age_max_s: 31 * 24 * 60 * 60,
             window_bytes: 64 << 20,
             publish_deadline_ms: 10_000,
             attempt_deadline_ms: 2_000,

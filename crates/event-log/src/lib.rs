@@ -11,6 +11,7 @@
 //!   ├ consumer   the broker's way of giving them
 //!   └ tap        events that this process published itself           (joined at a record that is the same)
 //! inlet         commands that a gateway hands to the owner in its process
+//! control       what every gateway must learn, in order, also after a cut
 //! streams       settings of the streams, epoch, partition count
 //! subscription  core messages; what the broker client drops is seen as `Lagged`
 //! └ local       those that stay within the process
@@ -21,6 +22,7 @@ mod boot;
 mod config;
 mod connection;
 mod consumer;
+mod control;
 mod error;
 mod inlet;
 mod local;
@@ -37,6 +39,7 @@ mod tenure;
 
 pub use boot::host_boot_id;
 pub use config::{Durability, LogConfig};
+pub use control::ControlReader;
 pub use error::{Error, FencedError, PublishError, ReadError, SendError};
 pub use inlet::{Handed, Inlet};
 pub use log::Log;

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::connection::{Dedicated, Shared};
+use crate::control::ControlReader;
 use crate::inlet::Entrance;
 use crate::local::Locals;
 use crate::names::Names;
@@ -115,11 +116,34 @@ impl Log {
         payload: Bytes,
         message_id: &str,
     ) -> Result<u64, PublishError> {
+        self.publish(Stream::Commands.name(), &Subject::Commands(partition), payload, message_id).await
+    }
+
+    /// Stores what every gateway must learn, and returns its sequence.
+    ///
+    /// As [`publish_commands`](Self::publish_commands).
+    pub async fn publish_control(&self, payload: Bytes, message_id: &str) -> Result<u64, PublishError> {
+        self.publish(streams::CONTROL, &Subject::Control, payload, message_id).await
+    }
+
+    /// Follows what every gateway must learn, from the first record that is still there.
+    pub async fn follow_control(&self) -> Result<ControlReader, Error> {
+        let hints = self.subscribe(Subject::Control).await?;
+        Ok(ControlReader::new(self.inner.context.clone(), self.inner.names.control(), hints))
+    }
+
+    async fn publish(
+        &self,
+        stream: &'static str,
+        subject: &Subject,
+        payload: Bytes,
+        message_id: &str,
+    ) -> Result<u64, PublishError> {
         if payload.len() > RECORD_BYTES_MAX {
-            refused("too_large", Stream::Commands);
+            refused("too_large", stream);
             return Err(PublishError::TooLarge { bytes: payload.len() });
         }
-        let subject = self.inner.names.subject(&Subject::Commands(partition));
+        let subject = self.inner.names.subject(subject);
         let end = Instant::now() + self.inner.config.publish_deadline();
         let mut pause = RETRY_PAUSE;
         let mut connects = self.inner.shared.connects.clone();
@@ -137,16 +161,16 @@ impl Log {
             let last = match met {
                 Attempt::Stored(sequence) => return Ok(sequence),
                 Attempt::Full => {
-                    refused("full", Stream::Commands);
+                    refused("full", stream);
                     return Err(PublishError::Full);
                 }
                 Attempt::Unavailable(last) | Attempt::Unknown(last) => last,
                 Attempt::WrongLast(_) => "refused for a sequence that was not expected".to_owned(),
             };
-            counter!("event_log_publish_retries_total", "stream" => Stream::Commands.name()).increment(1);
+            counter!("event_log_publish_retries_total", "stream" => stream).increment(1);
             let wait = pause.mul_f64(rand::rng().random_range(0.5..=1.0));
             if Instant::now() + wait >= end {
-                refused("timeout", Stream::Commands);
+                refused("timeout", stream);
                 return Err(PublishError::Timeout { last });
             }
             sleep(wait).await;
@@ -249,8 +273,8 @@ impl Log {
 }
 
 /// Counts a record that was not stored.
-pub(crate) fn refused(reason: &'static str, stream: Stream) {
-    counter!("event_log_publish_refused_total", "reason" => reason, "stream" => stream.name()).increment(1);
+pub(crate) fn refused(reason: &'static str, stream: &'static str) {
+    counter!("event_log_publish_refused_total", "reason" => reason, "stream" => stream).increment(1);
 }
 
 /// Counts a core message that was not sent.

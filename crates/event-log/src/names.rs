@@ -2,7 +2,7 @@
 
 use domain::Partition;
 
-use crate::streams::Stream;
+use crate::streams::{CONTROL, Stream};
 use crate::subject::Subject;
 
 /// Puts the deployment's prefix on, and takes it off.
@@ -26,7 +26,7 @@ impl Names {
     }
 
     pub(crate) fn control(&self) -> String {
-        format!("{}CONTROL", self.streams)
+        format!("{}{CONTROL}", self.streams)
     }
 
     pub(crate) fn tenures(&self) -> String {

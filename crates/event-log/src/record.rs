@@ -1,5 +1,6 @@
 //! One record of a stream, as a reader gets it.
 
+use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
 
 /// One record of a stream.
@@ -41,4 +42,18 @@ pub(crate) fn message_id(headers: Option<&async_nats::HeaderMap>) -> String {
 /// The broker's time as ns; 64 bits hold it until the year 2262.
 pub(crate) fn time_ns(nanos: i128) -> i64 {
     i64::try_from(nanos).unwrap_or(i64::MAX)
+}
+
+/// One record of a stream, from its leader; none where there is none.
+pub(crate) async fn read(stream: &Stream<()>, sequence: u64) -> Result<Option<Record>, LastRawMessageError> {
+    match stream.get_raw_message(sequence).await {
+        Ok(message) => Ok(Some(Record {
+            sequence: message.sequence,
+            time_ns: time_ns(message.time.unix_timestamp_nanos()),
+            message_id: message_id(Some(&message.headers)),
+            payload: message.payload,
+        })),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }

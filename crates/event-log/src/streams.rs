@@ -20,12 +20,15 @@ use crate::{Error, LogConfig, RECORD_BYTES_MAX};
 const HEADER_BYTES_MAX: usize = 4 * 1024;
 /// A publish repeated with its message id within this time is stored once.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
-/// Of the CONTROL stream, and of the bucket of tenures: both hold little.
-const SMALL_BYTES_MAX: i64 = 16 << 20;
+/// Of the bucket of tenures, which holds little.
+const TENURES_BYTES_MAX: i64 = 16 << 20;
 /// In an EVENTS or COMMANDS stream's metadata: µs since 1970 at which the partition was opened.
 const EPOCH: &str = "heliograph.epoch";
 /// In the CONTROL stream's metadata: how many partitions the log has.
 const PARTITIONS: &str = "heliograph.partitions";
+
+/// What every gateway must learn, on the broker and as a label.
+pub(crate) const CONTROL: &str = "CONTROL";
 
 /// A partition's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -169,7 +172,9 @@ fn settings(stream: Stream, partition: Partition, epoch: Epoch, config: &LogConf
 }
 
 fn control(config: &LogConfig, names: &Names) -> Config {
-    let mut settings = base(names.control(), names.subject(&Subject::Control), SMALL_BYTES_MAX, config);
+    let bytes_max = i64::try_from(config.control_bytes_max).unwrap_or(i64::MAX);
+    let mut settings = base(names.control(), names.subject(&Subject::Control), bytes_max, config);
+    settings.max_age = Duration::from_secs(config.control_age_max_s);
     settings.metadata = HashMap::from([(PARTITIONS.to_owned(), config.partitions.to_string())]);
     settings
 }
@@ -180,7 +185,7 @@ async fn tenures(context: &Context, config: &LogConfig, names: &Names) -> Result
     let settings = kv::Config {
         bucket: bucket.clone(),
         history: 1,
-        max_bytes: SMALL_BYTES_MAX,
+        max_bytes: TENURES_BYTES_MAX,
         storage: StorageType::File,
         num_replicas: config.replicas(),
         ..kv::Config::default()
@@ -243,7 +248,8 @@ async fn adapt(context: &Context, found: Info, wanted: &Config) -> Result<Info, 
         ("discard", has.discard == wanted.discard),
         ("deny_delete", has.deny_delete == wanted.deny_delete),
         ("deny_purge", has.deny_purge == wanted.deny_purge),
-        ("max_age", has.max_age.is_zero() == wanted.max_age.is_zero()),
+        // What was kept for ever may be kept for a while from now on, but never the other way: it has holes.
+        ("max_age", has.max_age.is_zero() || !wanted.max_age.is_zero()),
         ("max_msgs", has.max_messages <= 0),
     ];
     if let Some((what, _)) = firm.into_iter().find(|(_, same)| !same) {

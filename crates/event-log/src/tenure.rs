@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use async_nats::Client;
 use async_nats::connection::State;
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
 use domain::{Epoch, Partition, TenureId};
@@ -165,7 +164,7 @@ impl Tenure {
     /// id: what was stored is known by the fingerprint in its bytes.
     pub async fn publish_events(&self, payload: Bytes, expected_last: u64) -> Result<u64, FencedError> {
         if payload.len() > RECORD_BYTES_MAX {
-            refused("too_large", Stream::Events);
+            refused("too_large", Stream::Events.name());
             return Err(FencedError::TooLarge { bytes: payload.len() });
         }
         let end = Instant::now() + self.inner.config.attempt_deadline();
@@ -179,12 +178,12 @@ impl Tenure {
                     return Ok(sequence);
                 }
                 Some(Attempt::WrongLast(last)) => {
-                    refused("fenced", Stream::Events);
+                    refused("fenced", Stream::Events.name());
                     return Err(FencedError::Refused { last });
                 }
                 Some(Attempt::Full) => {
                     publishing.not_stored();
-                    refused("full", Stream::Events);
+                    refused("full", Stream::Events.name());
                     return Err(FencedError::Full);
                 }
                 // Surely not stored, so this attempt may be made again here.
@@ -199,7 +198,7 @@ impl Tenure {
             if self.is_lost() {
                 return Err(FencedError::Lost);
             }
-            refused("in_doubt", Stream::Events);
+            refused("in_doubt", Stream::Events.name());
             // An answer that says nothing may come at once; repeated as fast, it would storm the broker.
             sleep(IN_DOUBT_PAUSE).await;
             return Err(FencedError::InDoubt { last });
@@ -211,21 +210,21 @@ impl Tenure {
     /// Losing or repeating one is harmless: readers merge by maximum, clients re-assert.
     pub async fn publish_statuses(&self, payload: Bytes) -> Result<u64, PublishError> {
         if payload.len() > RECORD_BYTES_MAX {
-            refused("too_large", Stream::Statuses);
+            refused("too_large", Stream::Statuses.name());
             return Err(PublishError::TooLarge { bytes: payload.len() });
         }
         let end = Instant::now() + self.inner.config.attempt_deadline();
         let last = match self.publish(Stream::Statuses, payload, Mark::None, end).await {
             Some(Attempt::Stored(sequence)) => return Ok(sequence),
             Some(Attempt::Full) => {
-                refused("full", Stream::Statuses);
+                refused("full", Stream::Statuses.name());
                 return Err(PublishError::Full);
             }
             Some(Attempt::Unavailable(last) | Attempt::Unknown(last)) => last,
             Some(Attempt::WrongLast(_)) => "refused for a sequence that was not expected".to_owned(),
             None => return Err(PublishError::Lost),
         };
-        refused("timeout", Stream::Statuses);
+        refused("timeout", Stream::Statuses.name());
         Err(PublishError::Timeout { last })
     }
 
@@ -280,16 +279,7 @@ impl Tenure {
         let name = self.stream_name(stream);
         let what = || format!("read record {sequence} of {name}");
         let handle = self.inner.context.get_stream_no_info(&name).await.map_err(|error| self.failed(what(), &error))?;
-        match handle.get_raw_message(sequence).await {
-            Ok(message) => Ok(Some(Record {
-                sequence: message.sequence,
-                time_ns: record::time_ns(message.time.unix_timestamp_nanos()),
-                message_id: record::message_id(Some(&message.headers)),
-                payload: message.payload,
-            })),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(self.failed(what(), &error)),
-        }
+        record::read(&handle, sequence).await.map_err(|error| self.failed(what(), &error))
     }
 
     /// What the stream holds now, from its leader.

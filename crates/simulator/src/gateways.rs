@@ -102,7 +102,7 @@ pub(crate) fn sign_in(world: &mut World, process: ProcessId, device: usize, user
     let session = world.random.next();
     let Some(gateway) = world.gateways.get_mut(&process) else { return };
     gateway.sessions.insert(session, (device, user));
-    let welcome = v1::Welcome { session, user: user.to_wire(), partitions: 1 };
+    let welcome = v1::Welcome { session, user: user.to_wire(), partitions: 1, ..v1::Welcome::default() };
     push(world, process, session, 0, Frame::Welcome(welcome));
     track(world, process, TrackerInput::Up(SessionId(session), user));
     go(world, process);

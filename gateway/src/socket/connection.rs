@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use fastwebsockets::OpCode;
@@ -68,6 +69,7 @@ pub(super) struct Shared {
     opened_ms: u64,
     last_read_ms: AtomicU64,
     authenticated: AtomicBool,
+    expires_ms: AtomicU64,
     /// Who ended it first: `OPEN`, `LOST`, `CLOSED_BY_PEER` or the server's code.
     ending: AtomicU16,
     reader: AtomicWaker,
@@ -106,6 +108,7 @@ impl Connection {
             opened_ms: now_ms,
             last_read_ms: AtomicU64::new(now_ms),
             authenticated: AtomicBool::new(false),
+            expires_ms: AtomicU64::new(u64::MAX),
             ending: AtomicU16::new(OPEN),
             reader: AtomicWaker::new(),
             state: Mutex::new(State {
@@ -272,6 +275,23 @@ impl Shared {
         self.authenticated.store(true, Ordering::Relaxed);
     }
 
+    pub(super) fn expire_in(self: &Arc<Self>, time: Duration) {
+        let now_ms = self.edge.now_ms();
+        let expires_ms = now_ms.saturating_add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        self.expires_ms.store(expires_ms, Ordering::Relaxed);
+        if expires_ms < now_ms + self.edge.config.heartbeat_interval_ms {
+            // The wheel may look at the socket only after that.
+            self.edge.look_at(self, expires_ms);
+        }
+    }
+
+    /// Closes it if its token no longer holds.
+    pub(super) fn look(self: &Arc<Self>, now_ms: u64) {
+        if now_ms >= self.expires_ms.load(Ordering::Relaxed) {
+            self.close(CloseCode::TokenExpired);
+        }
+    }
+
     /// Pings, closes or leaves alone; `None` once the wheel may forget the socket.
     pub(super) fn beat(self: &Arc<Self>, now_ms: u64, next_ping_ms: u64) -> Option<(u64, u64)> {
         if !self.is_open() {
@@ -281,7 +301,8 @@ impl Shared {
         let authenticate_by_ms =
             (!self.authenticated.load(Ordering::Relaxed)).then_some(self.opened_ms + config.authenticate_timeout_ms);
         let last_read_ms = self.last_read_ms.load(Ordering::Relaxed);
-        match check(config, Facts { now_ms, last_read_ms, next_ping_ms, authenticate_by_ms }) {
+        let expires_ms = self.expires_ms.load(Ordering::Relaxed);
+        match check(config, Facts { now_ms, last_read_ms, next_ping_ms, authenticate_by_ms, expires_ms }) {
             Verdict::Close(code) => {
                 self.close(code);
                 None

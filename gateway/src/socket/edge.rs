@@ -31,9 +31,11 @@ pub(super) struct Edge {
 }
 
 /// A socket on the wheel.
-struct Watched {
-    socket: Arc<Shared>,
-    next_ping_ms: u64,
+enum Watched {
+    /// Stands there as long as it is open.
+    Open { socket: Arc<Shared>, next_ping_ms: u64 },
+    /// Looked at once more, before it would come up again: within one heartbeat.
+    Expiring(Arc<Shared>),
 }
 
 impl Edge {
@@ -70,17 +72,22 @@ impl Edge {
         let now_ms = self.now_ms();
         let next_ping_ms = now_ms + rand::random_range(0..=self.config.heartbeat_interval_ms);
         let due_ms = next_ping_ms.min(now_ms + self.config.authenticate_timeout_ms);
-        self.rewatch(Watched { socket: Arc::clone(socket), next_ping_ms }, due_ms);
+        self.rewatch(Arc::clone(socket), next_ping_ms, due_ms);
     }
 
-    fn rewatch(&self, watched: Watched, due_ms: u64) {
+    /// Looks at an open socket at this time too.
+    pub(super) fn look_at(&self, socket: &Arc<Shared>, due_ms: u64) {
+        self.wheel().insert(due_ms, Watched::Expiring(Arc::clone(socket)));
+    }
+
+    fn rewatch(&self, socket: Arc<Shared>, next_ping_ms: u64, due_ms: u64) {
         let mut wheel = self.wheel();
         // Asked under the wheel's lock: the last sweep either sees the flag's effect here or the entry.
         if self.closing_all.load(Ordering::Acquire) {
             drop(wheel);
-            watched.socket.close(CloseCode::Draining);
+            socket.close(CloseCode::Draining);
         } else {
-            wheel.insert(due_ms, watched);
+            wheel.insert(due_ms, Watched::Open { socket, next_ping_ms });
         }
     }
 
@@ -91,9 +98,14 @@ impl Edge {
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let now_ms = self.now_ms();
             let due = self.wheel().advance(now_ms);
-            for Watched { socket, next_ping_ms } in due {
-                if let Some((next_ping_ms, due_ms)) = socket.beat(now_ms, next_ping_ms) {
-                    self.rewatch(Watched { socket, next_ping_ms }, due_ms);
+            for watched in due {
+                match watched {
+                    Watched::Open { socket, next_ping_ms } => {
+                        if let Some((next_ping_ms, due_ms)) = socket.beat(now_ms, next_ping_ms) {
+                            self.rewatch(socket, next_ping_ms, due_ms);
+                        }
+                    }
+                    Watched::Expiring(socket) => socket.look(now_ms),
                 }
             }
         }
@@ -102,7 +114,11 @@ impl Edge {
     /// The sockets that are open now.
     pub(super) fn open_sockets(&self) -> Vec<Arc<Shared>> {
         let wheel = self.wheel();
-        wheel.entries().map(|watched| &watched.socket).filter(|socket| socket.is_open()).cloned().collect()
+        let watched = wheel.entries().filter_map(|watched| match watched {
+            Watched::Open { socket, .. } => Some(socket),
+            Watched::Expiring(_) => None,
+        });
+        watched.filter(|socket| socket.is_open()).cloned().collect()
     }
 
     /// Closes every socket, also those that are just being opened.

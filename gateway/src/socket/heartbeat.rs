@@ -1,4 +1,4 @@
-//! Pings, silence and the authentication deadline of all sockets, on one timing wheel.
+//! Pings, silence, the authentication deadline and the end of the token of all sockets, on one timing wheel.
 //!
 //! A parked socket costs one wheel entry: no timer and no task. `check` is the whole rule, free of clocks
 //! and sockets; the wheel only says when to ask it again.
@@ -18,6 +18,8 @@ pub(super) struct Facts {
     pub(super) next_ping_ms: u64,
     /// When it must be authenticated; none once it is.
     pub(super) authenticate_by_ms: Option<u64>,
+    /// When its token no longer holds; `u64::MAX` before it has one.
+    pub(super) expires_ms: u64,
 }
 
 /// What to do with a socket.
@@ -41,9 +43,13 @@ pub(super) fn check(config: &Config, facts: Facts) -> Verdict {
     if facts.authenticate_by_ms.is_some_and(|by_ms| facts.now_ms >= by_ms) {
         return Verdict::Close(CloseCode::AuthenticateTimeout);
     }
+    if facts.now_ms >= facts.expires_ms {
+        return Verdict::Close(CloseCode::TokenExpired);
+    }
     let ping = facts.now_ms >= facts.next_ping_ms;
     let next_ping_ms = if ping { facts.now_ms + config.heartbeat_interval_ms } else { facts.next_ping_ms };
-    let due_ms = next_ping_ms.min(silent_at_ms).min(facts.authenticate_by_ms.unwrap_or(u64::MAX));
+    let authenticate_by_ms = facts.authenticate_by_ms.unwrap_or(u64::MAX);
+    let due_ms = next_ping_ms.min(silent_at_ms).min(authenticate_by_ms).min(facts.expires_ms);
     Verdict::Keep { ping, next_ping_ms, due_ms }
 }
 
@@ -96,7 +102,7 @@ mod tests {
     use super::*;
 
     fn facts(now_ms: u64) -> Facts {
-        Facts { now_ms, last_read_ms: 0, next_ping_ms: 10_000, authenticate_by_ms: None }
+        Facts { now_ms, last_read_ms: 0, next_ping_ms: 10_000, authenticate_by_ms: None, expires_ms: u64::MAX }
     }
 
     #[test]
@@ -120,6 +126,14 @@ mod tests {
         let waiting = |now_ms| Facts { authenticate_by_ms: Some(9_000), last_read_ms: now_ms, ..facts(now_ms) };
         assert!(matches!(check(&config, waiting(8_999)), Verdict::Keep { due_ms: 9_000, .. }));
         assert_eq!(check(&config, waiting(9_000)), Verdict::Close(CloseCode::AuthenticateTimeout));
+    }
+
+    #[test]
+    fn a_socket_ends_with_its_token() {
+        let config = Config::default();
+        let expiring = |now_ms| Facts { expires_ms: 9_000, ..facts(now_ms) };
+        assert!(matches!(check(&config, expiring(8_999)), Verdict::Keep { due_ms: 9_000, .. }));
+        assert_eq!(check(&config, expiring(9_000)), Verdict::Close(CloseCode::TokenExpired));
     }
 
     #[test]

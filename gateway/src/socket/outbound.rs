@@ -6,6 +6,7 @@
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fastwebsockets::OpCode;
@@ -90,6 +91,13 @@ impl Outbound {
     /// What waits is still written before the close frame, except for a slow or silent reader.
     pub fn close(&self, code: CloseCode) {
         self.shared.close(code);
+    }
+
+    /// Closes the socket as `token_expired` after this time, unless the time is set anew.
+    ///
+    /// At most a tick of the wheel late.
+    pub fn expire_in(&self, time: Duration) {
+        self.shared.expire_in(time);
     }
 
     /// Waits until nothing waits to be written, or the socket is gone.

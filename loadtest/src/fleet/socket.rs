@@ -64,6 +64,7 @@ impl Fleet {
             Frame::Accepted(_) => self.accepted(id),
             Frame::Hello(_)
             | Frame::Welcome(_)
+            | Frame::Renewed(_)
             | Frame::History(_)
             | Frame::Heads(_)
             | Frame::Pushed(_)

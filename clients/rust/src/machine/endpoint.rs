@@ -327,8 +327,8 @@ impl Endpoint {
             server_frame::Frame::Closing(v1::Closing { reconnect_after_ms }) => {
                 tell(Event::Closing { reconnect_after_ms });
             }
-            // The handshake is over.
-            server_frame::Frame::Hello(_) | server_frame::Frame::Welcome(_) => {}
+            // The sign-in is over, and tokens are the link's.
+            server_frame::Frame::Hello(_) | server_frame::Frame::Welcome(_) | server_frame::Frame::Renewed(_) => {}
         }
         self.settle(now, actions);
     }

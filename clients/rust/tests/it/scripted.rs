@@ -52,11 +52,16 @@ impl Server {
 
     /// Takes the next socket and signs it in.
     pub(crate) async fn sign_in(&self) -> Result<Peer> {
+        self.sign_in_until(0).await
+    }
+
+    /// Takes the next socket and signs it in with a token that expires then.
+    pub(crate) async fn sign_in_until(&self, expires_us: u64) -> Result<Peer> {
         let mut peer = self.accept().await?;
         let (id, frame) = peer.hear().await?;
         let client_frame::Frame::Authenticate(authenticate) = frame else { bail!("{frame:?} before authenticate") };
         peer.token = authenticate.token;
-        let welcome = v1::Welcome { session: 7, user: ME.to_wire(), partitions: 1 };
+        let welcome = v1::Welcome { session: 7, user: ME.to_wire(), partitions: 1, expires_us };
         peer.say(id, server_frame::Frame::Welcome(welcome)).await?;
         Ok(peer)
     }

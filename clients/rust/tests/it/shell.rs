@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use client::{Client, Error, Event, Events, Observer, Options, Settlement, Token};
-use proto::v1::{self, ErrorCode, server_frame};
+use proto::v1::{self, ErrorCode, client_frame, server_frame};
 use tokio::time::timeout;
 
 use crate::scripted::{DEADLINE, ME, Server, chat, entry};
@@ -113,6 +113,54 @@ async fn a_code_of_the_upper_range_is_fatal() -> Result<()> {
     assert!(matches!(timeout(DEADLINE, sent.outcome).await?, Err(Error::Ended)));
     assert!(timeout(DEADLINE, events.next()).await?.is_none());
     assert!(matches!(client.send(chat(), "late"), Err(Error::Ended)));
+    Ok(())
+}
+
+/// Tokens 1, 2, 3 …
+fn counted() -> Token {
+    let given = Arc::new(Mutex::new(0));
+    Token::made_by(move || {
+        let mut given = given.lock().unwrap();
+        *given += 1;
+        Ok(format!("token {given}"))
+    })
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_on_the_live_socket_before_it_expires() -> Result<()> {
+    let server = Server::start().await?;
+    let mut options = options(&server)?;
+    options.token = counted();
+    let (_client, _events) = Client::connect(options);
+    // The server's clock said 1 µs in hello.
+    let mut peer = server.sign_in_until(300_000).await?;
+    for (token, life) in [("token 2", 300_000), ("token 3", 0)] {
+        let (id, frame) = peer.hear().await?;
+        let client_frame::Frame::Authenticate(renewal) = frame else { panic!("{frame:?}") };
+        assert_eq!((&*renewal.token, &*renewal.device), (token, "a device"));
+        let renewed = v1::Renewed { expires_us: 300_000 + life };
+        peer.say(id, server_frame::Frame::Renewed(renewed)).await?;
+    }
+    // No later one: it is not asked for again, and the socket goes on.
+    peer.ping().await
+}
+
+#[tokio::test]
+async fn after_an_expired_token_a_client_comes_back_with_another_and_never_with_the_same() -> Result<()> {
+    let server = Server::start().await?;
+    let mut fresh = options(&server)?;
+    fresh.token = counted();
+    let (_client, _events) = Client::connect(fresh);
+    let mut peer = server.sign_in().await?;
+    let first = peer.token.clone();
+    peer.close(4502).await?;
+    assert_ne!(server.sign_in().await?.token, first);
+
+    let server = Server::start().await?;
+    let (_client, mut events) = Client::connect(options(&server)?);
+    server.sign_in().await?.close(4502).await?;
+    let event = until(&mut events, |event| matches!(event, Event::Fatal { .. })).await?;
+    assert!(matches!(event, Event::Fatal { code: 4502 }));
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 
 mod broker;
 mod commands;
+mod control;
 mod core_messages;
 mod counters;
 mod fence;

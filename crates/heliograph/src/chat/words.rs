@@ -15,7 +15,6 @@ pub(super) const fn refusal(code: ErrorCode) -> &'static str {
         ErrorCode::BodyTooLarge => "it is too long",
         ErrorCode::Unauthenticated => "the token is not valid here",
         ErrorCode::NotAuthenticatedYet => "not signed in yet",
-        ErrorCode::AlreadyAuthenticated => "signed in already",
         ErrorCode::OutOfRange => "a number in it is out of range",
         ErrorCode::UnknownChat => "there is no such chat",
         ErrorCode::NotAMember => "you are not in this chat",

@@ -8,5 +8,6 @@ mod lists;
 mod owner;
 mod pushes;
 mod reading;
+mod revoking;
 mod setup;
 mod signing_in;
