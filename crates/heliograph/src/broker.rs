@@ -56,6 +56,12 @@ struct Kept {
     pid: Option<i32>,
 }
 
+impl Kept {
+    fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+}
+
 /// A running broker.
 #[derive(Debug)]
 pub struct Broker {
@@ -139,7 +145,7 @@ impl Broker {
 
     /// Its address.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.kept.port)
+        self.kept.url()
     }
 
     /// Keeps it running until shut down, then ends it.
@@ -254,6 +260,17 @@ impl Broker {
         replace(&state_file(&self.folder), &serde_json::to_vec_pretty(&self.kept)?, 0o644)
             .context("cannot write the broker's state")
     }
+}
+
+/// Where the broker of this folder listens, as its last start wrote it.
+///
+/// # Errors
+/// Nothing was ever started on the folder.
+pub fn url_of(folder: &Path) -> Result<String> {
+    let file = state_file(folder);
+    let state = fs::read(&file).with_context(|| format!("no {}: start `heliograph up` first", file.display()))?;
+    let kept: Kept = serde_json::from_slice(&state).with_context(|| format!("{} is damaged", file.display()))?;
+    Ok(kept.url())
 }
 
 fn state_file(folder: &Path) -> PathBuf {

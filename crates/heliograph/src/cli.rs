@@ -1,4 +1,4 @@
-//! The commands that people type: `up`, `token`, `chat`.
+//! The commands that people type: `up`, `token`, `revoke`, `chat`.
 
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
@@ -14,7 +14,7 @@ use domain::UserId;
 use gateway::TokenKey;
 
 use crate::broker::Sync;
-use crate::{chat, folder, identity, up};
+use crate::{chat, folder, identity, revoke, up};
 
 /// A messaging platform in one binary.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ enum Command {
     Up(UpArgs),
     /// Prints a token that signs NAME in.
     Token(TokenArgs),
+    /// Makes tokens of NAME worthless and closes the sockets that they signed in.
+    Revoke(RevokeArgs),
     /// Chats in this terminal.
     Chat(ChatArgs),
 }
@@ -72,9 +74,24 @@ struct TokenArgs {
     /// Whom it signs in; the same name is the same user everywhere.
     #[arg(long = "user", value_parser = name)]
     name: String,
-    /// How long it is valid, in hours.
-    #[arg(long, default_value_t = 24)]
+    /// The only device that it is good for; without it, any.
+    #[arg(long, default_value = "")]
+    device: String,
+    /// How long it is valid, in hours: at most 30 days.
+    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
     hours: u32,
+}
+
+#[derive(Debug, Args)]
+struct RevokeArgs {
+    #[command(flatten)]
+    data: Data,
+    /// Whose tokens: those that were issued until now.
+    #[arg(long = "user", value_parser = name)]
+    name: String,
+    /// Only those for this device; without it, all.
+    #[arg(long, default_value = "")]
+    device: String,
 }
 
 #[derive(Debug, Args)]
@@ -107,7 +124,14 @@ pub fn run() -> Result<()> {
             log: args.log,
         })),
         Command::Token(args) => {
-            println!("{}", Tokens::open(&args.data, &args.name, args.hours)?.mint()?);
+            let mut tokens = Tokens::open(&args.data, &args.name, args.hours)?;
+            tokens.device = args.device;
+            println!("{}", tokens.mint()?);
+            Ok(())
+        }
+        Command::Revoke(args) => {
+            runtime.block_on(revoke::run(&args.data.folder, identity::user_id(&args.name), args.device))?;
+            println!("{}: the tokens issued until now are revoked", args.name);
             Ok(())
         }
         Command::Chat(args) => {
@@ -151,6 +175,7 @@ fn name(text: &str) -> Result<String, &'static str> {
 struct Tokens {
     key: TokenKey,
     user: UserId,
+    device: String,
     valid: Duration,
 }
 
@@ -158,11 +183,11 @@ impl Tokens {
     fn open(data: &Data, name: &str, hours: u32) -> Result<Self> {
         let key = TokenKey::from_pem(&folder::token_key(&data.folder)?).context("the token key is damaged")?;
         let user = UserId::new(identity::user_id(name).into_bytes());
-        Ok(Self { key, user, valid: Duration::from_secs(u64::from(hours) * 3_600) })
+        Ok(Self { key, user, device: String::new(), valid: Duration::from_secs(u64::from(hours) * 3_600) })
     }
 
     fn mint(&self) -> Result<String> {
-        Ok(self.key.mint(self.user, self.valid)?)
+        Ok(self.key.mint_for(self.user, &self.device, "", self.valid)?)
     }
 }
 

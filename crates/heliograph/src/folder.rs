@@ -42,7 +42,7 @@ impl DataFolder {
 
     /// Where the broker keeps its things.
     pub fn broker(&self) -> PathBuf {
-        self.path.join("broker")
+        broker(&self.path)
     }
 
     /// Where the store keeps its rows.
@@ -69,6 +69,11 @@ impl DataFolder {
         }
         token_key(&self.path)
     }
+}
+
+/// Where the broker of a folder keeps its things.
+pub fn broker(folder: &Path) -> PathBuf {
+    folder.join("broker")
 }
 
 /// The address that the running `up` of this folder announced.

@@ -9,4 +9,5 @@ pub mod chat;
 pub mod cli;
 pub mod folder;
 pub mod identity;
+pub mod revoke;
 pub mod up;

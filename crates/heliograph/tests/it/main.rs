@@ -20,6 +20,7 @@ mod kills;
 mod membership;
 mod messages;
 mod resends;
+mod revoke;
 mod rivals;
 mod slow;
 mod stale_owner;
