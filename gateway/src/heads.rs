@@ -192,6 +192,7 @@ impl Heads {
             let page = {
                 // Held for the read alone: who does not read its socket keeps nobody else waiting.
                 let Ok(_read) = reads.acquire().await else { return Ok(()) };
+                counter!("gateway_heads_reads_total").increment(1);
                 store.heads(wanted.user, self.partition, after, HEADS_PER_FRAME).await?
             };
             let last = page.len() < HEADS_PER_FRAME;

@@ -89,6 +89,7 @@ async fn read(edge: &Edge, session: &Session, request: Request) -> Result<(), Co
     // Before the store is asked: a client that does not read holds no answer in memory.
     session.outbound.drained().await;
     let end = Instant::now() + Duration::from_millis(edge.config.history_wait_ms);
+    metrics::counter!("gateway_history_reads_total").increment(1);
     let stays = match own_stays(edge, session, chat, 0, end).await {
         // Pushes run ahead of the store: that which lets the reader in may not be stored yet (M18).
         Err(Code::UnknownChat | Code::NotAMember) if at_least > 0 => {

@@ -14,6 +14,7 @@ use crate::control::Control;
 use crate::fleet::Fleet;
 use crate::rows::{Bench, Row};
 use crate::target::Target;
+use crate::{idle, storm, stuck};
 
 /// A row of the design's table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -22,6 +23,12 @@ pub enum Id {
     P1,
     /// End-to-end p50 at 10 % load ÷ the sum of the hops' medians.
     P4,
+    /// Resident memory of an idle signed-in connection ÷ that of a bare task.
+    P8,
+    /// All connections cut at once: time until all are back ÷ bare handshakes.
+    P13,
+    /// p99 of healthy recipients with a hundredth of stuck ones ÷ without.
+    P14,
     /// Embedded store commits ÷ messages at saturation.
     P19b,
 }
@@ -53,6 +60,12 @@ pub struct Options {
     /// Messages a second of P4, instead of a tenth of saturation.
     #[arg(long)]
     rate: Option<f64>,
+    /// Connections of P8; with a hundred to spare, both of its sides need as many descriptors.
+    #[arg(long, default_value_t = 18_000)]
+    idle: usize,
+    /// Connections of P13.
+    #[arg(long, default_value_t = 15_000)]
+    storm: usize,
     /// Partitions of the log; by default what `heliograph up` takes.
     #[arg(long)]
     partitions: Option<u16>,
@@ -75,11 +88,32 @@ pub fn run(options: &Options) -> Result<()> {
 async fn measure(options: &Options) -> Result<()> {
     let wanted = |id| options.rows.is_empty() || options.rows.contains(&id);
     let partitions = options.partitions.unwrap_or_else(up::partitions_by_default);
+    let runs = options.runs.max(1);
+    let mut rows = Vec::new();
+    if [Id::P1, Id::P4, Id::P14, Id::P19b].into_iter().any(wanted) {
+        rows.extend(of_fleet(options, partitions, runs).await?);
+    }
+    if wanted(Id::P8) {
+        rows.push(idle::p8(partitions, options.idle, runs).await?);
+    }
+    if wanted(Id::P13) {
+        rows.push(storm::p13(partitions, options.storm, runs).await?);
+    }
+    print(&rows);
+    if let Some(file) = &options.json {
+        fs::write(file, serde_json::to_vec_pretty(&rows)?)?;
+    }
+    Ok(())
+}
+
+/// The rows that a fleet which talks gives.
+async fn of_fleet(options: &Options, partitions: u16, runs: usize) -> Result<Vec<Row>> {
+    let wanted = |id| options.rows.is_empty() || options.rows.contains(&id);
     let target = Target::start(partitions).await?;
     let fleet = Fleet::open(&target, options.sockets, options.chats, partitions).await?;
     let control = Control::start().await?;
-    let (window, runs) = (options.window, options.runs.max(1));
-    let bench = Bench { target, fleet, control, window, time: Duration::from_secs_f64(options.seconds), runs };
+    let (window, time) = (options.window, Duration::from_secs_f64(options.seconds));
+    let bench = Bench { target, fleet, control, window, time, runs };
     let mut rows = Vec::new();
     let mut rate = options.rate;
     if wanted(Id::P1) || wanted(Id::P19b) || rate.is_none() {
@@ -91,12 +125,12 @@ async fn measure(options: &Options) -> Result<()> {
     if let Some(rate) = rate.filter(|_| wanted(Id::P4)) {
         rows.push(bench.latency(rate).await?);
     }
-    bench.target.stop().await?;
-    print(&rows);
-    if let Some(file) = &options.json {
-        fs::write(file, serde_json::to_vec_pretty(&rows)?)?;
+    if let Some(rate) = rate.filter(|_| wanted(Id::P14)) {
+        rows.push(stuck::p14(&bench.target, &bench.fleet, rate, time, runs).await?);
+        bench.target.check_quiet()?;
     }
-    Ok(())
+    bench.target.stop().await?;
+    Ok(rows)
 }
 
 fn print(rows: &[Row]) {

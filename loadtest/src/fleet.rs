@@ -128,6 +128,11 @@ impl Fleet {
         Ok(fleet)
     }
 
+    /// How many sockets it has.
+    pub(crate) fn sockets(&self) -> usize {
+        self.sockets.len()
+    }
+
     async fn create_chats(&self) -> Result<()> {
         for (at, chat) in self.chats.iter().enumerate() {
             let other = v1::Member { user: self.socket(chat.recipient)?.user.to_wire(), role: v1::Role::Member.into() };

@@ -8,12 +8,19 @@
 //! wire     client frames over bare TCP, at the least cost of our own
 //! fleet    sockets, chats, what was sent, stored and received: driven by a window or by a schedule
 //! control  raw JetStream, core and socket figures
-//! rows     P1, P4, P19b: one ratio each
+//! herd     many light clients that sign in and stay, or are cut and come back
+//! bare     a server that does nothing but the handshake, or not even that
+//! rows     P1, P4, P19b: one ratio each ; idle P8 ; storm P13 ; stuck P14
 //! ```
 
+pub mod bare;
 pub mod bench;
 mod control;
 mod fleet;
+mod herd;
+mod idle;
 mod rows;
+mod storm;
+mod stuck;
 mod target;
 mod wire;

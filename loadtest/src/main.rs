@@ -17,10 +17,14 @@ struct Cli {
 enum Command {
     /// Measures the figures of the design, each as a ratio to its control.
     Bench(loadtest::bench::Options),
+    /// Serves as a control of `bench`, until it is killed.
+    #[command(hide = true)]
+    Bare { kind: loadtest::bare::Kind },
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bench(options) => loadtest::bench::run(&options),
+        Command::Bare { kind } => loadtest::bare::serve(kind),
     }
 }

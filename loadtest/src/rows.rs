@@ -129,7 +129,7 @@ impl Bench {
     }
 }
 
-fn row(ours: &[f64], controls: &[f64]) -> Row {
+pub(crate) fn row(ours: &[f64], controls: &[f64]) -> Row {
     let ratios: Vec<f64> = ours.iter().zip(controls).map(|(ours, control)| ours / control).collect();
     Row {
         id: "",

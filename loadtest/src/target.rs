@@ -56,7 +56,7 @@ impl Target {
         Ok(self.keys.mint(user, TOKENS_VALID_FOR)?)
     }
 
-    /// One counter, summed over its labels; 0 if it was never touched.
+    /// One counter, summed over its labels unless they are named too; 0 if it was never touched.
     pub(crate) async fn counter(&self, name: &str) -> Result<f64> {
         let mut stream = TcpStream::connect(self.admin).await?;
         stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
@@ -83,6 +83,11 @@ impl Target {
     pub(crate) fn cpu(&self) -> Result<(f64, f64)> {
         let broker = broker_pid(&self.folder.join("data/broker/state.json")).context("the broker has no pid")?;
         Ok((cpu_of(self.process.pid())?, cpu_of(broker.as_raw().unsigned_abs())?))
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Ends it in order.
@@ -117,6 +122,14 @@ pub(crate) fn cpu_of(pid: u32) -> Result<f64> {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).context("an odd /proc stat");
     Ok((ticks(11)? + ticks(12)?) / 100.0)
+}
+
+/// Resident memory of a process, in bytes.
+pub(crate) fn rss_of(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1_024.0)
 }
 
 async fn free_address() -> Result<SocketAddr> {

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 const FIN_BINARY: u8 = 0x82;
 const FIN_CLOSE: u8 = 0x88;
@@ -32,8 +32,19 @@ pub(crate) enum Incoming {
 
 /// Connects and upgrades.
 pub(crate) async fn connect(address: SocketAddr) -> Result<(TcpStream, BytesMut)> {
-    let mut stream = TcpStream::connect(address).await.context("cannot connect to the gateway")?;
+    connect_with(address, None).await
+}
+
+/// As [`connect`]; the kernel keeps no more than `receive_bytes` of what is not read.
+pub(crate) async fn connect_with(address: SocketAddr, receive_bytes: Option<u32>) -> Result<(TcpStream, BytesMut)> {
+    let socket = TcpSocket::new_v4()?;
+    if let Some(bytes) = receive_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    let mut stream = socket.connect(address).await.context("cannot connect to the gateway")?;
     stream.set_nodelay(true)?;
+    // What is dropped is cut: an orderly end would keep its port for a minute, and there are not enough of them.
+    stream.set_zero_linger()?;
     let request = format!(
         "GET /v1/socket HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\

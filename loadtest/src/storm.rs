@@ -1,0 +1,65 @@
+//! P13: all connections are cut at once and all clients come back at once.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+
+use crate::bare::{Bare, Kind};
+use crate::herd::{Herd, Opening};
+use crate::idle::tokens;
+use crate::rows::{Row, row};
+use crate::target::Target;
+
+/// Reads of the store that the gateway makes for clients.
+const READS: [&str; 2] = ["gateway_heads_reads_total", "gateway_history_reads_total"];
+
+/// Seconds from the cut until everybody is signed in and knows where the chats stand; the control's until everybody has
+/// done the handshake.
+pub(crate) async fn p13(partitions: u16, connections: usize, runs: usize) -> Result<Row> {
+    let (mut ours, mut bare) = (Vec::new(), Vec::new());
+    let server = Bare::start(Kind::Handshake).await?;
+    let target = Target::start(partitions).await?;
+    let opening = Opening::SignIn { tokens: Arc::new(tokens(&target, connections)?), partitions };
+    for run in 0..runs {
+        // One after the other: both together are more descriptors than a process may have.
+        let mut herd = Herd::new(server.address, Opening::Handshake);
+        let (_, raw) = storm(&mut herd, connections).await?;
+        herd.cut().await;
+        let mut herd = Herd::new(target.gateway, opening.clone());
+        let cpu_before = target.cpu()?;
+        let (first, back) = storm(&mut herd, connections).await?;
+        let cpu = target.cpu()?;
+        let reads_before = reads(&target).await?;
+        herd.cut().await;
+        herd.grow(connections).await?;
+        let reads = reads(&target).await? - reads_before;
+        herd.cut().await;
+        eprintln!(
+            "run {run}: back after {back:.2} s (first {first:.2} s), bare handshakes {raw:.2} s; {reads} reads of the store; \
+             CPU µs a sign-in: heliograph {:.0}, nats-server {:.0}",
+            (cpu.0 - cpu_before.0) * 1e6 / (2 * connections) as f64,
+            (cpu.1 - cpu_before.1) * 1e6 / (2 * connections) as f64,
+        );
+        ours.push(back);
+        bare.push(raw);
+    }
+    target.check_quiet()?;
+    target.stop().await?;
+    Ok(Row { id: "P13", unit: "s", target: 2.0, at_least: false, ..row(&ours, &bare) })
+}
+
+/// Seconds of the first opening, and of the one that follows a cut.
+async fn storm(herd: &mut Herd, connections: usize) -> Result<(f64, f64)> {
+    let first = herd.grow(connections).await?;
+    herd.cut().await;
+    let back = herd.grow(connections).await?;
+    Ok((first.as_secs_f64(), back.as_secs_f64()))
+}
+
+async fn reads(target: &Target) -> Result<f64> {
+    let mut sum = 0.0;
+    for name in READS {
+        sum += target.counter(name).await?;
+    }
+    Ok(sum)
+}

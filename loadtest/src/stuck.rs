@@ -1,0 +1,109 @@
+//! P14: what a hundredth of the recipients, who do not read, cost the others.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use client::{Client, Event, Options, Settlement, UserId as ClientUser};
+use domain::UserId;
+use proto::v1;
+use tokio::io::AsyncWriteExt as _;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use crate::fleet::Fleet;
+use crate::rows::{Row, row};
+use crate::target::Target;
+use crate::wire;
+
+/// Messages that are sent to each of the stuck ones, and how large they are.
+const EVERY: Duration = Duration::from_millis(50);
+const BODY_BYTES: usize = 12 << 10;
+const SIGNED_IN_WITHIN: Duration = Duration::from_secs(10);
+/// The kernel's receive buffer of a stuck one: it is the server that has to hold what is not read.
+const RECEIVE_BYTES: u32 = 4 << 10;
+/// Between two looks whether the server has let go of a stuck one.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// p99 of the healthy recipients in µs, with the stuck ones; the control's without, at the same rate.
+pub(crate) async fn p14(target: &Target, fleet: &Arc<Fleet>, rate: f64, time: Duration, runs: usize) -> Result<Row> {
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for run in 0..runs {
+        let p99 = |latencies: &crate::fleet::Latencies| latencies.received.value_at_quantile(0.99) as f64 / 1e3;
+        let control = p99(&fleet.pace(rate, time / 5, time).await?);
+        let closed_before = target.counter("gateway_sockets_closed_total{code=\"slow\"}").await?;
+        let stuck = Stuck::start(target, fleet.sockets().div_ceil(100)).await?;
+        let ours = p99(&fleet.pace(rate, time / 5, time).await?);
+        let closed = target.counter("gateway_sockets_closed_total{code=\"slow\"}").await? - closed_before;
+        drop(stuck);
+        ensure!(closed > 0.0, "nobody was too slow: this measured nothing");
+        eprintln!("run {run}: p99 {ours:.0} µs, without the stuck {control:.0} µs; {closed} were closed as slow");
+        with.push(ours);
+        without.push(control);
+    }
+    Ok(Row { id: "P14", unit: "µs", target: 1.1, at_least: false, ..row(&with, &without) })
+}
+
+/// Recipients who do not read, and whoever writes to them.
+struct Stuck {
+    _tasks: JoinSet<Result<()>>,
+}
+
+impl Stuck {
+    async fn start(target: &Target, count: usize) -> Result<Self> {
+        let mut tasks = JoinSet::new();
+        for _ in 0..count {
+            let (reader, writer) = (UserId::new(rand::random()), UserId::new(rand::random()));
+            let (token, address) = (target.token(reader)?, target.gateway);
+            let options = Options::new(format!("ws://{address}/v1/socket"), target.token(writer)?, "writer");
+            tasks.spawn(write(options, ClientUser(*reader.as_bytes())));
+            tasks.spawn(async move {
+                loop {
+                    sit(address, token.clone()).await?;
+                }
+            });
+        }
+        Ok(Self { _tasks: tasks })
+    }
+}
+
+/// Writes to somebody who does not read.
+async fn write(options: Options, to: ClientUser) -> Result<()> {
+    let (client, mut events) = Client::connect(options);
+    let connected = async {
+        while let Some(event) = events.next().await {
+            if matches!(event, Event::Connected { .. }) {
+                break;
+            }
+        }
+    };
+    timeout(SIGNED_IN_WITHIN, connected).await?;
+    let member = v1::Member { user: to.0.to_vec().into(), role: v1::Role::Member.into() };
+    let created = client.create_chat(v1::ChatKind::Group, vec![member])?;
+    let Settlement::Stored { chat, .. } = created.outcome.await? else { bail!("the chat of a stuck one was refused") };
+    loop {
+        // A full outbox is no fault here: what it holds is being sent.
+        let _sent = client.send(chat, vec![7; BODY_BYTES]);
+        tokio::select! {
+            () = sleep(EVERY) => {}
+            event = events.next() => drop(event.context("the writer's client ended")?),
+        }
+    }
+}
+
+/// Signs in, reads nothing, and returns once the server has let go.
+async fn sit(address: SocketAddr, token: String) -> Result<()> {
+    let (mut stream, _read) = wire::connect_with(address, Some(RECEIVE_BYTES)).await?;
+    let authenticate = v1::client_frame::Frame::Authenticate(v1::Authenticate { token, device: "stuck".into() });
+    let mut out = Vec::new();
+    wire::put_binary(&v1::ClientFrame { id: 1, frame: Some(authenticate) }, &mut out);
+    stream.write_all(&out).await?;
+    out.clear();
+    wire::put_pong(&[], &mut out);
+    // It answers no ping, but is not silent: only its queue may end it.
+    while stream.write_all(&out).await.is_ok() {
+        sleep(LOOK_AGAIN).await;
+    }
+    Ok(())
+}
