@@ -6,7 +6,6 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use domain::{ChatId, Code, SessionId, UserId, limits};
 use metrics::counter;
-use prost::Message as _;
 use proto::v1;
 use proto::v1::client_frame::Frame as Asked;
 use proto::v1::server_frame::Frame;
@@ -39,7 +38,7 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
         user: user.to_wire(),
         partitions: u32::try_from(edge.epochs.len()).unwrap_or(u32::MAX),
     };
-    let _ = session.outbound.push(frames::frame(request, Frame::Welcome(welcome)), Class::Ordinary);
+    let _ = frames::frame(request, Frame::Welcome(welcome)).push(&session.outbound, Class::Ordinary);
     // Announced only now: whatever is pushed comes behind the welcome.
     edge.changes.up(session.id, user);
     // History waits beside the frames that follow it, never in front of them.
@@ -92,9 +91,9 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
         time_us: wall_clock_us(),
         limits: Some(limits),
     };
-    outbound.push(frames::frame(0, Frame::Hello(hello)), Class::Ordinary).ok()?;
+    frames::frame(0, Frame::Hello(hello)).push(outbound, Class::Ordinary).ok()?;
     let message = reader.next_message().await.ok()?;
-    let (id, refusal) = match v1::ClientFrame::decode(message.payload) {
+    let (id, refusal) = match frames::decode(outbound.sub_protocol(), message.payload) {
         Ok(v1::ClientFrame { id, frame: Some(Asked::Authenticate(authenticate)) }) => {
             match edge.keys.check(&authenticate.token) {
                 Ok(user) => return Some((user, id)),
@@ -106,7 +105,7 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
         Err(_) => (0, (Code::BadRequest, CloseCode::BadFrame)),
     };
     counter!("gateway_sign_ins_refused_total").increment(1);
-    let _ = outbound.push(frames::error(id, refusal.0), Class::Ordinary);
+    let _ = frames::error(id, refusal.0).push(outbound, Class::Ordinary);
     outbound.close(refusal.1);
     // Reading on ends the close handshake.
     while reader.next_message().await.is_ok() {}
@@ -122,7 +121,8 @@ fn asked(
     readings: &mut Readings,
     payload: Bytes,
 ) -> Result<Option<(u64, Later)>, CloseCode> {
-    let v1::ClientFrame { id, frame } = v1::ClientFrame::decode(payload).map_err(|_fault| CloseCode::BadFrame)?;
+    let decoded = frames::decode(session.outbound.sub_protocol(), payload);
+    let v1::ClientFrame { id, frame } = decoded.map_err(|_fault| CloseCode::BadFrame)?;
     let done = match frame {
         // Its replies would look like pushes.
         Some(Asked::Command(_) | Asked::ReadHistory(_)) if id == 0 => Err(Code::BadRequest),
@@ -146,7 +146,7 @@ fn asked(
 /// Tells the client why request `id` comes to nothing.
 pub(crate) fn refuse(session: &Session, id: u64, code: Code) {
     counter!("gateway_requests_refused_total").increment(1);
-    let _ = session.outbound.push(frames::error(id, code), Class::Ordinary);
+    let _ = frames::error(id, code).push(&session.outbound, Class::Ordinary);
 }
 
 fn receipt_of(edge: &Edge, session: &Session, chat: &[u8], delivered: u64, seen: u64) -> Result<(), Code> {
