@@ -6,7 +6,7 @@ use std::env;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use crate::{Result, broker, check_layers, process};
+use crate::{Result, broker, buf, check_layers, process};
 
 /// Tells tests that time is no matter.
 const LONG_VARIABLE: &str = "HELIOGRAPH_TEST_LONG";
@@ -45,6 +45,13 @@ const PARTS: &[Part] = &[
         in_all: true,
         needs_broker: false,
         run: |_| check_layers::check(),
+    },
+    Part {
+        name: "buf",
+        about: "the style of the `.proto` files, and that they break nobody who speaks the published ones",
+        in_all: true,
+        needs_broker: false,
+        run: |_| buf::check(),
     },
     Part {
         name: "clippy",
@@ -174,7 +181,7 @@ mod tests {
 
     #[test]
     fn without_a_name_all_parts_run() {
-        assert_eq!(names(&[]).unwrap(), (vec!["fmt", "layers", "clippy", "unit"], false));
+        assert_eq!(names(&[]).unwrap(), (vec!["fmt", "layers", "buf", "clippy", "unit"], false));
     }
 
     #[test]
