@@ -7,6 +7,7 @@
 mod broker;
 mod buf;
 mod check_layers;
+mod foreign;
 mod npm;
 mod process;
 mod simulate;
