@@ -19,7 +19,7 @@ over_each_sub_protocol! {
     an_unknown_frame_and_a_second_authentication_are_refused_and_the_socket_goes_on,
     bytes_that_are_no_frame_close_the_socket_for_good,
     a_message_of_the_other_sub_protocols_kind_closes_the_socket_for_good,
-    a_message_over_the_limit_closes_the_socket_and_may_be_left_out_at_the_next,
+    a_message_over_the_limit_closes_the_socket_as_too_big,
 }
 
 /// `expired` is the only key of the claims that tests here need.
@@ -142,7 +142,7 @@ async fn a_message_of_the_other_sub_protocols_kind_closes_the_socket_for_good(ov
     deployment.stop().await;
 }
 
-async fn a_message_over_the_limit_closes_the_socket_and_may_be_left_out_at_the_next(over: SubProtocol) {
+async fn a_message_over_the_limit_closes_the_socket_as_too_big(over: SubProtocol) {
     let deployment = Deployment::start(over).await;
     let mut client = deployment.client(1).await;
     let limit = client.hello.limits.unwrap().frame_bytes as usize;
