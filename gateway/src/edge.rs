@@ -42,6 +42,6 @@ impl Handler for Serve {
 
     fn draining(&self, outbound: &Outbound, closes_in: Duration) {
         let reconnect_after_ms = u32::try_from(closes_in.as_millis()).unwrap_or(u32::MAX);
-        let _ = outbound.push(frames::frame(0, Frame::Closing(Closing { reconnect_after_ms })), Class::Ordinary);
+        let _ = frames::frame(0, Frame::Closing(Closing { reconnect_after_ms })).push(outbound, Class::Ordinary);
     }
 }

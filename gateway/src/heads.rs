@@ -20,10 +20,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::frames;
 use crate::registry::Registry;
-use crate::socket::{Class, CloseCode, PushError};
+use crate::socket::{Class, CloseCode, PushError, SubProtocol};
 
-/// Heads of one frame: about 60 bytes each, so that a frame fits any queue.
-const HEADS_PER_FRAME: usize = 500;
+/// Heads of one frame, so that it fits any queue.
+const fn heads_per_frame(sub_protocol: SubProtocol) -> usize {
+    match sub_protocol {
+        // About 60 bytes each.
+        SubProtocol::Proto => 500,
+        // About 140 bytes each, 230 at most.
+        SubProtocol::Json => 250,
+    }
+}
+
 /// A list this short goes out behind whatever waits; longer ones wait for an empty queue, so that the lists of all
 /// partitions together never fill the queue of a reader who is just slow.
 const SHORT_LIST: usize = 50;
@@ -187,15 +195,18 @@ impl Heads {
         registry: &Registry,
         reads: &Semaphore,
     ) -> Result<(), store::Error> {
+        let Some(outbound) = registry.outbound(session) else { return Ok(()) };
+        let sub_protocol = outbound.sub_protocol();
+        let most = heads_per_frame(sub_protocol);
         let mut after = None;
         loop {
             let page = {
                 // Held for the read alone: who does not read its socket keeps nobody else waiting.
                 let Ok(_read) = reads.acquire().await else { return Ok(()) };
                 counter!("gateway_heads_reads_total").increment(1);
-                store.heads(wanted.user, self.partition, after, HEADS_PER_FRAME).await?
+                store.heads(wanted.user, self.partition, after, most).await?
             };
-            let last = page.len() < HEADS_PER_FRAME;
+            let last = page.len() < most;
             after = page.last().map(|head| head.chat);
             let class = if page.len() <= SHORT_LIST { Class::Ordinary } else { Class::History };
             let heads = page.into_iter().map(|head| Head {
@@ -208,7 +219,11 @@ impl Heads {
                 first_seq: head.first_seq,
             });
             let list = List { partition: u32::from(self.partition.0), heads: heads.collect(), last, current };
-            let is_told = self.put(session, wanted.round, &frames::frame(0, Frame::Heads(list)), class, registry).await;
+            let Ok(frame) = frames::frame(0, Frame::Heads(list)).encoded(sub_protocol) else {
+                frames::give_up(&outbound);
+                return Ok(());
+            };
+            let is_told = self.put(session, wanted.round, &frame, class, registry).await;
             if last || !is_told {
                 return Ok(());
             }

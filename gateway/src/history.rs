@@ -6,17 +6,24 @@ use std::time::Duration;
 
 use domain::{ChatId, Code, LoggedEntry, Seq, limits};
 use futures_util::future::BoxFuture;
-use proto::v1::ReadHistory;
+use proto::v1::{History, ReadHistory};
 use store::MemberRow;
 use tokio::time::Instant;
 
 use crate::edge::Edge;
 use crate::frames;
 use crate::session::{Session, refuse};
-use crate::socket::{Class, PushError};
+use crate::socket::{Class, PushError, SubProtocol};
 
-/// Bytes of the entries of one answer: a frame that fits an empty queue with its envelope.
-const ANSWER_BYTES_MAX: usize = 48 * 1024;
+/// Bytes of the entries of one answer: a frame that leaves room in a queue of 64 KiB, whatever its encoding adds.
+const fn answer_bytes_max(sub_protocol: SubProtocol) -> usize {
+    match sub_protocol {
+        SubProtocol::Proto => 48 * 1024,
+        // JSON makes up to three and a half times as much of them.
+        SubProtocol::Json => 18 * 1024,
+    }
+}
+
 /// History requests of one session that may wait (N9); beyond it the client hears `busy`.
 const READINGS_MAX: usize = 64;
 
@@ -86,6 +93,7 @@ async fn answer(edge: Arc<Edge>, session: Session, request: Request) {
 async fn read(edge: &Edge, session: &Session, request: Request) -> Result<(), Code> {
     let Request { id, chat, after, limit, at_least } = request;
     let epoch = *edge.epochs.get(usize::from(chat.partition().0)).ok_or(Code::UnknownChat)?;
+    let sub_protocol = session.outbound.sub_protocol();
     // Before the store is asked: a client that does not read holds no answer in memory.
     session.outbound.drained().await;
     let end = Instant::now() + Duration::from_millis(edge.config.history_wait_ms);
@@ -99,7 +107,7 @@ async fn read(edge: &Edge, session: &Session, request: Request) -> Result<(), Co
     };
     let page = edge
         .store
-        .history_at_least(chat, after, limit as usize, ANSWER_BYTES_MAX, at_least, end)
+        .history_at_least(chat, after, limit as usize, answer_bytes_max(sub_protocol), at_least, end)
         .await
         .map_err(|error| code(&error))?;
     // The page may hold the entry that lets the reader in, or out: membership as of the page (M18).
@@ -116,7 +124,12 @@ async fn read(edge: &Edge, session: &Session, request: Request) -> Result<(), Co
             .any(|stay| stay.joined_seq <= row.entry.seq && stay.left_seq.is_none_or(|left| row.entry.seq <= left))
     };
     let rows: Vec<_> = page.rows.iter().filter(is_shown).collect();
-    let frame = frames::history(id, chat, epoch, &rows, through, page.first_seq);
+    let head =
+        History { chat: chat.to_wire(), epoch: epoch.0, entries: Vec::new(), through, first_seq: page.first_seq };
+    let Ok(frame) = frames::history(sub_protocol, id, head, &rows) else {
+        frames::give_up(&session.outbound);
+        return Ok(());
+    };
     loop {
         match session.outbound.push(frame.clone(), Class::History) {
             Err(PushError::NotEmpty) => session.outbound.drained().await,

@@ -19,6 +19,7 @@ mod gateway;
 mod heads;
 mod history;
 mod inbound;
+mod json;
 pub mod machine;
 mod pack;
 mod receipts;

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-use bytes::Bytes;
 use domain::SessionId;
 use metrics::{counter, gauge};
 
+use crate::frames::ToClients;
 use crate::socket::{Class, CloseCode, Outbound};
 use crate::token::Grant;
 
@@ -45,12 +45,12 @@ impl Registry {
     }
 
     /// Queues one frame for these sessions. One that cannot take it is closed by its own queue, as resumable.
-    pub(crate) fn push(&self, to: impl IntoIterator<Item = SessionId>, frame: &Bytes, class: Class) {
+    pub(crate) fn push(&self, to: impl IntoIterator<Item = SessionId>, frame: &ToClients, class: Class) {
         let sessions = self.sessions.read().unwrap_or_else(PoisonError::into_inner);
         for session in to {
             if let Some((_, outbound)) = sessions.get(&session) {
                 // Why it was not taken is counted where it was refused.
-                let _ = outbound.push(frame.clone(), class);
+                let _ = frame.push(outbound, class);
             }
         }
     }

@@ -145,7 +145,7 @@ impl Relay {
     fn deliver(&self, batch: PushBatch) {
         for push in batch.pushes {
             let (frame, unhurried) = match push.what {
-                Some(What::Entry(entry)) => (frames::pushed(Epoch(batch.epoch), &entry), push.own as usize),
+                Some(What::Entry(entry)) => (frames::pushed(Epoch(batch.epoch), entry), push.own as usize),
                 Some(What::Watermark(mark)) => (frames::frame(0, Frame::Watermark(mark)), push.sessions.len()),
                 None => continue,
             };

@@ -6,7 +6,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use domain::{ChatId, Code, SessionId, UserId, limits};
 use metrics::counter;
-use prost::Message as _;
 use proto::v1;
 use proto::v1::client_frame::Frame as Asked;
 use proto::v1::server_frame::Frame;
@@ -43,7 +42,7 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
         partitions: u32::try_from(edge.epochs.len()).unwrap_or(u32::MAX),
         expires_us,
     };
-    let _ = session.outbound.push(frames::frame(request, Frame::Welcome(welcome)), Class::Ordinary);
+    let _ = frames::frame(request, Frame::Welcome(welcome)).push(&session.outbound, Class::Ordinary);
     // Announced only now: whatever is pushed comes behind the welcome.
     edge.changes.up(session.id, user);
     // History waits beside the frames that follow it, never in front of them.
@@ -96,9 +95,9 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
         time_us: u64::try_from(since_1970().as_micros()).unwrap_or(u64::MAX),
         limits: Some(limits),
     };
-    outbound.push(frames::frame(0, Frame::Hello(hello)), Class::Ordinary).ok()?;
+    frames::frame(0, Frame::Hello(hello)).push(outbound, Class::Ordinary).ok()?;
     let message = reader.next_message().await.ok()?;
-    let (id, refusal) = match v1::ClientFrame::decode(message.payload) {
+    let (id, refusal) = match frames::decode(outbound.sub_protocol(), message.payload) {
         Ok(v1::ClientFrame { id, frame: Some(Asked::Authenticate(authenticate)) }) => {
             match granted(edge, &authenticate) {
                 Ok(grant) => return Some((grant, id)),
@@ -109,7 +108,7 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
         Err(_) => (0, (Code::BadRequest, CloseCode::BadFrame)),
     };
     counter!("gateway_sign_ins_refused_total").increment(1);
-    let _ = outbound.push(frames::error(id, refusal.0), Class::Ordinary);
+    let _ = frames::error(id, refusal.0).push(outbound, Class::Ordinary);
     outbound.close(refusal.1);
     // Reading on ends the close handshake.
     while reader.next_message().await.is_ok() {}
@@ -149,7 +148,7 @@ fn renew(edge: &Edge, session: &Session, id: u64, authenticate: &v1::Authenticat
     let expires_us = grant.expires_s * 1_000_000;
     edge.registry.renew(session.id, grant.clone());
     hold(edge, session, &grant);
-    let _ = session.outbound.push(frames::frame(id, Frame::Renewed(v1::Renewed { expires_us })), Class::Ordinary);
+    let _ = frames::frame(id, Frame::Renewed(v1::Renewed { expires_us })).push(&session.outbound, Class::Ordinary);
     Ok(())
 }
 
@@ -162,7 +161,8 @@ fn asked(
     readings: &mut Readings,
     payload: Bytes,
 ) -> Result<Option<(u64, Later)>, CloseCode> {
-    let v1::ClientFrame { id, frame } = v1::ClientFrame::decode(payload).map_err(|_fault| CloseCode::BadFrame)?;
+    let decoded = frames::decode(session.outbound.sub_protocol(), payload);
+    let v1::ClientFrame { id, frame } = decoded.map_err(|_fault| CloseCode::BadFrame)?;
     let done = match frame {
         // Its replies would look like pushes.
         Some(Asked::Command(_) | Asked::ReadHistory(_)) if id == 0 => Err(Code::BadRequest),
@@ -186,7 +186,7 @@ fn asked(
 /// Tells the client why request `id` comes to nothing.
 pub(crate) fn refuse(session: &Session, id: u64, code: Code) {
     counter!("gateway_requests_refused_total").increment(1);
-    let _ = session.outbound.push(frames::error(id, code), Class::Ordinary);
+    let _ = frames::error(id, code).push(&session.outbound, Class::Ordinary);
 }
 
 fn receipt_of(edge: &Edge, session: &Session, chat: &[u8], delivered: u64, seen: u64) -> Result<(), Code> {

@@ -1,7 +1,7 @@
 //! Wire formats change on purpose only: each message's bytes stand in a file.
 //!
 //! `tests/golden/v1/` holds one canonical value a message, and one more for each further arm of a `oneof`, as
-//! hexadecimal; the folder is the schema version. `HELIOGRAPH_GOLDEN=rewrite` writes the files anew. A new schema
+//! hexadecimal, and what clients see also as JSON; the folder is the schema version. `HELIOGRAPH_GOLDEN=rewrite` writes the files anew. A new schema
 //! version gets a new folder and table; the old ones stay, for old bytes must keep their meaning.
 
 #![expect(clippy::unwrap_used, reason = "a file that cannot be read fails the test, as it should")]
@@ -18,6 +18,7 @@ use std::{
 use bytes::Bytes;
 use prost::Message;
 use proto::{log, relay, v1};
+use serde_json::Value;
 
 type Means = Box<dyn Fn(&[u8]) -> Result<(), String>>;
 
@@ -26,6 +27,14 @@ struct Case {
     name: &'static str,
     bytes: Vec<u8>,
     /// Whether these bytes mean the canonical value.
+    means: Means,
+    json: Option<Json>,
+}
+
+/// The same value as clients of the text sub-protocol see it.
+struct Json {
+    text: String,
+    /// Whether this JSON means the canonical value.
     means: Means,
 }
 
@@ -36,7 +45,22 @@ fn case<M: Message + Default + PartialEq + Debug + 'static>(name: &'static str, 
         Ok(decoded) => Err(format!("means {decoded:?}, not {value:?}")),
         Err(error) => Err(format!("cannot be decoded: {error}")),
     });
-    Case { name, bytes, means }
+    Case { name, bytes, means, json: None }
+}
+
+/// A value that clients see, so in JSON too.
+fn seen_by_clients<M>(name: &'static str, value: M) -> Case
+where
+    M: Message + Default + Clone + PartialEq + Debug + serde::Serialize + serde::de::DeserializeOwned + 'static,
+{
+    let text = serde_json::to_string_pretty(&value).unwrap() + "\n";
+    let case = case(name, value.clone());
+    let means = Box::new(move |json: &[u8]| match serde_json::from_slice::<M>(json) {
+        Ok(decoded) if decoded == value => Ok(()),
+        Ok(decoded) => Err(format!("means {decoded:?}, not {value:?}")),
+        Err(error) => Err(format!("cannot be decoded: {error}")),
+    });
+    Case { json: Some(Json { text, means }), ..case }
 }
 
 fn folder() -> PathBuf {
@@ -87,6 +111,13 @@ fn each_message_encodes_to_its_golden_bytes_and_they_keep_their_meaning() {
             wrong.push(format!("{file} {error}"));
         }
         assert!(files.insert(file), "{} stands in the table twice", case.name);
+        let Some(json) = case.json else { continue };
+        let file = format!("{}.json", case.name);
+        compare(&file, &json.text, &mut wrong);
+        if let Err(error) = (json.means)(&fs::read(folder().join(&file)).unwrap_or_default()) {
+            wrong.push(format!("{file} {error}"));
+        }
+        files.insert(file);
     }
     for entry in fs::read_dir(folder()).unwrap() {
         let file = entry.unwrap().file_name().into_string().unwrap();
@@ -95,6 +126,71 @@ fn each_message_encodes_to_its_golden_bytes_and_they_keep_their_meaning() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The canonical JSON of each value that has one, rewritten, must still mean the value.
+fn assert_means_the_same(rewrite: impl Fn(&mut Value)) {
+    let mut wrong = Vec::new();
+    for (name, json) in cases().into_iter().filter_map(|case| Some((case.name, case.json?))) {
+        let mut value = serde_json::from_str(&json.text).unwrap();
+        rewrite(&mut value);
+        if let Err(error) = (json.means)(value.to_string().as_bytes()) {
+            wrong.push(format!("{name} {error}\n{value}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Each object, inside out.
+fn in_each_object(value: &mut Value, change: &impl Fn(&mut serde_json::Map<String, Value>)) {
+    match value {
+        Value::Object(members) => {
+            members.values_mut().for_each(|member| in_each_object(member, change));
+            change(members);
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| in_each_object(item, change)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[test]
+fn json_also_takes_the_names_of_the_proto_files() {
+    assert_means_the_same(|value| {
+        in_each_object(value, &|members| {
+            let named = std::mem::take(members).into_iter().map(|(name, member)| {
+                let letters = name.chars().flat_map(|letter| {
+                    let upper = letter.is_ascii_uppercase();
+                    upper.then_some('_').into_iter().chain([letter.to_ascii_lowercase()])
+                });
+                (letters.collect(), member)
+            });
+            *members = named.collect();
+        });
+    });
+}
+
+#[test]
+fn json_also_takes_numbers_without_quotes() {
+    assert_means_the_same(|value| {
+        in_each_object(value, &|members| {
+            for member in members.values_mut() {
+                if let Some(number) = member.as_str().and_then(|text| text.parse::<u64>().ok()) {
+                    *member = number.into();
+                }
+            }
+        });
+    });
+}
+
+#[test]
+fn json_of_a_newer_client_is_read_without_what_it_adds() {
+    assert_means_the_same(|value| {
+        in_each_object(value, &|members| {
+            members.insert("later".to_owned(), serde_json::json!({ "deep": [1, { "deeper": null }] }));
+        });
+    });
+    let newer: v1::Member = serde_json::from_str(r#"{"role":"ROLE_LATER"}"#).unwrap();
+    assert_eq!(newer.role(), v1::Role::Unspecified);
 }
 
 #[test]
@@ -346,31 +442,31 @@ fn v1_cases() -> Vec<Case> {
     let add = || v1::AddMember { member: Some(member()) };
     let remove = || v1::RemoveMember { user: id(3) };
     vec![
-        case("heliograph.v1.Entry-chat_created", entry(Event::ChatCreated(chat_created()))),
-        case("heliograph.v1.Entry-member_added", entry(Event::MemberAdded(added()))),
-        case("heliograph.v1.Entry-member_removed", entry(Event::MemberRemoved(removed()))),
-        case("heliograph.v1.Entry-member_left", entry(Event::MemberLeft(v1::MemberLeft {}))),
-        case("heliograph.v1.Entry-message_sent", sent_entry()),
-        case("heliograph.v1.ChatCreated", chat_created()),
-        case("heliograph.v1.Member", member()),
-        case("heliograph.v1.MemberAdded", added()),
-        case("heliograph.v1.MemberRemoved", removed()),
-        case("heliograph.v1.MemberLeft", v1::MemberLeft {}),
-        case("heliograph.v1.MessageSent", message_sent()),
-        case("heliograph.v1.Command-create_chat", command(Action::CreateChat(create_chat()))),
-        case("heliograph.v1.Command-add_member", command(Action::AddMember(add()))),
-        case("heliograph.v1.Command-remove_member", command(Action::RemoveMember(remove()))),
-        case("heliograph.v1.Command-leave_chat", command(Action::LeaveChat(v1::LeaveChat {}))),
-        case("heliograph.v1.Command-send_message", sent_command()),
-        case("heliograph.v1.CreateChat", create_chat()),
-        case("heliograph.v1.AddMember", add()),
-        case("heliograph.v1.RemoveMember", remove()),
-        case("heliograph.v1.LeaveChat", v1::LeaveChat {}),
-        case("heliograph.v1.SendMessage", send_message()),
-        case("heliograph.v1.Outcome-stored", stored_outcome()),
-        case("heliograph.v1.Outcome-rejected", outcome(Result::Rejected(rejected()))),
-        case("heliograph.v1.Stored", stored()),
-        case("heliograph.v1.Rejected", rejected()),
+        seen_by_clients("heliograph.v1.Entry-chat_created", entry(Event::ChatCreated(chat_created()))),
+        seen_by_clients("heliograph.v1.Entry-member_added", entry(Event::MemberAdded(added()))),
+        seen_by_clients("heliograph.v1.Entry-member_removed", entry(Event::MemberRemoved(removed()))),
+        seen_by_clients("heliograph.v1.Entry-member_left", entry(Event::MemberLeft(v1::MemberLeft {}))),
+        seen_by_clients("heliograph.v1.Entry-message_sent", sent_entry()),
+        seen_by_clients("heliograph.v1.ChatCreated", chat_created()),
+        seen_by_clients("heliograph.v1.Member", member()),
+        seen_by_clients("heliograph.v1.MemberAdded", added()),
+        seen_by_clients("heliograph.v1.MemberRemoved", removed()),
+        seen_by_clients("heliograph.v1.MemberLeft", v1::MemberLeft {}),
+        seen_by_clients("heliograph.v1.MessageSent", message_sent()),
+        seen_by_clients("heliograph.v1.Command-create_chat", command(Action::CreateChat(create_chat()))),
+        seen_by_clients("heliograph.v1.Command-add_member", command(Action::AddMember(add()))),
+        seen_by_clients("heliograph.v1.Command-remove_member", command(Action::RemoveMember(remove()))),
+        seen_by_clients("heliograph.v1.Command-leave_chat", command(Action::LeaveChat(v1::LeaveChat {}))),
+        seen_by_clients("heliograph.v1.Command-send_message", sent_command()),
+        seen_by_clients("heliograph.v1.CreateChat", create_chat()),
+        seen_by_clients("heliograph.v1.AddMember", add()),
+        seen_by_clients("heliograph.v1.RemoveMember", remove()),
+        seen_by_clients("heliograph.v1.LeaveChat", v1::LeaveChat {}),
+        seen_by_clients("heliograph.v1.SendMessage", send_message()),
+        seen_by_clients("heliograph.v1.Outcome-stored", stored_outcome()),
+        seen_by_clients("heliograph.v1.Outcome-rejected", outcome(Result::Rejected(rejected()))),
+        seen_by_clients("heliograph.v1.Stored", stored()),
+        seen_by_clients("heliograph.v1.Rejected", rejected()),
     ]
 }
 
@@ -381,40 +477,40 @@ fn frame_cases() -> Vec<Case> {
     let reply = |frame| v1::ServerFrame { id: 9, frame: Some(frame) };
     let push = |frame| v1::ServerFrame { id: 0, frame: Some(frame) };
     vec![
-        case("heliograph.v1.ClientFrame-authenticate", client(Client::Authenticate(authenticate()))),
-        case("heliograph.v1.ClientFrame-command", client(Client::Command(sent_command()))),
-        case("heliograph.v1.ClientFrame-read_history", client(Client::ReadHistory(read_history()))),
-        case("heliograph.v1.ClientFrame-received", client(Client::Received(received()))),
-        case("heliograph.v1.ClientFrame-seen", client(Client::Seen(seen()))),
-        case("heliograph.v1.ServerFrame-hello", push(Server::Hello(hello()))),
-        case("heliograph.v1.ServerFrame-welcome", reply(Server::Welcome(welcome()))),
-        case("heliograph.v1.ServerFrame-accepted", reply(Server::Accepted(v1::Accepted {}))),
-        case("heliograph.v1.ServerFrame-outcome", reply(Server::Outcome(stored_outcome()))),
-        case("heliograph.v1.ServerFrame-history", reply(Server::History(history()))),
-        case("heliograph.v1.ServerFrame-error", reply(Server::Error(error()))),
-        case("heliograph.v1.ServerFrame-renewed", reply(Server::Renewed(renewed()))),
-        case("heliograph.v1.ServerFrame-ready", push(Server::Ready(ready()))),
-        case("heliograph.v1.ServerFrame-heads", push(Server::Heads(heads()))),
-        case("heliograph.v1.ServerFrame-pushed", push(Server::Pushed(pushed()))),
-        case("heliograph.v1.ServerFrame-watermark", push(Server::Watermark(watermark()))),
-        case("heliograph.v1.ServerFrame-closing", push(Server::Closing(closing()))),
-        case("heliograph.v1.Hello", hello()),
-        case("heliograph.v1.Limits", limits()),
-        case("heliograph.v1.Authenticate", authenticate()),
-        case("heliograph.v1.Welcome", welcome()),
-        case("heliograph.v1.Accepted", v1::Accepted {}),
-        case("heliograph.v1.Error", error()),
-        case("heliograph.v1.Ready", ready()),
-        case("heliograph.v1.Heads", heads()),
-        case("heliograph.v1.Head", head()),
-        case("heliograph.v1.Pushed", pushed()),
-        case("heliograph.v1.Watermark", watermark()),
-        case("heliograph.v1.Renewed", renewed()),
-        case("heliograph.v1.Received", received()),
-        case("heliograph.v1.Seen", seen()),
-        case("heliograph.v1.ReadHistory", read_history()),
-        case("heliograph.v1.History", history()),
-        case("heliograph.v1.Closing", closing()),
+        seen_by_clients("heliograph.v1.ClientFrame-authenticate", client(Client::Authenticate(authenticate()))),
+        seen_by_clients("heliograph.v1.ClientFrame-command", client(Client::Command(sent_command()))),
+        seen_by_clients("heliograph.v1.ClientFrame-read_history", client(Client::ReadHistory(read_history()))),
+        seen_by_clients("heliograph.v1.ClientFrame-received", client(Client::Received(received()))),
+        seen_by_clients("heliograph.v1.ClientFrame-seen", client(Client::Seen(seen()))),
+        seen_by_clients("heliograph.v1.ServerFrame-hello", push(Server::Hello(hello()))),
+        seen_by_clients("heliograph.v1.ServerFrame-welcome", reply(Server::Welcome(welcome()))),
+        seen_by_clients("heliograph.v1.ServerFrame-accepted", reply(Server::Accepted(v1::Accepted {}))),
+        seen_by_clients("heliograph.v1.ServerFrame-outcome", reply(Server::Outcome(stored_outcome()))),
+        seen_by_clients("heliograph.v1.ServerFrame-history", reply(Server::History(history()))),
+        seen_by_clients("heliograph.v1.ServerFrame-error", reply(Server::Error(error()))),
+        seen_by_clients("heliograph.v1.ServerFrame-renewed", reply(Server::Renewed(renewed()))),
+        seen_by_clients("heliograph.v1.ServerFrame-ready", push(Server::Ready(ready()))),
+        seen_by_clients("heliograph.v1.ServerFrame-heads", push(Server::Heads(heads()))),
+        seen_by_clients("heliograph.v1.ServerFrame-pushed", push(Server::Pushed(pushed()))),
+        seen_by_clients("heliograph.v1.ServerFrame-watermark", push(Server::Watermark(watermark()))),
+        seen_by_clients("heliograph.v1.ServerFrame-closing", push(Server::Closing(closing()))),
+        seen_by_clients("heliograph.v1.Hello", hello()),
+        seen_by_clients("heliograph.v1.Limits", limits()),
+        seen_by_clients("heliograph.v1.Authenticate", authenticate()),
+        seen_by_clients("heliograph.v1.Welcome", welcome()),
+        seen_by_clients("heliograph.v1.Accepted", v1::Accepted {}),
+        seen_by_clients("heliograph.v1.Error", error()),
+        seen_by_clients("heliograph.v1.Ready", ready()),
+        seen_by_clients("heliograph.v1.Heads", heads()),
+        seen_by_clients("heliograph.v1.Head", head()),
+        seen_by_clients("heliograph.v1.Pushed", pushed()),
+        seen_by_clients("heliograph.v1.Watermark", watermark()),
+        seen_by_clients("heliograph.v1.Renewed", renewed()),
+        seen_by_clients("heliograph.v1.Received", received()),
+        seen_by_clients("heliograph.v1.Seen", seen()),
+        seen_by_clients("heliograph.v1.ReadHistory", read_history()),
+        seen_by_clients("heliograph.v1.History", history()),
+        seen_by_clients("heliograph.v1.Closing", closing()),
     ]
 }
 

@@ -5,7 +5,10 @@
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 mod broker;
+mod buf;
 mod check_layers;
+mod foreign;
+mod npm;
 mod process;
 mod simulate;
 mod test;
@@ -26,6 +29,7 @@ cargo xtask COMMAND
                                  --from N --seeds M, --without RULE, --verbose
   check-layers                   refuses a dependency or a name that the layers forbid
   golden                         writes the golden files of the wire formats anew
+  baseline                       publishes the wire schema: later changes are checked against it
   help                           this text
 
 HELIOGRAPH_NATS_SERVER names a nats-server to use instead of a fetched one.
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         "simulate" => simulate::simulate(rest),
         "check-layers" => check_layers::check(),
         "golden" => golden(),
+        "baseline" => buf::publish(),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())

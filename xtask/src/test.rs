@@ -6,7 +6,7 @@ use std::env;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use crate::{Result, broker, check_layers, process};
+use crate::{Result, broker, buf, check_layers, foreign, process};
 
 /// Tells tests that time is no matter.
 const LONG_VARIABLE: &str = "HELIOGRAPH_TEST_LONG";
@@ -47,6 +47,13 @@ const PARTS: &[Part] = &[
         run: |_| check_layers::check(),
     },
     Part {
+        name: "buf",
+        about: "the style of the `.proto` files, and that they break nobody who speaks the published ones",
+        in_all: true,
+        needs_broker: false,
+        run: |_| buf::check(),
+    },
+    Part {
         name: "clippy",
         about: "lints, as errors",
         in_all: true,
@@ -63,6 +70,23 @@ const PARTS: &[Part] = &[
         run: |tier| process::run(tier.cargo().args(["test", "--workspace"])),
     },
     Part {
+        name: "foreign",
+        about: "clients of other makers against `heliograph up`: Python, Node.js, Chromium",
+        in_all: true,
+        needs_broker: true,
+        run: foreign_clients,
+    },
+    Part {
+        name: "edge",
+        about: "the gateway, then clients of other makers (`unit` and `foreign` have it)",
+        in_all: false,
+        needs_broker: true,
+        run: |tier| {
+            process::run(tier.cargo().args(["test", "--package", "gateway"]))?;
+            foreign_clients(tier)
+        },
+    },
+    Part {
         name: "simulate",
         about: "the state machines of all roles over a model broker and store (`unit` has it)",
         in_all: false,
@@ -77,6 +101,12 @@ const PARTS: &[Part] = &[
         run: |tier| process::run(tier.cargo().args(["test", "--package", "proto"])),
     },
 ];
+
+fn foreign_clients(tier: &Tier) -> Result<()> {
+    let tools = foreign::prepare()?;
+    let arguments = ["test", "--package", "heliograph", "--test", "it", "foreign::", "--", "--ignored"];
+    process::run(tier.cargo().args(arguments).envs(tools))
+}
 
 impl Tier {
     fn cargo(&self) -> Command {
@@ -174,7 +204,7 @@ mod tests {
 
     #[test]
     fn without_a_name_all_parts_run() {
-        assert_eq!(names(&[]).unwrap(), (vec!["fmt", "layers", "clippy", "unit"], false));
+        assert_eq!(names(&[]).unwrap(), (vec!["fmt", "layers", "buf", "clippy", "unit", "foreign"], false));
     }
 
     #[test]

@@ -50,6 +50,9 @@ struct UpArgs {
     /// Address that clients connect to.
     #[arg(long, env = "HELIOGRAPH_LISTEN", default_value = "127.0.0.1:7070")]
     listen: String,
+    /// An origin whose pages may connect, as a browser sends it: `https://app.example`; repeated or with commas.
+    #[arg(long = "allow-origin", env = "HELIOGRAPH_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    allowed_origins: Vec<String>,
     /// How many partitions the log has; fixed at the first start, by default one for two cores and at most 8.
     #[arg(long, env = "HELIOGRAPH_PARTITIONS")]
     partitions: Option<u16>,
@@ -117,6 +120,7 @@ pub fn run() -> Result<()> {
         Command::Up(args) => runtime.block_on(up::run(up::Options {
             data: args.data.folder,
             listen: args.listen,
+            allowed_origins: args.allowed_origins,
             partitions: args.partitions,
             hand_over: !args.no_hand_over,
             sync: if args.lazy_sync { Sync::Lazy } else { Sync::Always },

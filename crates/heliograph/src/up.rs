@@ -41,6 +41,8 @@ pub struct Options {
     pub data: PathBuf,
     /// Address that clients connect to.
     pub listen: String,
+    /// Exact origins whose pages may connect.
+    pub allowed_origins: Vec<String>,
     /// How many partitions the log has; none: what the folder says, else one for two cores.
     pub partitions: Option<u16>,
     /// Whether commands go to an owner in this process directly.
@@ -61,7 +63,8 @@ pub async fn run(options: Options) -> Result<()> {
     telemetry::init_logs(&Logging { filter: options.log.clone(), ..Logging::default() })?;
     let metrics = Metrics::install()?;
     let stop = stop_signal()?;
-    let gateway = gateway::Config::listening_on(&options.listen)?;
+    let mut gateway = gateway::Config::listening_on(&options.listen)?;
+    gateway.socket.allowed_origins.clone_from(&options.allowed_origins);
     let folder = DataFolder::open(&options.data)?;
     let keys = TokenKey::from_pem(&folder.token_key(|| Ok(TokenKey::generate()?))?)?;
     let store = Store::open(store::Config::in_folder(folder.store())).await?;

@@ -25,13 +25,13 @@ const CODE_HEADER: HeaderName = HeaderName::from_static("heliograph-error");
 pub enum SubProtocol {
     /// `heliograph.v1.proto`: protobuf in binary messages.
     Proto,
-    /// `heliograph.v1.json`: canonical protobuf JSON in text messages. Not accepted yet.
+    /// `heliograph.v1.json`: canonical protobuf JSON in text messages.
     Json,
 }
 
 impl SubProtocol {
     /// Those that a client may ask for.
-    pub const ACCEPTED: &[SubProtocol] = &[SubProtocol::Proto];
+    pub const ACCEPTED: &[SubProtocol] = &[SubProtocol::Proto, SubProtocol::Json];
 
     /// The name in `Sec-WebSocket-Protocol`.
     #[must_use]
@@ -278,6 +278,13 @@ mod tests {
     }
 
     #[test]
+    fn the_first_offered_sub_protocol_that_is_ours_is_taken() {
+        let taken = |offer| check(&request(&[("sec-websocket-protocol", &[offer])]), &[]).unwrap().sub_protocol;
+        assert_eq!(taken("other, heliograph.v1.json, heliograph.v1.proto"), SubProtocol::Json);
+        assert_eq!(taken("heliograph.v1.proto, heliograph.v1.json"), SubProtocol::Proto);
+    }
+
+    #[test]
     fn each_missing_or_wrong_header_has_its_refusal() {
         let cases: &[(&str, &[&str], Option<Refusal>)] = &[
             ("connection", &[], Some(Refusal::NotAnUpgrade)),
@@ -298,7 +305,7 @@ mod tests {
             ("origin", &["https://app.example", "https://app.example"], Some(Refusal::Origin)),
             ("sec-websocket-protocol", &[], Some(Refusal::SubProtocol)),
             ("sec-websocket-protocol", &["heliograph.v2.proto"], Some(Refusal::SubProtocol)),
-            ("sec-websocket-protocol", &["heliograph.v1.json"], Some(Refusal::SubProtocol)),
+            ("sec-websocket-protocol", &["heliograph.v1.json"], None),
             ("sec-websocket-protocol", &["a", "b,heliograph.v1.proto"], None),
         ];
         for (name, values, refusal) in cases {

@@ -16,6 +16,7 @@ mod world;
 
 mod broker;
 mod crash_points;
+mod foreign;
 mod kills;
 mod membership;
 mod messages;

@@ -73,7 +73,7 @@ impl Up {
         self.start_with(command).await;
     }
 
-    async fn start_with(&mut self, command: Command) {
+    pub(crate) async fn start_with(&mut self, command: Command) {
         assert!(self.running.is_none(), "it runs already");
         let mut running = Running::start("heliograph up", command).unwrap();
         running.wait_for_line(UP_WITHIN, "Heliograph listens on").await.unwrap();

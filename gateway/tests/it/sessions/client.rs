@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use domain::ChatId;
 use futures_util::{SinkExt, StreamExt};
+use gateway::socket::SubProtocol;
 use hyper::http::{HeaderName, HeaderValue};
 use prost::Message as _;
 use proto::v1::client_frame::Frame as Ask;
@@ -18,6 +19,7 @@ use super::setup::SOON;
 
 pub(crate) struct Client {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    over: SubProtocol,
     pub(crate) hello: v1::Hello,
     pub(crate) session: u64,
     last_id: u64,
@@ -25,18 +27,18 @@ pub(crate) struct Client {
 
 impl Client {
     /// Connected and greeted, not signed in.
-    pub(crate) async fn connect(address: SocketAddr) -> Self {
+    pub(crate) async fn connect(address: SocketAddr, over: SubProtocol) -> Self {
         let uri = format!("ws://{address}{}", gateway::socket::PATH);
         let protocol = HeaderName::from_static("sec-websocket-protocol");
         let (socket, _) = ClientBuilder::new()
             .uri(&uri)
             .unwrap()
-            .add_header(protocol, HeaderValue::from_static("heliograph.v1.proto"))
+            .add_header(protocol, HeaderValue::from_static(over.name()))
             .unwrap()
             .connect()
             .await
             .unwrap();
-        let mut client = Self { socket, hello: v1::Hello::default(), session: 0, last_id: 0 };
+        let mut client = Self { socket, over, hello: v1::Hello::default(), session: 0, last_id: 0 };
         match client.next().await {
             Ok(ServerFrame { id: 0, frame: Some(Frame::Hello(hello)) }) => client.hello = hello,
             other => panic!("{other:?}"),
@@ -58,12 +60,25 @@ impl Client {
     pub(crate) async fn ask(&mut self, frame: Ask) -> u64 {
         self.last_id += 1;
         let id = self.last_id;
-        self.send(ClientFrame { id, frame: Some(frame) }.encode_to_vec().into()).await;
+        self.send(&ClientFrame { id, frame: Some(frame) }).await;
         id
     }
 
-    pub(crate) async fn send(&mut self, bytes: Bytes) {
-        self.socket.send(Message::binary(bytes)).await.unwrap();
+    pub(crate) async fn send(&mut self, frame: &ClientFrame) {
+        self.send_bytes(encoded(self.over, frame)).await;
+    }
+
+    /// Sends what may be no frame, in a message of the sub-protocol's kind.
+    pub(crate) async fn send_bytes(&mut self, bytes: Bytes) {
+        self.send_message(match self.over {
+            SubProtocol::Proto => Message::binary(bytes),
+            SubProtocol::Json => Message::text(String::from_utf8(bytes.into()).unwrap()),
+        })
+        .await;
+    }
+
+    pub(crate) async fn send_message(&mut self, message: Message) {
+        self.socket.send(message).await.unwrap();
     }
 
     /// The next frame, or the code of the close frame.
@@ -74,9 +89,11 @@ impl Client {
             if let Some((code, _)) = message.as_close() {
                 return Err(code.into());
             }
-            if message.is_binary() {
-                return Ok(ServerFrame::decode(&message.as_payload()[..]).unwrap());
+            if message.is_ping() || message.is_pong() {
+                continue;
             }
+            assert_eq!(message.is_text(), self.over == SubProtocol::Json, "{message:?}");
+            return Ok(decoded(self.over, &message.as_payload()[..]));
         }
     }
 
@@ -110,6 +127,22 @@ impl Client {
                 Err(code) => return (errors, code),
             }
         }
+    }
+}
+
+/// A client's frame as a message of this sub-protocol.
+pub(crate) fn encoded(over: SubProtocol, frame: &ClientFrame) -> Bytes {
+    match over {
+        SubProtocol::Proto => frame.encode_to_vec().into(),
+        SubProtocol::Json => serde_json::to_vec(frame).unwrap().into(),
+    }
+}
+
+/// The server's frame in a message of this sub-protocol.
+pub(crate) fn decoded(over: SubProtocol, payload: &[u8]) -> ServerFrame {
+    match over {
+        SubProtocol::Proto => ServerFrame::decode(payload).unwrap(),
+        SubProtocol::Json => serde_json::from_slice(payload).unwrap(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! From a socket into the log: accepted only when it is there, busy when it cannot be, the outcome to who asked.
 
+use gateway::socket::SubProtocol;
 use std::time::Duration;
 
 use domain::{ChatId, GatewayId, Partition};
@@ -15,13 +16,22 @@ use testkit::wait::until;
 use super::client::message;
 use super::setup::{Deployment, P0, SOON, chat, user};
 
+over_each_sub_protocol! {
+    what_is_accepted_stands_in_the_log_and_its_outcome_finds_the_request,
+    a_resend_under_the_same_request_is_accepted_again,
+    sends_of_one_socket_keep_their_order_in_the_log,
+    a_body_too_large_a_bad_chat_and_an_unknown_partition_never_reach_the_log,
+    a_full_stream_answers_busy_and_takes_commands_again_once_trimmed,
+    a_broker_that_dies_and_returns_costs_time_but_stores_once,
+    two_people_who_both_start_their_direct_chat_get_one,
+}
+
 fn commands(records: &[event_log::Record]) -> Vec<proto::log::Command> {
     records.iter().flat_map(|record| CommandBatch::decode(record.payload.clone()).unwrap().commands).collect()
 }
 
-#[tokio::test]
-async fn what_is_accepted_stands_in_the_log_and_its_outcome_finds_the_request() {
-    let deployment = Deployment::start().await;
+async fn what_is_accepted_stands_in_the_log_and_its_outcome_finds_the_request(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let ingest = deployment.ingest().await;
     let (mut alice, mut bob) = (deployment.client(1).await, deployment.client(2).await);
     let id = alice.ask(message(chat(1), 1, "hello")).await;
@@ -51,23 +61,21 @@ async fn what_is_accepted_stands_in_the_log_and_its_outcome_finds_the_request() 
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn a_resend_under_the_same_request_is_accepted_again() {
-    let deployment = Deployment::start().await;
+async fn a_resend_under_the_same_request_is_accepted_again(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let ingest = deployment.ingest().await;
     let mut client = deployment.client(1).await;
     let frame = v1::ClientFrame { id: 500, frame: Some(message(chat(1), 1, "hello")) };
     for _ in 0..2 {
-        client.send(frame.encode_to_vec().into()).await;
+        client.send(&frame).await;
         assert_eq!(client.reply(500).await, None);
     }
     assert_eq!(commands(&ingest.records(1, 2).await).len(), 2);
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn sends_of_one_socket_keep_their_order_in_the_log() {
-    let deployment = Deployment::start().await;
+async fn sends_of_one_socket_keep_their_order_in_the_log(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let ingest = deployment.ingest().await;
     let mut client = deployment.client(1).await;
     for n in 1..=300 {
@@ -89,9 +97,8 @@ async fn sends_of_one_socket_keep_their_order_in_the_log() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn a_body_too_large_a_bad_chat_and_an_unknown_partition_never_reach_the_log() {
-    let deployment = Deployment::start().await;
+async fn a_body_too_large_a_bad_chat_and_an_unknown_partition_never_reach_the_log(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let ingest = deployment.ingest().await;
     let mut client = deployment.client(1).await;
     let at_limit = client.ask(message(chat(1), 1, vec![0; 16 << 10])).await;
@@ -110,9 +117,8 @@ async fn a_body_too_large_a_bad_chat_and_an_unknown_partition_never_reach_the_lo
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn a_full_stream_answers_busy_and_takes_commands_again_once_trimmed() {
-    let deployment = Deployment::start_with(|_, log| {
+async fn a_full_stream_answers_busy_and_takes_commands_again_once_trimmed(over: SubProtocol) {
+    let deployment = Deployment::start_with(over, |_, log| {
         *log = LogConfig {
             commands_bytes_max: 64 << 10,
             events_bytes_max: 64 << 10,
@@ -151,9 +157,8 @@ fn is_stopped(pid: u32) -> bool {
     })
 }
 
-#[tokio::test]
-async fn a_broker_that_dies_and_returns_costs_time_but_stores_once() {
-    let deployment = Deployment::start_with(|_, log| {
+async fn a_broker_that_dies_and_returns_costs_time_but_stores_once(over: SubProtocol) {
+    let deployment = Deployment::start_with(over, |_, log| {
         (log.publish_deadline_ms, log.attempt_deadline_ms) = (300, 100);
     })
     .await;
@@ -180,9 +185,8 @@ async fn a_broker_that_dies_and_returns_costs_time_but_stores_once() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn two_people_who_both_start_their_direct_chat_get_one() {
-    let deployment = Deployment::start().await;
+async fn two_people_who_both_start_their_direct_chat_get_one(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let ingest = deployment.ingest().await;
     let (mut alice, mut bob) = (deployment.client(1).await, deployment.client(2).await);
     let create = |chat: ChatId, other: u8| {

@@ -1,12 +1,19 @@
 //! History: what the reader's stays show, whole through where it says so.
 
 use domain::{ChatId, Entry, Event, Member, Role, Seq};
+use gateway::socket::SubProtocol;
 use proto::v1::client_frame::Frame as Ask;
 use proto::v1::server_frame::Frame;
 use proto::v1::{ErrorCode, History, ReadHistory};
 
 use super::client::Client;
 use super::setup::{Chat, Deployment, chat, user};
+
+over_each_sub_protocol! {
+    history_shows_each_reader_the_own_stay_and_is_whole_through_the_head,
+    history_out_of_bounds_of_no_member_and_of_no_chat_is_refused,
+    a_history_that_waits_is_answered_when_the_entry_is_stored,
+}
 
 async fn read(client: &mut Client, chat: ChatId, after: Seq, at_least: Seq) -> Result<History, ErrorCode> {
     let id = client.ask(Ask::ReadHistory(ReadHistory { chat: chat.to_wire(), after, limit: 0, at_least })).await;
@@ -39,9 +46,8 @@ async fn written(deployment: &Deployment) -> Chat {
     chat
 }
 
-#[tokio::test]
-async fn history_shows_each_reader_the_own_stay_and_is_whole_through_the_head() {
-    let deployment = Deployment::start().await;
+async fn history_shows_each_reader_the_own_stay_and_is_whole_through_the_head(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let chat = written(&deployment).await;
     let shown = [(1, vec![1, 2, 3, 4, 5, 6], 6), (2, vec![1, 2, 3, 4, 5], 5), (3, vec![3, 4, 5, 6], 6)];
     for (n, shown, through) in shown {
@@ -56,9 +62,8 @@ async fn history_shows_each_reader_the_own_stay_and_is_whole_through_the_head() 
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn history_out_of_bounds_of_no_member_and_of_no_chat_is_refused() {
-    let deployment = Deployment::start_with(|config, _| config.history_wait_ms = 50).await;
+async fn history_out_of_bounds_of_no_member_and_of_no_chat_is_refused(over: SubProtocol) {
+    let deployment = Deployment::start_with(over, |config, _| config.history_wait_ms = 50).await;
     let chat_of = written(&deployment).await.id;
     let (mut member, mut stranger) = (deployment.client(1).await, deployment.client(9).await);
     assert_eq!(read(&mut member, chat_of, 7, 0).await, Err(ErrorCode::OutOfRange));
@@ -73,9 +78,8 @@ async fn history_out_of_bounds_of_no_member_and_of_no_chat_is_refused() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn a_history_that_waits_is_answered_when_the_entry_is_stored() {
-    let deployment = Deployment::start_with(|config, _| config.history_wait_ms = 20_000).await;
+async fn a_history_that_waits_is_answered_when_the_entry_is_stored(over: SubProtocol) {
+    let deployment = Deployment::start_with(over, |config, _| config.history_wait_ms = 20_000).await;
     let mut chat = written(&deployment).await;
     let mut client = deployment.client(1).await;
     let late = chat.message();

@@ -1,6 +1,6 @@
 //! How sessions and the gateway end.
 
-use gateway::socket::CloseCode;
+use gateway::socket::{CloseCode, SubProtocol};
 use proto::v1::server_frame::Frame;
 use proto::v1::{Closing, ServerFrame};
 
@@ -8,9 +8,13 @@ use super::client::message;
 use super::owner::Owner;
 use super::setup::{Deployment, chat};
 
-#[tokio::test]
-async fn a_session_that_ends_is_announced() {
-    let deployment = Deployment::start().await;
+over_each_sub_protocol! {
+    a_session_that_ends_is_announced,
+    a_gateway_that_leaves_says_so_and_what_it_was_given_stands_in_the_log,
+}
+
+async fn a_session_that_ends_is_announced(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
     let (alice, bob) = (deployment.client(1).await, deployment.client(2).await);
     owner.mirrors(&[alice.session, bob.session]).await;
@@ -19,9 +23,8 @@ async fn a_session_that_ends_is_announced() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn a_gateway_that_leaves_says_so_and_what_it_was_given_stands_in_the_log() {
-    let deployment = Deployment::start_with(|config, _| config.socket.drain_ms = 300).await;
+async fn a_gateway_that_leaves_says_so_and_what_it_was_given_stands_in_the_log(over: SubProtocol) {
+    let deployment = Deployment::start_with(over, |config, _| config.socket.drain_ms = 300).await;
     let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
     let ingest = deployment.ingest().await;
     let mut client = deployment.client(1).await;

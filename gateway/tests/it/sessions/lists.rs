@@ -1,5 +1,6 @@
 //! Heads of users with many chats: whole over several frames, at the reader's pace, never older than they say.
 
+use gateway::socket::SubProtocol;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -7,14 +8,20 @@ use bytes::Bytes;
 use domain::{ChatKind, Seq};
 use prost::Message as _;
 use proto::v1::server_frame::Frame;
-use proto::v1::{ClientFrame, Heads, ServerFrame};
+use proto::v1::{ClientFrame, Heads};
 use store::{Checkpoint, Projection, Reader, SummaryRow, UserChatRow};
 use tokio::time::timeout;
 
-use super::client::{Client, authenticate};
+use super::client::{Client, authenticate, decoded, encoded};
 use super::owner::Owner;
 use super::setup::{Deployment, P0, chat, user};
 use crate::socket::peer::{RawClient, frame};
+
+over_each_sub_protocol! {
+    a_long_list_comes_whole_over_several_frames,
+    an_older_list_never_goes_on_behind_a_newer_ready,
+    readers_that_do_not_read_keep_nobody_from_their_heads,
+}
 
 /// User `n` has this many chats, as of event `events`.
 async fn listed(deployment: &Deployment, n: u8, chats: u64, events: Seq) {
@@ -43,10 +50,29 @@ async fn heads(client: &mut Client) -> Heads {
     client.until(|_, frame| if let Frame::Heads(heads) = frame { Some(heads) } else { None }).await
 }
 
-#[tokio::test]
-async fn a_long_list_comes_whole_over_several_frames() {
-    let deployment = Deployment::start().await;
-    for (chats, frames) in [(49, 1), (499, 1), (500, 2), (1_700, 4)] {
+/// User 1, signed in, who reads nothing unless told to.
+async fn slow(deployment: &Deployment, over: SubProtocol) -> RawClient {
+    let mut slow = RawClient::connect_narrow(deployment.address).await;
+    slow.upgrade_to(over).await;
+    let sign_in = ClientFrame { id: 1, frame: Some(authenticate(&deployment.token(1))) };
+    slow.send(&frame(0x80 | opcode(over), &encoded(over, &sign_in))).await;
+    slow
+}
+
+const fn opcode(over: SubProtocol) -> u8 {
+    match over {
+        SubProtocol::Proto => 2,
+        SubProtocol::Json => 1,
+    }
+}
+
+async fn a_long_list_comes_whole_over_several_frames(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
+    let lists = match over {
+        SubProtocol::Proto => [(49, 1), (499, 1), (500, 2), (1_700, 4)],
+        SubProtocol::Json => [(49, 1), (249, 1), (250, 2), (850, 4)],
+    };
+    for (chats, frames) in lists {
         let n = u8::try_from(frames * 10 + chats % 7).unwrap();
         listed(&deployment, n, chats, 9).await;
         let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
@@ -57,7 +83,11 @@ async fn a_long_list_comes_whole_over_several_frames() {
         for at in 1..=frames {
             let heads = heads(&mut client).await;
             assert_eq!((heads.last, heads.current), (at == frames, true), "{chats} chats, frame {at}");
-            assert!(heads.encoded_len() < 64 << 10);
+            let bytes = match over {
+                SubProtocol::Proto => heads.encoded_len(),
+                SubProtocol::Json => serde_json::to_vec(&heads).unwrap().len(),
+            };
+            assert!(bytes < 64 << 10, "{bytes}");
             told.extend(heads.heads.into_iter().map(|head| head.chat));
         }
         assert_eq!(told.len() as u64, chats);
@@ -67,16 +97,12 @@ async fn a_long_list_comes_whole_over_several_frames() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn an_older_list_never_goes_on_behind_a_newer_ready() {
-    let deployment = Deployment::start_with(|config, _| config.socket.send_buffer_bytes = 4_096).await;
+async fn an_older_list_never_goes_on_behind_a_newer_ready(over: SubProtocol) {
+    let deployment = Deployment::start_with(over, |config, _| config.socket.send_buffer_bytes = 4_096).await;
     listed(&deployment, 1, 4_000, 4).await;
     let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
     // This one does not read for now: most of its list waits.
-    let mut slow = RawClient::connect_narrow(deployment.address).await;
-    slow.upgrade().await;
-    let sign_in = ClientFrame { id: 1, frame: Some(authenticate(&deployment.token(1))) };
-    slow.send(&frame(0x82, &sign_in.encode_to_vec())).await;
+    let mut slow = slow(&deployment, over).await;
     owner.until("the slow one to be announced", |owner| owner.sessions.len() == 1).await;
     let mut healthy = deployment.client(2).await;
     owner.until("the healthy one to be announced", |owner| owner.sessions.len() == 2).await;
@@ -94,10 +120,10 @@ async fn an_older_list_never_goes_on_behind_a_newer_ready() {
     let (mut as_of, mut before_newer, mut told) = (0, 0, BTreeSet::new());
     loop {
         let frame = slow.frame().await.expect("the socket stays open");
-        if frame.opcode != 2 {
+        if frame.opcode != opcode(over) {
             continue;
         }
-        match ServerFrame::decode(frame.payload).unwrap().frame.unwrap() {
+        match decoded(over, &frame.payload).frame.unwrap() {
             Frame::Ready(ready) => as_of = ready.as_of,
             Frame::Heads(heads) if as_of == 9 => {
                 assert!(!heads.current, "this list is as of 4");
@@ -117,9 +143,8 @@ async fn an_older_list_never_goes_on_behind_a_newer_ready() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn readers_that_do_not_read_keep_nobody_from_their_heads() {
-    let deployment = Deployment::start_with(|config, _| {
+async fn readers_that_do_not_read_keep_nobody_from_their_heads(over: SubProtocol) {
+    let deployment = Deployment::start_with(over, |config, _| {
         config.socket.send_buffer_bytes = 4_096;
         config.heads_reads_max = 1;
     })
@@ -128,11 +153,7 @@ async fn readers_that_do_not_read_keep_nobody_from_their_heads() {
     let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
     let mut stuck = Vec::new();
     for _ in 0..3 {
-        let mut slow = RawClient::connect_narrow(deployment.address).await;
-        slow.upgrade().await;
-        let sign_in = ClientFrame { id: 1, frame: Some(authenticate(&deployment.token(1))) };
-        slow.send(&frame(0x82, &sign_in.encode_to_vec())).await;
-        stuck.push(slow);
+        stuck.push(slow(&deployment, over).await);
     }
     owner.until("the stuck ones to be announced", |owner| owner.sessions.len() == 3).await;
     owner.ack(owner.version, 4).await;

@@ -2,6 +2,7 @@
 
 use domain::{Seq, UserId};
 use event_log::{Received, Subject};
+use gateway::socket::SubProtocol;
 use prost::Message as _;
 use proto::relay::{ReceiptBatch, push};
 use proto::v1::client_frame::Frame as Ask;
@@ -12,6 +13,15 @@ use testkit::wait::until;
 use super::client::Client;
 use super::owner::Owner;
 use super::setup::{Chat, Deployment, P0, SOON, user};
+
+over_each_sub_protocol! {
+    a_session_is_ready_on_its_owners_ack_and_its_heads_become_current,
+    an_announcement_that_nobody_answers_is_made_again,
+    pushes_reach_the_named_sessions_in_order_with_the_entrys_own_bytes,
+    a_gap_in_the_batches_makes_the_session_ready_and_its_heads_current_anew,
+    the_loss_of_the_last_batch_and_a_new_owner_are_seen,
+    receipts_are_merged_by_maximum_and_handed_to_delivery,
+}
 
 async fn ready(client: &mut Client) -> Ready {
     client.until(|_, frame| if let Frame::Ready(ready) = frame { Some(ready) } else { None }).await
@@ -46,9 +56,8 @@ async fn settled(deployment: &Deployment) -> (Owner, Client) {
     (owner, client)
 }
 
-#[tokio::test]
-async fn a_session_is_ready_on_its_owners_ack_and_its_heads_become_current() {
-    let deployment = Deployment::start().await;
+async fn a_session_is_ready_on_its_owners_ack_and_its_heads_become_current(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let mut chat = Chat::new(1);
     deployment.append(&[chat.created(&[1, 2]), chat.message()]).await;
     deployment.project(chat.id, &[1, 2], 2, 2).await;
@@ -71,9 +80,8 @@ async fn a_session_is_ready_on_its_owners_ack_and_its_heads_become_current() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn an_announcement_that_nobody_answers_is_made_again() {
-    let deployment = Deployment::start().await;
+async fn an_announcement_that_nobody_answers_is_made_again(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let mut client = deployment.client(1).await;
     let id = client.ask(super::client::message(super::setup::chat(1), 1, "hello")).await;
     // Without any owner everything else works.
@@ -88,9 +96,8 @@ async fn an_announcement_that_nobody_answers_is_made_again() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn pushes_reach_the_named_sessions_in_order_with_the_entrys_own_bytes() {
-    let deployment = Deployment::start().await;
+async fn pushes_reach_the_named_sessions_in_order_with_the_entrys_own_bytes(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let (mut owner, mut alice) = settled(&deployment).await;
     let mut bob = deployment.client(2).await;
     owner.mirrors(&[alice.session, bob.session]).await;
@@ -119,8 +126,23 @@ async fn pushes_reach_the_named_sessions_in_order_with_the_entrys_own_bytes() {
 }
 
 #[tokio::test]
-async fn a_gap_in_the_batches_makes_the_session_ready_and_its_heads_current_anew() {
-    let deployment = Deployment::start().await;
+async fn one_push_reaches_sockets_of_both_sub_protocols() {
+    let deployment = Deployment::start(SubProtocol::Proto).await;
+    let (mut owner, mut binary) = settled(&deployment).await;
+    let mut text = Client::connect(deployment.address, SubProtocol::Json).await;
+    text.sign_in(&deployment.token(2)).await;
+    owner.mirrors(&[binary.session, text.session]).await;
+    let mut chat = Chat::new(1);
+    for seq in 1..=3 {
+        let what = push::What::Entry(chat.message().bytes);
+        owner.push(vec![(what, vec![binary.session, text.session])]).await;
+        assert_eq!((pushed(&mut binary).await, pushed(&mut text).await), (seq, seq));
+    }
+    deployment.stop().await;
+}
+
+async fn a_gap_in_the_batches_makes_the_session_ready_and_its_heads_current_anew(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let (mut owner, mut client) = settled(&deployment).await;
     let (mut chat, session, before) = (Chat::new(1), client.session, owner.version);
     let mut entry = || push::What::Entry(chat.message().bytes);
@@ -141,9 +163,8 @@ async fn a_gap_in_the_batches_makes_the_session_ready_and_its_heads_current_anew
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn the_loss_of_the_last_batch_and_a_new_owner_are_seen() {
-    let deployment = Deployment::start().await;
+async fn the_loss_of_the_last_batch_and_a_new_owner_are_seen(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let (mut owner, mut client) = settled(&deployment).await;
     let before = owner.version;
     owner.through().await;
@@ -168,9 +189,8 @@ async fn the_loss_of_the_last_batch_and_a_new_owner_are_seen() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn receipts_are_merged_by_maximum_and_handed_to_delivery() {
-    let deployment = Deployment::start().await;
+async fn receipts_are_merged_by_maximum_and_handed_to_delivery(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let mut receipts = deployment.log.subscribe(Subject::Receipts(P0)).await.unwrap();
     let mut client = deployment.client(1).await;
     let chat = super::setup::chat(1).to_wire();

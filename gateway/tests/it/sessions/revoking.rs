@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use event_log::LogConfig;
-use gateway::socket::CloseCode;
+use gateway::socket::{CloseCode, SubProtocol};
 use gateway::{Config, Dependencies, Gateway};
 use prost::Message as _;
 use proto::log;
@@ -15,7 +15,14 @@ use tokio::time::{Instant, timeout};
 use super::client::{Client, authenticate, message};
 use super::setup::{Deployment, SOON, chat, user};
 
-/// What the issue promises for every gateway that can be reached.
+over_each_sub_protocol! {
+    x6_a_revocation_closes_what_it_names_and_lets_nobody_in_with_it_again,
+    x6_a_gateway_that_was_cut_off_or_not_there_learns_of_it_all_the_same,
+    x5_a_socket_outlives_its_token_by_the_grace_unless_it_is_renewed,
+    x5_a_renewal_for_somebody_else_or_another_device_ends_the_socket,
+}
+
+/// What is promised for every gateway that can be reached.
 const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
 fn now_s() -> u64 {
@@ -44,15 +51,14 @@ impl Deployment {
     }
 
     async fn client_with(&self, token: &str) -> Client {
-        let mut client = Client::connect(self.address).await;
+        let mut client = self.connect().await;
         client.sign_in(token).await;
         client
     }
 }
 
-#[tokio::test]
-async fn x6_a_revocation_closes_what_it_names_and_lets_nobody_in_with_it_again() {
-    let deployment = Deployment::start().await;
+async fn x6_a_revocation_closes_what_it_names_and_lets_nobody_in_with_it_again(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let (phone, tablet) = (deployment.token_of(1, "test", "a"), deployment.token_of(1, "", "b"));
     let mut on_phone = deployment.client_with(&phone).await;
     let mut on_tablet = deployment.client_with(&tablet).await;
@@ -62,7 +68,7 @@ async fn x6_a_revocation_closes_what_it_names_and_lets_nobody_in_with_it_again()
     revoke(&deployment, "1", revocation(1, "", "a")).await;
     assert_eq!(on_phone.closed().await, (vec![], CloseCode::Revoked.number()));
     assert!(begun.elapsed() < CLOSED_WITHIN, "{:?}", begun.elapsed());
-    let mut again = Client::connect(deployment.address).await;
+    let mut again = deployment.connect().await;
     again.ask(authenticate(&phone)).await;
     assert_eq!(again.closed().await, (vec![ErrorCode::Unauthenticated], CloseCode::Revoked.number()));
 
@@ -78,9 +84,8 @@ async fn x6_a_revocation_closes_what_it_names_and_lets_nobody_in_with_it_again()
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn x6_a_gateway_that_was_cut_off_or_not_there_learns_of_it_all_the_same() {
-    let deployment = Deployment::start().await;
+async fn x6_a_gateway_that_was_cut_off_or_not_there_learns_of_it_all_the_same(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let gate = Gate::before(deployment.server.port()).await.unwrap();
     let config =
         LogConfig { servers: vec![format!("nats://127.0.0.1:{}", gate.port())], ..deployment.log.config().clone() };
@@ -95,10 +100,10 @@ async fn x6_a_gateway_that_was_cut_off_or_not_there_learns_of_it_all_the_same() 
     let behind = bind();
     let (address, shutdown) = (behind.local_addr(), deployment.shutdown.clone());
     let running = tokio::spawn(behind.run(shutdown.clone()));
-    let mut client = Client::connect(address).await;
+    let mut client = Client::connect(address, over).await;
     let token = deployment.token(1);
     client.sign_in(&token).await;
-    let mut untouched = Client::connect(address).await;
+    let mut untouched = Client::connect(address, over).await;
     untouched.sign_in(&deployment.token(2)).await;
 
     gate.hold(Direction::ToClients);
@@ -117,7 +122,7 @@ async fn x6_a_gateway_that_was_cut_off_or_not_there_learns_of_it_all_the_same() 
     let late = bind();
     let address = late.local_addr();
     let late = tokio::spawn(late.run(shutdown.clone()));
-    let mut client = Client::connect(address).await;
+    let mut client = Client::connect(address, over).await;
     client.ask(authenticate(&token)).await;
     assert_eq!(client.closed().await, (vec![ErrorCode::Unauthenticated], CloseCode::Revoked.number()));
     shutdown.cancel();
@@ -129,12 +134,11 @@ async fn x6_a_gateway_that_was_cut_off_or_not_there_learns_of_it_all_the_same() 
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn x5_a_socket_outlives_its_token_by_the_grace_unless_it_is_renewed() {
-    let deployment = Deployment::start_with(|config, _| config.renewal_grace_ms = 500).await;
+async fn x5_a_socket_outlives_its_token_by_the_grace_unless_it_is_renewed(over: SubProtocol) {
+    let deployment = Deployment::start_with(over, |config, _| config.renewal_grace_ms = 500).await;
     let short = |n| deployment.keys.mint(user(n), Duration::from_secs(2)).unwrap();
-    let mut left = Client::connect(deployment.address).await;
-    let mut renewed = Client::connect(deployment.address).await;
+    let mut left = deployment.connect().await;
+    let mut renewed = deployment.connect().await;
     let expires_us = left.sign_in(&short(1)).await.expires_us;
     renewed.sign_in(&short(2)).await;
     let id = renewed.ask(authenticate(&deployment.token(2))).await;
@@ -156,9 +160,8 @@ async fn x5_a_socket_outlives_its_token_by_the_grace_unless_it_is_renewed() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn x5_a_renewal_for_somebody_else_or_another_device_ends_the_socket() {
-    let deployment = Deployment::start().await;
+async fn x5_a_renewal_for_somebody_else_or_another_device_ends_the_socket(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let cases = [
         (deployment.token(2), CloseCode::Unauthenticated),
         (deployment.token_of(1, "another", "a"), CloseCode::Unauthenticated),

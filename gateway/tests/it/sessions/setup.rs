@@ -9,6 +9,7 @@ use domain::{
     PartitionPosition, Role, Seq, UserId, WriterId,
 };
 use event_log::{Log, LogConfig, Record, Stream, Tenure};
+use gateway::socket::SubProtocol;
 use gateway::{Config, Dependencies, Gateway, TokenKey};
 use store::{Append, ChatAppend, Checkpoint, MemberRow, Projection, Reader, Store, SummaryRow, UserChatRow};
 use testkit::logs::{self, Watch};
@@ -32,6 +33,7 @@ pub(crate) fn chat(n: u64) -> ChatId {
 }
 
 pub(crate) struct Deployment {
+    over: SubProtocol,
     pub(crate) server: NatsServer,
     pub(crate) log: Log,
     pub(crate) store: Store,
@@ -46,11 +48,12 @@ pub(crate) struct Deployment {
 }
 
 impl Deployment {
-    pub(crate) async fn start() -> Self {
-        Self::start_with(|_, _| {}).await
+    /// One whose clients speak this sub-protocol.
+    pub(crate) async fn start(over: SubProtocol) -> Self {
+        Self::start_with(over, |_, _| {}).await
     }
 
-    pub(crate) async fn start_with(change: impl FnOnce(&mut Config, &mut LogConfig)) -> Self {
+    pub(crate) async fn start_with(over: SubProtocol, change: impl FnOnce(&mut Config, &mut LogConfig)) -> Self {
         let watch = logs::watch();
         let server = NatsServer::start(NatsOptions::default()).await.unwrap();
         let mut log_config =
@@ -68,16 +71,21 @@ impl Deployment {
         let gateway = Gateway::bind(config, dependencies).unwrap();
         let (address, shutdown) = (gateway.local_addr(), CancellationToken::new());
         let running = tokio::spawn(gateway.run(shutdown.clone()));
-        Self { server, log, store, pem, keys, epoch, address, shutdown, running, watch, _folder: folder }
+        Self { over, server, log, store, pem, keys, epoch, address, shutdown, running, watch, _folder: folder }
     }
 
     pub(crate) fn token(&self, n: u8) -> String {
         self.keys.mint(user(n), Duration::from_secs(600)).unwrap()
     }
 
+    /// A client that is connected and greeted, not signed in.
+    pub(crate) async fn connect(&self) -> Client {
+        Client::connect(self.address, self.over).await
+    }
+
     /// A signed-in client.
     pub(crate) async fn client(&self, n: u8) -> Client {
-        let mut client = Client::connect(self.address).await;
+        let mut client = self.connect().await;
         client.sign_in(&self.token(n)).await;
         client
     }

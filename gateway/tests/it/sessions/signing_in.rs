@@ -2,14 +2,25 @@
 
 use bytes::Bytes;
 use gateway::TokenKey;
-use gateway::socket::CloseCode;
+use gateway::socket::{CloseCode, SubProtocol};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use prost::Message as _;
 use proto::v1::client_frame::Frame as Ask;
 use proto::v1::{self, ErrorCode};
+use tokio_websockets::Message;
 
-use super::client::{Client, authenticate, message};
+use super::client::{authenticate, encoded, message};
 use super::setup::{Deployment, chat, user};
+
+over_each_sub_protocol! {
+    a_good_token_is_welcomed_as_its_user,
+    a_bad_an_expired_and_a_foreign_token_are_refused_each_with_its_code,
+    who_does_not_authenticate_in_time_is_closed_and_may_come_back,
+    nothing_is_taken_before_authentication,
+    an_unknown_frame_is_refused_and_the_socket_goes_on,
+    bytes_that_are_no_frame_close_the_socket_for_good,
+    a_message_of_the_other_sub_protocols_kind_closes_the_socket_for_good,
+    a_message_over_the_limit_closes_the_socket_as_too_big,
+}
 
 /// `expired` is the only key of the claims that tests here need.
 #[derive(serde::Serialize)]
@@ -35,10 +46,9 @@ fn expired(pem: &str) -> String {
     encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap()
 }
 
-#[tokio::test]
-async fn a_good_token_is_welcomed_as_its_user() {
-    let deployment = Deployment::start().await;
-    let mut client = Client::connect(deployment.address).await;
+async fn a_good_token_is_welcomed_as_its_user(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
+    let mut client = deployment.connect().await;
     let limits = client.hello.limits.unwrap();
     assert_eq!((limits.body_bytes, limits.frame_bytes, limits.outbox_span), (16 << 10, 64 << 10, 32));
     let welcome = client.sign_in(&deployment.token(7)).await;
@@ -47,9 +57,8 @@ async fn a_good_token_is_welcomed_as_its_user() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn a_bad_an_expired_and_a_foreign_token_are_refused_each_with_its_code() {
-    let deployment = Deployment::start().await;
+async fn a_bad_an_expired_and_a_foreign_token_are_refused_each_with_its_code(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let mut healthy = deployment.client(1).await;
     let foreign = TokenKey::from_pem(&TokenKey::generate().unwrap()).unwrap();
     let foreign = foreign.mint(user(1), std::time::Duration::from_secs(600)).unwrap();
@@ -59,7 +68,7 @@ async fn a_bad_an_expired_and_a_foreign_token_are_refused_each_with_its_code() {
         (expired(&deployment.pem), CloseCode::TokenExpired),
     ];
     for (token, code) in cases {
-        let mut client = Client::connect(deployment.address).await;
+        let mut client = deployment.connect().await;
         client.ask(authenticate(&token)).await;
         assert_eq!(client.closed().await, (vec![ErrorCode::Unauthenticated], code.number()));
     }
@@ -68,18 +77,16 @@ async fn a_bad_an_expired_and_a_foreign_token_are_refused_each_with_its_code() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn who_does_not_authenticate_in_time_is_closed_and_may_come_back() {
-    let deployment = Deployment::start_with(|config, _| config.socket.authenticate_timeout_ms = 100).await;
-    let mut client = Client::connect(deployment.address).await;
+async fn who_does_not_authenticate_in_time_is_closed_and_may_come_back(over: SubProtocol) {
+    let deployment = Deployment::start_with(over, |config, _| config.socket.authenticate_timeout_ms = 100).await;
+    let mut client = deployment.connect().await;
     assert_eq!(client.closed().await, (vec![], CloseCode::AuthenticateTimeout.number()));
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn nothing_is_taken_before_authentication() {
-    let deployment = Deployment::start().await;
-    let mut client = Client::connect(deployment.address).await;
+async fn nothing_is_taken_before_authentication(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
+    let mut client = deployment.connect().await;
     client.ask(message(chat(1), 1, "too early")).await;
     let refused = (vec![ErrorCode::NotAuthenticatedYet], CloseCode::Unauthenticated.number());
     assert_eq!(client.closed().await, refused);
@@ -87,29 +94,58 @@ async fn nothing_is_taken_before_authentication() {
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn an_unknown_frame_is_refused_and_the_socket_goes_on() {
-    let deployment = Deployment::start().await;
+async fn an_unknown_frame_is_refused_and_the_socket_goes_on(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
     let mut client = deployment.client(1).await;
     // Id 77 and field 99, which no version has so far.
-    client.send(Bytes::from_static(&[0x08, 77, 0x9a, 0x06, 0x00])).await;
+    let unknown: &[u8] = match over {
+        SubProtocol::Proto => &[0x08, 77, 0x9a, 0x06, 0x00],
+        SubProtocol::Json => br#"{"id":"77","later":{}}"#,
+    };
+    client.send_bytes(Bytes::from_static(unknown)).await;
     assert_eq!(client.reply(77).await, Some(ErrorCode::BadRequest));
     let unnamed = v1::ClientFrame { id: 0, frame: Some(Ask::ReadHistory(v1::ReadHistory::default())) };
-    client.send(unnamed.encode_to_vec().into()).await;
+    client.send(&unnamed).await;
     assert_eq!(client.reply(0).await, Some(ErrorCode::BadRequest));
     let id = client.ask(message(chat(1), 1, "still here")).await;
     assert_eq!(client.reply(id).await, None);
     deployment.stop().await;
 }
 
-#[tokio::test]
-async fn bytes_that_are_no_frame_close_the_socket_for_good() {
-    let deployment = Deployment::start().await;
-    let mut early = Client::connect(deployment.address).await;
-    early.send(Bytes::from_static(b"\xff\xff\xff")).await;
+async fn bytes_that_are_no_frame_close_the_socket_for_good(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
+    let bytes: &[u8] = match over {
+        SubProtocol::Proto => b"\xff\xff\xff",
+        SubProtocol::Json => b"{\"id\":",
+    };
+    let mut early = deployment.connect().await;
+    early.send_bytes(Bytes::from_static(bytes)).await;
     assert_eq!(early.closed().await, (vec![ErrorCode::BadRequest], CloseCode::BadFrame.number()));
     let mut client = deployment.client(1).await;
-    client.send(Bytes::from_static(b"\xff\xff\xff")).await;
+    client.send_bytes(Bytes::from_static(bytes)).await;
     assert_eq!(client.closed().await, (vec![], CloseCode::BadFrame.number()));
+    deployment.stop().await;
+}
+
+async fn a_message_of_the_other_sub_protocols_kind_closes_the_socket_for_good(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
+    let frame = v1::ClientFrame { id: 1, frame: Some(authenticate(&deployment.token(1))) };
+    let other = match over {
+        SubProtocol::Proto => Message::text(String::from_utf8(encoded(SubProtocol::Json, &frame).into()).unwrap()),
+        SubProtocol::Json => Message::binary(encoded(SubProtocol::Proto, &frame)),
+    };
+    let mut client = deployment.connect().await;
+    client.send_message(other).await;
+    assert_eq!(client.closed().await, (vec![], CloseCode::UnsupportedData.number()));
+    deployment.stop().await;
+}
+
+async fn a_message_over_the_limit_closes_the_socket_as_too_big(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
+    let mut client = deployment.client(1).await;
+    let limit = client.hello.limits.unwrap().frame_bytes as usize;
+    // No frame, but whole: read as one it closes with another code.
+    client.send_bytes(vec![b' '; limit + 1].into()).await;
+    assert_eq!(client.closed().await, (vec![], CloseCode::TooBig.number()));
     deployment.stop().await;
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::socket::{Acceptor, Bearer, Closed, Config, Connection, Handler, Message, Outbound};
+use gateway::socket::{Acceptor, Bearer, Closed, Config, Connection, Handler, Message, Outbound, SubProtocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -194,12 +194,17 @@ impl RawClient {
     }
 
     pub(crate) async fn upgrade(&mut self) {
-        self.send(upgrade_request("").as_bytes()).await;
+        self.upgrade_to(SubProtocol::Proto).await;
+    }
+
+    pub(crate) async fn upgrade_to(&mut self, sub_protocol: SubProtocol) {
+        let protocol = format!("Sec-WebSocket-Protocol: {}", sub_protocol.name());
+        self.send(upgrade_request(&protocol).as_bytes()).await;
         let head = self.response_head().await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         let head = head.to_lowercase();
         assert!(head.contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n"), "{head}");
-        assert!(head.contains("sec-websocket-protocol: heliograph.v1.proto\r\n"), "{head}");
+        assert!(head.contains(&format!("{}\r\n", protocol.to_lowercase())), "{head}");
         assert!(!head.contains("sec-websocket-extensions"), "{head}");
     }
 
