@@ -10,7 +10,7 @@ use domain::UserId;
 use proto::v1;
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::fleet::Fleet;
 use crate::rows::{Row, row};
@@ -82,11 +82,14 @@ async fn write(options: Options, to: ClientUser) -> Result<()> {
     let member = v1::Member { user: to.0.to_vec().into(), role: v1::Role::Member.into() };
     let created = client.create_chat(v1::ChatKind::Group, vec![member])?;
     let Settlement::Stored { chat, .. } = created.outcome.await? else { bail!("the chat of a stuck one was refused") };
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // A full outbox is no fault here: what it holds is being sent.
-        let _sent = client.send(chat, vec![7; BODY_BYTES]);
         tokio::select! {
-            () = sleep(EVERY) => {}
+            _ = ticks.tick() => {
+                // A full outbox is no fault here: what it holds is being sent.
+                let _sent = client.send(chat, vec![7; BODY_BYTES]);
+            }
             event = events.next() => drop(event.context("the writer's client ended")?),
         }
     }

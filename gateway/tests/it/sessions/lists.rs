@@ -98,7 +98,12 @@ async fn a_long_list_comes_whole_over_several_frames(over: SubProtocol) {
 }
 
 async fn an_older_list_never_goes_on_behind_a_newer_ready(over: SubProtocol) {
-    let deployment = Deployment::start_with(over, |config, _| config.socket.send_buffer_bytes = 4_096).await;
+    let deployment = Deployment::start_with(over, |config, _| {
+        config.socket.send_buffer_bytes = 4_096;
+        // However long it does not read: that alone is what this is about.
+        config.socket.heartbeat_timeout_ms = 600_000;
+    })
+    .await;
     listed(&deployment, 1, 4_000, 4).await;
     let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
     // This one does not read for now: most of its list waits.
