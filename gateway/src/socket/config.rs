@@ -30,7 +30,7 @@ pub struct Config {
     /// Longest client message before authentication.
     pub max_unauthenticated_message_bytes: u32,
     /// Most frames that one client message may come in.
-    pub max_fragments: u16,
+    pub max_fragments: u32,
     /// A frame is admitted to a socket's queue while fewer bytes than this wait.
     pub queue_bytes: usize,
     /// A frame is admitted to a socket's queue while fewer frames than this wait.
