@@ -25,13 +25,13 @@ const CODE_HEADER: HeaderName = HeaderName::from_static("heliograph-error");
 pub enum SubProtocol {
     /// `heliograph.v1.proto`: protobuf in binary messages.
     Proto,
-    /// `heliograph.v1.json`: canonical protobuf JSON in text messages. Not accepted yet.
+    /// `heliograph.v1.json`: canonical protobuf JSON in text messages.
     Json,
 }
 
 impl SubProtocol {
     /// Those that a client may ask for.
-    pub const ACCEPTED: &[SubProtocol] = &[SubProtocol::Proto];
+    pub const ACCEPTED: &[SubProtocol] = &[SubProtocol::Proto, SubProtocol::Json];
 
     /// The name in `Sec-WebSocket-Protocol`.
     #[must_use]
@@ -298,7 +298,7 @@ mod tests {
             ("origin", &["https://app.example", "https://app.example"], Some(Refusal::Origin)),
             ("sec-websocket-protocol", &[], Some(Refusal::SubProtocol)),
             ("sec-websocket-protocol", &["heliograph.v2.proto"], Some(Refusal::SubProtocol)),
-            ("sec-websocket-protocol", &["heliograph.v1.json"], Some(Refusal::SubProtocol)),
+            ("sec-websocket-protocol", &["heliograph.v1.json"], None),
             ("sec-websocket-protocol", &["a", "b,heliograph.v1.proto"], None),
         ];
         for (name, values, refusal) in cases {

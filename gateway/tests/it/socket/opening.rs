@@ -31,7 +31,7 @@ async fn each_refusal_has_its_status_and_code() {
         ("Origin: https://evil.example", "403", "origin_not_allowed"),
         ("Origin: null", "403", "origin_not_allowed"),
         ("Sec-WebSocket-Protocol: chat", "400", "sub_protocol"),
-        ("Sec-WebSocket-Protocol: heliograph.v1.json", "400", "sub_protocol"),
+        ("Sec-WebSocket-Protocol: heliograph.v2.json", "400", "sub_protocol"),
     ];
     for (change, status, code) in cases {
         let head = answer(&gateway, &upgrade_request(change)).await.to_lowercase();
