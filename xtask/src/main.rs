@@ -6,6 +6,7 @@
 
 mod broker;
 mod check_layers;
+mod fuzz;
 mod process;
 mod simulate;
 mod test;
@@ -24,6 +25,8 @@ cargo xtask COMMAND
   test [NAME] [--long]           gets what the tests need and runs all parts, or one
   simulate [ARGS…]               runs the real state machines over a model broker and store, seed by seed:
                                  --from N --seeds M, --without RULE, --verbose
+  fuzz [TARGET] [--seconds N]    runs the fuzz targets, or one, for N seconds each (600); gets cargo-fuzz, needs the
+                                 nightly toolchain
   check-layers                   refuses a dependency or a name that the layers forbid
   golden                         writes the golden files of the wire formats anew
   help                           this text
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         "up" => up::up(rest),
         "test" => return test::test(rest),
         "simulate" => simulate::simulate(rest),
+        "fuzz" => fuzz::fuzz(rest),
         "check-layers" => check_layers::check(),
         "golden" => golden(),
         "help" | "--help" | "-h" => {
