@@ -8,6 +8,7 @@ mod broker;
 mod buf;
 mod check_layers;
 mod foreign;
+mod fuzz;
 mod npm;
 mod process;
 mod simulate;
@@ -27,6 +28,8 @@ cargo xtask COMMAND
   test [NAME] [--long]           gets what the tests need and runs all parts, or one
   simulate [ARGS…]               runs the real state machines over a model broker and store, seed by seed:
                                  --from N --seeds M, --without RULE, --verbose
+  fuzz [TARGET] [--seconds N]    runs the fuzz targets, or one, for N seconds each (600); gets cargo-fuzz, needs the
+                                 nightly toolchain
   check-layers                   refuses a dependency or a name that the layers forbid
   golden                         writes the golden files of the wire formats anew
   baseline                       publishes the wire schema: later changes are checked against it
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         "up" => up::up(rest),
         "test" => return test::test(rest),
         "simulate" => simulate::simulate(rest),
+        "fuzz" => fuzz::fuzz(rest),
         "check-layers" => check_layers::check(),
         "golden" => golden(),
         "baseline" => buf::publish(),

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::frame_guard::{CONTROL_BYTES, Limits};
+use super::frame_guard::Limits;
+use super::queue::{PONG_BYTES_MAX, PONGS_MAX};
 
 /// Settings of the socket layer; every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +30,7 @@ pub struct Config {
     /// Longest client message before authentication.
     pub max_unauthenticated_message_bytes: u32,
     /// Most frames that one client message may come in.
-    pub max_fragments: u16,
+    pub max_fragments: u32,
     /// A frame is admitted to a socket's queue while fewer bytes than this wait.
     pub queue_bytes: usize,
     /// A frame is admitted to a socket's queue while fewer frames than this wait.
@@ -86,8 +87,8 @@ impl Config {
                 "max_message_bytes must not be below max_unauthenticated_message_bytes",
             ),
             (self.max_fragments > 0, "max_fragments must not be 0"),
-            (self.queue_bytes > CONTROL_BYTES, "queue_bytes must be over 125"),
-            (self.queue_frames > 1, "queue_frames must be over 1"),
+            (self.queue_bytes > PONG_BYTES_MAX, "queue_bytes must be over 2032, which pongs may take"),
+            (self.queue_frames > PONGS_MAX + 1, "queue_frames must be over 17, which pongs and a ping may take"),
             (self.heartbeat_interval_ms > 0, "heartbeat_interval_ms must not be 0"),
             (
                 self.heartbeat_timeout_ms > self.heartbeat_interval_ms,

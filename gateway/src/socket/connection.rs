@@ -236,14 +236,15 @@ impl Shared {
         self.reader.wake();
     }
 
-    /// Answers the peer's close frame with its own code.
+    /// Answers the peer's close frame with its own code, behind what was said before.
     pub(super) fn closed_by_peer(self: &Arc<Self>, close: &PeerClose) {
         if !self.end(CLOSED_BY_PEER) {
             return;
         }
         metrics::counter!("gateway_sockets_closed_total", "code" => "peer").increment(1);
         let payload = close.code.map_or_else(Bytes::new, |code| Bytes::copy_from_slice(&code.to_be_bytes()));
-        self.with_queue(|queue| queue.close(payload, true));
+        // What waits answers what the peer said before it closed; the close timeout bounds how long it is kept.
+        self.with_queue(|queue| queue.close(payload, false));
     }
 
     /// The transport is gone.

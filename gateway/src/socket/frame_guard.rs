@@ -30,7 +30,7 @@ pub struct Limits {
     /// Longest message in bytes, its fragments summed.
     pub message_bytes: u32,
     /// Most frames that one message may come in.
-    pub fragments: u16,
+    pub fragments: u32,
 }
 
 /// What a message was sent as.
@@ -171,7 +171,7 @@ struct Incoming {
 /// The fragmented message being joined.
 struct Joined {
     kind: Kind,
-    frames: u16,
+    frames: u32,
     payload: BytesMut,
     /// How much of a text payload is known to be UTF-8.
     checked: usize,

@@ -13,6 +13,10 @@ use super::frame_guard::CONTROL_BYTES;
 
 /// Most frames in one vectored write: two slices each stay below the kernel's limit of 1,024.
 const FRAMES_PER_WRITE: usize = 256;
+/// Most pongs that wait: more than an honest peer asks for at once, and 2 kB of a peer that does not read.
+pub(super) const PONGS_MAX: usize = 16;
+/// What they take, headers included.
+pub(super) const PONG_BYTES_MAX: usize = PONGS_MAX * (2 + CONTROL_BYTES);
 /// Longest header of a server frame: two bytes and eight of length.
 const HEAD_BYTES: usize = 10;
 
@@ -145,24 +149,26 @@ impl Queue {
         Admitted::Queued
     }
 
-    /// Queues a ping unless one waits already.
+    /// Queues a ping in front, but behind the pongs, unless one waits already.
     pub(super) fn ping(&mut self) {
         if !self.frames.iter().any(|waiting| waiting.role == Role::Ping) {
-            self.insert_next(Waiting::new(OpCode::Ping, Bytes::new(), Role::Ping));
+            self.insert(self.first_behind_pongs(), Waiting::new(OpCode::Ping, Bytes::new(), Role::Ping));
         }
     }
 
-    /// Queues a pong in front; it replaces one that waits: only the latest ping is answered (RFC 6455 §5.5.3).
+    /// Queues a pong in front, behind those that wait already, so that each ping is answered in order.
+    ///
+    /// Beyond [`PONGS_MAX`] it replaces the latest one: then only the latest ping need be answered (RFC 6455 §5.5.3).
     pub(super) fn pong(&mut self, payload: Bytes) {
         debug_assert!(payload.len() <= CONTROL_BYTES);
         let pong = Waiting::new(OpCode::Pong, payload, Role::Pong);
-        let unwritten = usize::from(self.written > 0);
-        match self.frames.iter_mut().skip(unwritten).find(|waiting| waiting.role == Role::Pong) {
-            Some(older) => {
-                self.bytes = self.bytes - older.len() + pong.len();
-                *older = pong;
-            }
-            None => self.insert_next(pong),
+        let behind = self.first_behind_pongs();
+        if behind - self.unwritten() < PONGS_MAX {
+            self.insert(behind, pong);
+        } else {
+            let latest = &mut self.frames[behind - 1];
+            self.bytes = self.bytes - latest.len() + pong.len();
+            *latest = pong;
         }
     }
 
@@ -222,9 +228,20 @@ impl Queue {
         self.frames.push_back(waiting);
     }
 
-    fn insert_next(&mut self, waiting: Waiting) {
+    fn insert(&mut self, at: usize, waiting: Waiting) {
         self.bytes += waiting.len();
-        self.frames.insert(usize::from(self.written > 0), waiting);
+        self.frames.insert(at, waiting);
+    }
+
+    /// Where the frames begin of which nothing is written yet.
+    fn unwritten(&self) -> usize {
+        usize::from(self.written > 0)
+    }
+
+    /// The pongs that wait are the first of those frames.
+    fn first_behind_pongs(&self) -> usize {
+        let unwritten = self.frames.iter().skip(self.unwritten());
+        self.unwritten() + unwritten.take_while(|waiting| waiting.role == Role::Pong).count()
     }
 
     fn drop_ephemeral(&mut self) {
@@ -319,17 +336,31 @@ mod tests {
     }
 
     #[test]
-    fn only_the_latest_ping_is_answered_and_never_inside_a_frame() {
+    fn pings_are_answered_in_order_and_never_inside_a_frame() {
         let mut queue = Queue::default();
         assert_eq!(admit(&mut queue, 2, Class::Ordinary), Admitted::Queued);
         queue.advance(3);
-        queue.pong(Bytes::from_static(b"old"));
-        queue.pong(Bytes::from_static(b"new!"));
+        queue.pong(Bytes::from_static(b"one"));
         queue.ping();
+        queue.pong(Bytes::from_static(b"two"));
         queue.ping();
-        assert_eq!(queue.bytes(), 1 + 6 + 2);
-        assert_eq!(drain(&mut queue), [&[1, 0x89, 0, 0x8a, 4][..], b"new!"].concat());
+        assert_eq!(queue.bytes(), 1 + 5 + 5 + 2);
+        assert_eq!(drain(&mut queue), [&[1, 0x8a, 3][..], b"one", &[0x8a, 3], b"two", &[0x89, 0]].concat());
         assert_eq!((queue.bytes(), queue.frames.capacity()), (0, 0));
+    }
+
+    #[test]
+    fn of_more_pings_than_wait_to_be_answered_the_latest_is() {
+        let mut queue = Queue::default();
+        assert_eq!(admit(&mut queue, 2, Class::Ordinary), Admitted::Queued);
+        for n in 0..100 {
+            queue.pong(vec![n; 3].into());
+        }
+        assert_eq!((queue.frames(), queue.bytes()), (PONGS_MAX + 1, 5 * PONGS_MAX + 4));
+        let pongs = drain(&mut queue);
+        let answered: Vec<_> = pongs[..5 * PONGS_MAX].chunks(5).map(|pong| pong[2]).collect();
+        let first = 0..PONGS_MAX as u8 - 1;
+        assert_eq!(answered, first.chain([99]).collect::<Vec<_>>());
     }
 
     #[test]

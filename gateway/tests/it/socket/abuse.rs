@@ -139,7 +139,9 @@ async fn a_slow_reader_that_wakes_up_sees_whole_frames_and_then_slow() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_ping_flood_that_is_not_read_holds_one_pong() {
+async fn a_ping_flood_that_is_not_read_holds_a_few_pongs() {
+    /// One of which a part is written, and sixteen.
+    const MOST: usize = 17;
     let mut gateway = Gateway::start(Config { send_buffer_bytes: 1, ..config() }, Behaviour::Trust);
     let mut client = RawClient::connect_narrow(gateway.address).await;
     client.upgrade().await;
@@ -147,11 +149,11 @@ async fn a_ping_flood_that_is_not_read_holds_one_pong() {
     let pings = frame(0x89, &[b'p'; 125]).repeat(100);
     for _ in 0..200 {
         client.send(&pings).await;
-        assert!(opened.outbound.queued_frames() <= 2);
+        assert!(opened.outbound.queued_frames() <= MOST);
     }
     client.send(&frame(0x89, b"the last")).await;
     client.send(&frame(0x82, b"done")).await;
     assert_eq!(opened.message().await.payload, "done");
-    assert!(opened.outbound.queued_frames() <= 2);
+    assert!(opened.outbound.queued_frames() <= MOST);
     while client.frame().await.unwrap().payload != "the last" {}
 }

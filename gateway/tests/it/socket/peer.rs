@@ -290,7 +290,16 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         }
     }
     bytes.extend(MASK);
-    bytes.extend(payload.iter().enumerate().map(|(at, byte)| byte ^ MASK[at % 4]));
+    let masked = bytes.len();
+    bytes.extend_from_slice(payload);
+    // By words: byte by byte, an unoptimised test would spend most of its time here with messages of megabytes.
+    let word = u32::from_ne_bytes(MASK);
+    let mut words = bytes[masked..].chunks_exact_mut(MASK.len());
+    for bytes in &mut words {
+        let unmasked = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        bytes.copy_from_slice(&(unmasked ^ word).to_ne_bytes());
+    }
+    words.into_remainder().iter_mut().zip(MASK).for_each(|(byte, mask)| *byte ^= mask);
     bytes
 }
 
