@@ -13,6 +13,7 @@ use crate::pack::Pack;
 use crate::receipts::Receipts;
 use crate::registry::Registry;
 use crate::socket::{Class, Connection, Handler, Outbound};
+use crate::users::Users;
 use crate::{Config, TokenKey, frames, session};
 
 /// What all sockets of a gateway share; lists are by partition.
@@ -27,6 +28,7 @@ pub(crate) struct Edge {
     pub(crate) receipts: Vec<Arc<Receipts>>,
     pub(crate) epochs: Vec<Epoch>,
     pub(crate) changes: Arc<Changes>,
+    pub(crate) users: Arc<Users>,
 }
 
 /// Serves sockets with what they share.

@@ -1,8 +1,8 @@
 //! Sockets on one side, the command log and pushes on the other.
 //!
 //! ```text
-//! socket: accept → upgrade → frame_guard ─▶ session: hello → authenticate → welcome
-//!   session ─ command ▶ inbound ▶ pack (machine::Packer) ▶ COMMANDS-p ; accepted ◀─ acknowledged
+//! socket: accept → limits → upgrade → frame_guard ─▶ session: hello → authenticate → users → welcome
+//!   session ─ frame ▶ pace ─ command ▶ inbound ▶ pack (machine::Packer) ▶ COMMANDS-p ; accepted ◀─ acknowledged
 //!   session ─ history ▶ history ▶ store        session ─ received, seen ▶ receipts ▶ delivery
 //! ingest ─ answers ▶ relay ▶ outbound           delivery ─ pushes, acks ▶ relay (machine::Tracker) ▶ outbound ; heads
 //! ```
@@ -17,7 +17,9 @@ mod gateway;
 mod heads;
 mod history;
 mod inbound;
+pub mod limits;
 pub mod machine;
+mod pace;
 mod pack;
 mod receipts;
 mod registry;
@@ -25,6 +27,7 @@ mod relay;
 mod session;
 pub mod socket;
 mod token;
+mod users;
 
 pub use config::Config;
 pub use error::Error;

@@ -1,7 +1,7 @@
 //! One socket from its first frame to its last: handshake, then requests in the order in which they come.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use domain::{ChatId, Code, SessionId, UserId, limits};
@@ -14,8 +14,13 @@ use proto::v1::server_frame::Frame;
 use crate::edge::Edge;
 use crate::history::Readings;
 use crate::inbound::Later;
+use crate::limits::Allowance;
+use crate::pace::{self, Pace};
 use crate::socket::{Class, CloseCode, Connection, Outbound, Reader};
 use crate::{TokenError, frames, inbound};
+
+/// What a client hears that signs in while its user has too many sockets: until one of them may have gone.
+const TOO_MANY_SOCKETS_WAIT: Duration = Duration::from_secs(10);
 
 /// A signed-in socket.
 #[derive(Clone, Debug)]
@@ -23,14 +28,16 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) user: UserId,
     pub(crate) outbound: Outbound,
+    pub(crate) pace: Arc<Pace>,
 }
 
 /// Serves one socket until it closes.
 pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
-    let Connection { mut reader, outbound, .. } = connection;
-    let Some((user, request)) = authenticate(&edge, &mut reader, &outbound).await else { return };
-    reader.authenticated();
-    let session = Session { id: SessionId(rand::random()), user, outbound };
+    let Connection { mut reader, outbound, allowance, .. } = connection;
+    // Boxed: it is over soon, and would take room for as long as the session lasts.
+    let signed_in = Box::pin(sign_in(&edge, &mut reader, outbound, allowance)).await;
+    let Some((session, request)) = signed_in else { return };
+    let user = session.user;
     edge.registry.add(session.id, user, session.outbound.clone());
     // However this ends, a panic too, the session is taken off the lists.
     let _signed_in = SignedIn { edge: Arc::clone(&edge), id: session.id };
@@ -50,6 +57,9 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
             () = readings.go_on(&edge, &session), if !readings.is_empty() => continue,
         };
         let Ok(message) = message else { break };
+        if !session.pace.admits(&message.payload, &session.outbound) {
+            continue;
+        }
         match asked(&edge, &session, &mut readings, message.payload) {
             Ok(None) => {}
             Ok(Some((id, later))) => {
@@ -78,8 +88,28 @@ impl Drop for SignedIn {
     }
 }
 
+/// A good token and a place among the sockets of its user, or the end.
+async fn sign_in(
+    edge: &Edge,
+    reader: &mut Reader,
+    outbound: Outbound,
+    allowance: Option<Arc<Allowance>>,
+) -> Option<(Session, u64)> {
+    let (user, request, device) = authenticate(edge, reader, &outbound).await?;
+    let id = SessionId(rand::random());
+    if let Some(place) = edge.users.sign_in(user, &device, id, &outbound, allowance.is_some()) {
+        reader.authenticated();
+        return Some((Session { id, user, outbound, pace: Arc::new(Pace::new(allowance, place)) }, request));
+    }
+    pace::refuse(&outbound, request, TOO_MANY_SOCKETS_WAIT);
+    outbound.close(CloseCode::TooManySockets);
+    // Reading on ends the close handshake.
+    while reader.next_message().await.is_ok() {}
+    None
+}
+
 /// Hello, then one frame: a token that is good, or the end. The time for it is the socket layer's.
-async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> Option<(UserId, u64)> {
+async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> Option<(UserId, u64, String)> {
     let limits = v1::Limits {
         frame_bytes: edge.config.socket.max_message_bytes,
         body_bytes: u32::try_from(limits::BODY_BYTES_MAX).unwrap_or(u32::MAX),
@@ -97,7 +127,7 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
     let (id, refusal) = match v1::ClientFrame::decode(message.payload) {
         Ok(v1::ClientFrame { id, frame: Some(Asked::Authenticate(authenticate)) }) => {
             match edge.keys.check(&authenticate.token) {
-                Ok(user) => return Some((user, id)),
+                Ok(user) => return Some((user, id, authenticate.device)),
                 Err(TokenError::Expired) => (id, (Code::Unauthenticated, CloseCode::TokenExpired)),
                 Err(TokenError::Invalid | TokenError::Key) => (id, (Code::Unauthenticated, CloseCode::Unauthenticated)),
             }
@@ -126,6 +156,13 @@ fn asked(
     let done = match frame {
         // Its replies would look like pushes.
         Some(Asked::Command(_) | Asked::ReadHistory(_)) if id == 0 => Err(Code::BadRequest),
+        Some(Asked::Command(command))
+            if is_creation(&command)
+                && let Err(wait) = session.pace.take_chat() =>
+        {
+            pace::refuse(&session.outbound, id, wait);
+            return Ok(None);
+        }
         Some(Asked::Command(command)) => match inbound::command(edge, session, id, command) {
             Ok(Some(later)) => return Ok(Some((id, later))),
             done => done.map(|_nothing| ()),
@@ -141,6 +178,10 @@ fn asked(
         refuse(session, id, code);
     }
     Ok(None)
+}
+
+const fn is_creation(command: &v1::Command) -> bool {
+    matches!(command.action, Some(v1::command::Action::CreateChat(_)))
 }
 
 /// Tells the client why request `id` comes to nothing.

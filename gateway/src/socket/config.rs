@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::frame_guard::{CONTROL_BYTES, Limits};
+use crate::limits::ClientLimits;
 
 /// Settings of the socket layer; every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +19,12 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Most sockets at once; a further one is refused with 503.
     pub max_connections: usize,
-    /// Most connections that have not finished their HTTP upgrade; a further one is refused with 503.
+    /// Most connections that have not finished their HTTP upgrade; a further one takes the place of the oldest, or is
+    /// refused with 503 while that one is younger than a second.
     pub max_handshakes: usize,
+    /// Most sockets that are not authenticated; a further one takes the place of the oldest, or is closed with 4005 while
+    /// that one is younger than a second.
+    pub max_unauthenticated: usize,
     /// Time for the whole HTTP upgrade, from accept on; then the connection is dropped.
     pub handshake_timeout_ms: u64,
     /// Time from the upgrade to authentication; then the socket is closed.
@@ -44,6 +49,8 @@ pub struct Config {
     pub close_timeout_ms: u64,
     /// Time over which a leaving gateway spreads the closing of its sockets.
     pub drain_ms: u64,
+    /// What one socket and one client address may take.
+    pub limits: ClientLimits,
 }
 
 impl Default for Config {
@@ -52,7 +59,8 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
             allowed_origins: Vec::new(),
             max_connections: 65_536,
-            max_handshakes: 4_096,
+            max_handshakes: 8_192,
+            max_unauthenticated: 8_192,
             handshake_timeout_ms: 10_000,
             authenticate_timeout_ms: 10_000,
             max_message_bytes: 65_536,
@@ -65,6 +73,7 @@ impl Default for Config {
             heartbeat_timeout_ms: 35_000,
             close_timeout_ms: 2_000,
             drain_ms: 5_000,
+            limits: ClientLimits::default(),
         }
     }
 }
@@ -78,6 +87,7 @@ impl Config {
         let checks = [
             (self.max_connections > 0, "max_connections must not be 0"),
             (self.max_handshakes > 0, "max_handshakes must not be 0"),
+            (self.max_unauthenticated > 0, "max_unauthenticated must not be 0"),
             (self.handshake_timeout_ms > 0, "handshake_timeout_ms must not be 0"),
             (self.authenticate_timeout_ms > 0, "authenticate_timeout_ms must not be 0"),
             (self.max_unauthenticated_message_bytes > 0, "max_unauthenticated_message_bytes must not be 0"),
@@ -96,7 +106,10 @@ impl Config {
         ];
         match checks.iter().find(|(holds, _)| !holds) {
             Some((_, reason)) => Err(Error::Config(reason)),
-            None => Ok(()),
+            None => match self.limits.fault(self.max_message_bytes, self.max_fragments) {
+                Some(reason) => Err(Error::Config(reason)),
+                None => Ok(()),
+            },
         }
     }
 
