@@ -1,6 +1,6 @@
 //! A whole gateway on a real broker and store; clients, ingest and delivery owners are scripted.
 
-mod client;
+pub(crate) mod client;
 mod commands;
 mod history;
 mod leaving;
@@ -8,5 +8,5 @@ mod lists;
 mod owner;
 mod pushes;
 mod reading;
-mod setup;
-mod signing_in;
+pub(crate) mod setup;
+pub(crate) mod signing_in;
