@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::UserLimits;
 use crate::{Error, socket};
 
 /// Settings of the gateway.
@@ -24,6 +25,8 @@ pub struct Config {
     pub renewal_grace_ms: u64,
     /// How long a history request waits for `at_least`, in ms.
     pub history_wait_ms: u64,
+    /// What one user may take, over all its sockets on this gateway.
+    pub users: UserLimits,
 }
 
 impl Default for Config {
@@ -36,6 +39,7 @@ impl Default for Config {
             heads_poll_ms: 20,
             renewal_grace_ms: 10_000,
             history_wait_ms: 2_000,
+            users: UserLimits::default(),
         }
     }
 }

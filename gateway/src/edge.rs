@@ -14,6 +14,7 @@ use crate::receipts::Receipts;
 use crate::registry::Registry;
 use crate::revocations::Revocations;
 use crate::socket::{Class, Connection, Handler, Outbound};
+use crate::users::Users;
 use crate::{Config, TokenKey, frames, session};
 
 /// What all sockets of a gateway share; lists are by partition.
@@ -29,6 +30,7 @@ pub(crate) struct Edge {
     pub(crate) receipts: Vec<Arc<Receipts>>,
     pub(crate) epochs: Vec<Epoch>,
     pub(crate) changes: Arc<Changes>,
+    pub(crate) users: Arc<Users>,
 }
 
 /// Serves sockets with what they share.

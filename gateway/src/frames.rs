@@ -120,6 +120,11 @@ pub(crate) const fn frame(id: u64, frame: Frame) -> ToClients {
 
 /// A refusal of request `id`.
 pub(crate) fn error(id: u64, code: Code) -> ToClients {
+    error_after(id, code, RETRY_AFTER_MS)
+}
+
+/// A refusal of request `id`; if the code is one that passes, after this time.
+pub(crate) fn error_after(id: u64, code: Code, retry_after_ms: u32) -> ToClients {
     let retryable = code as i32 >= Code::Busy as i32;
     frame(
         id,
@@ -127,7 +132,7 @@ pub(crate) fn error(id: u64, code: Code) -> ToClients {
             code: code.into(),
             text: text(code).to_owned(),
             retryable,
-            retry_after_ms: if retryable { RETRY_AFTER_MS } else { 0 },
+            retry_after_ms: if retryable { retry_after_ms } else { 0 },
         }),
     )
 }

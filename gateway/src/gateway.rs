@@ -22,6 +22,7 @@ use crate::registry::Registry;
 use crate::relay::{Relay, answers};
 use crate::revocations::Revocations;
 use crate::socket::Acceptor;
+use crate::users::Users;
 use crate::{Config, Error, TokenKey};
 
 /// What a gateway works with.
@@ -49,6 +50,9 @@ impl Gateway {
     /// # Errors
     /// [`Error::Socket`] for settings that cannot work and for an address that is taken.
     pub fn bind(config: Config, dependencies: Dependencies) -> Result<Self, Error> {
+        if let Some(reason) = config.users.fault(config.socket.max_message_bytes) {
+            return Err(Error::Socket(crate::socket::Error::Config(reason)));
+        }
         let acceptor = Acceptor::bind(config.socket.clone())?;
         Ok(Self { config, dependencies, acceptor })
     }
@@ -125,7 +129,15 @@ impl Gateway {
         };
         tasks.spawn(relay.serve(under_sockets.clone()));
 
-        let edge = Arc::new(Edge { id, config, keys, revocations, store, registry, pack, receipts, epochs, changes });
+        let users = Arc::new(Users::new(&config.users));
+        let sweeping = Arc::clone(&users).sweep(under_sockets.clone());
+        tasks.spawn(async move {
+            sweeping.await;
+            Ok(())
+        });
+        let changes = Arc::clone(&changes);
+        let edge =
+            Arc::new(Edge { id, config, keys, revocations, store, registry, pack, receipts, epochs, changes, users });
         let leaves = shutdown.child_token();
         let mut sockets = Box::pin(acceptor.run(Serve(edge), leaves.clone()));
         let mut ended = Ok(());

@@ -1,8 +1,8 @@
 //! Sockets on one side, the command log and pushes on the other.
 //!
 //! ```text
-//! socket: accept → upgrade → frame_guard ─▶ session: hello → authenticate → welcome
-//!   session ─ command ▶ inbound ▶ pack (machine::Packer) ▶ COMMANDS-p ; accepted ◀─ acknowledged
+//! socket: accept → limits → upgrade → frame_guard ─▶ session: hello → authenticate → users → welcome
+//!   session ─ frame ▶ pace ─ command ▶ inbound ▶ pack (machine::Packer) ▶ COMMANDS-p ; accepted ◀─ acknowledged
 //!   session ─ history ▶ history ▶ store        session ─ received, seen ▶ receipts ▶ delivery
 //! CONTROL ▶ control ▶ revocations ▶ registry ▶ close
 //! ingest ─ answers ▶ relay ▶ outbound           delivery ─ pushes, acks ▶ relay (machine::Tracker) ▶ outbound ; heads
@@ -20,7 +20,9 @@ mod heads;
 mod history;
 mod inbound;
 mod json;
+pub mod limits;
 pub mod machine;
+mod pace;
 mod pack;
 mod receipts;
 mod registry;
@@ -29,6 +31,7 @@ mod revocations;
 mod session;
 pub mod socket;
 mod token;
+mod users;
 
 pub use config::Config;
 pub use error::Error;

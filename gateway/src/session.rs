@@ -13,8 +13,13 @@ use proto::v1::server_frame::Frame;
 use crate::edge::Edge;
 use crate::history::Readings;
 use crate::inbound::Later;
+use crate::limits::Allowance;
+use crate::pace::{self, Pace};
 use crate::socket::{Class, CloseCode, Connection, Outbound, Reader};
 use crate::{Grant, TokenError, frames, inbound};
+
+/// What a client hears that signs in while its user has too many sockets: until one of them may have gone.
+const TOO_MANY_SOCKETS_WAIT: Duration = Duration::from_secs(10);
 
 /// A signed-in socket.
 #[derive(Clone, Debug)]
@@ -22,29 +27,15 @@ pub(crate) struct Session {
     pub(crate) id: SessionId,
     pub(crate) user: UserId,
     pub(crate) outbound: Outbound,
+    pub(crate) pace: Arc<Pace>,
 }
 
 /// Serves one socket until it closes.
 pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
-    let Connection { mut reader, outbound, .. } = connection;
-    let Some((grant, request)) = authenticate(&edge, &mut reader, &outbound).await else { return };
-    reader.authenticated();
-    let session = Session { id: SessionId(rand::random()), user: grant.user, outbound };
-    let (user, expires_us) = (session.user, grant.expires_s * 1_000_000);
-    edge.registry.add(session.id, grant.clone(), session.outbound.clone());
-    // However this ends, a panic too, the session is taken off the lists.
-    let _signed_in = SignedIn { edge: Arc::clone(&edge), id: session.id };
-    hold(&edge, &session, &grant);
-    drop(grant);
-    let welcome = v1::Welcome {
-        session: session.id.0,
-        user: user.to_wire(),
-        partitions: u32::try_from(edge.epochs.len()).unwrap_or(u32::MAX),
-        expires_us,
-    };
-    let _ = frames::frame(request, Frame::Welcome(welcome)).push(&session.outbound, Class::Ordinary);
-    // Announced only now: whatever is pushed comes behind the welcome.
-    edge.changes.up(session.id, user);
+    let Connection { mut reader, outbound, allowance, .. } = connection;
+    // Boxed: it is over soon, and would take room for as long as the session lasts.
+    let signed_in = Box::pin(sign_in(&edge, &mut reader, outbound, allowance)).await;
+    let Some((session, _on_the_lists)) = signed_in else { return };
     // History waits beside the frames that follow it, never in front of them.
     let mut readings = Readings::default();
     loop {
@@ -53,6 +44,9 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
             () = readings.go_on(&edge, &session), if !readings.is_empty() => continue,
         };
         let Ok(message) = message else { break };
+        if !session.pace.admits(&message.payload, &session.outbound) {
+            continue;
+        }
         match asked(&edge, &session, &mut readings, message.payload) {
             Ok(None) => {}
             Ok(Some((id, later))) => {
@@ -69,20 +63,61 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
     }
 }
 
-struct SignedIn {
+/// On the lists of this gateway until dropped: however the session ends, a panic too.
+struct Listed {
     edge: Arc<Edge>,
     id: SessionId,
 }
 
-impl Drop for SignedIn {
+impl Drop for Listed {
     fn drop(&mut self) {
         self.edge.registry.remove(self.id);
         self.edge.changes.down(self.id);
     }
 }
 
+/// A good token and a place among the sockets of its user, or the end.
+async fn sign_in(
+    edge: &Arc<Edge>,
+    reader: &mut Reader,
+    outbound: Outbound,
+    allowance: Option<Arc<Allowance>>,
+) -> Option<(Session, Listed)> {
+    let (grant, request, device) = authenticate(edge, reader, &outbound).await?;
+    let id = SessionId(rand::random());
+    if let Some(place) = edge.users.sign_in(grant.user, &device, id, &outbound, allowance.is_some()) {
+        reader.authenticated();
+        let pace = Arc::new(Pace::new(allowance, place));
+        let session = Session { id, user: grant.user, outbound, pace };
+        let listed = welcome(edge, &session, &grant, request);
+        return Some((session, listed));
+    }
+    pace::refuse(&outbound, request, TOO_MANY_SOCKETS_WAIT);
+    outbound.close(CloseCode::TooManySockets);
+    // Reading on ends the close handshake.
+    while reader.next_message().await.is_ok() {}
+    None
+}
+
+/// Puts the session on the lists and tells its client.
+fn welcome(edge: &Arc<Edge>, session: &Session, grant: &Grant, request: u64) -> Listed {
+    edge.registry.add(session.id, grant.clone(), session.outbound.clone());
+    let listed = Listed { edge: Arc::clone(edge), id: session.id };
+    hold(edge, session, grant);
+    let welcome = v1::Welcome {
+        session: session.id.0,
+        user: session.user.to_wire(),
+        partitions: u32::try_from(edge.epochs.len()).unwrap_or(u32::MAX),
+        expires_us: grant.expires_s * 1_000_000,
+    };
+    let _ = frames::frame(request, Frame::Welcome(welcome)).push(&session.outbound, Class::Ordinary);
+    // Announced only now: whatever is pushed comes behind the welcome.
+    edge.changes.up(session.id, session.user);
+    listed
+}
+
 /// Hello, then one frame: a token that is good, or the end. The time for it is the socket layer's.
-async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> Option<(Grant, u64)> {
+async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> Option<(Grant, u64, String)> {
     let limits = v1::Limits {
         frame_bytes: edge.config.socket.max_message_bytes,
         body_bytes: u32::try_from(limits::BODY_BYTES_MAX).unwrap_or(u32::MAX),
@@ -100,7 +135,7 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
     let (id, refusal) = match frames::decode(outbound.sub_protocol(), message.payload) {
         Ok(v1::ClientFrame { id, frame: Some(Asked::Authenticate(authenticate)) }) => {
             match granted(edge, &authenticate) {
-                Ok(grant) => return Some((grant, id)),
+                Ok(grant) => return Some((grant, id, authenticate.device)),
                 Err(code) => (id, (Code::Unauthenticated, code)),
             }
         }
@@ -166,6 +201,13 @@ fn asked(
     let done = match frame {
         // Its replies would look like pushes.
         Some(Asked::Command(_) | Asked::ReadHistory(_)) if id == 0 => Err(Code::BadRequest),
+        Some(Asked::Command(command))
+            if is_creation(&command)
+                && let Err(wait) = session.pace.take_chat() =>
+        {
+            pace::refuse(&session.outbound, id, wait);
+            return Ok(None);
+        }
         Some(Asked::Command(command)) => match inbound::command(edge, session, id, command) {
             Ok(Some(later)) => return Ok(Some((id, later))),
             done => done.map(|_nothing| ()),
@@ -181,6 +223,10 @@ fn asked(
         refuse(session, id, code);
     }
     Ok(None)
+}
+
+const fn is_creation(command: &v1::Command) -> bool {
+    matches!(command.action, Some(v1::command::Action::CreateChat(_)))
 }
 
 /// Tells the client why request `id` comes to nothing.

@@ -57,7 +57,9 @@ pub async fn run(args: ChatArgs) -> Result<()> {
 /// What the server ends the session with, and how much of what was typed has no answer by then.
 pub async fn run_on(args: ChatArgs, input: impl AsyncBufRead + Unpin, output: impl Write) -> Result<()> {
     let url = format!("ws://{}/v1/socket", args.address);
-    let (client, mut events) = Client::connect(Options::new(url, args.token, format!("terminal of {}", args.name)));
+    // Two terminals of one name are two devices: else the newer one would take the older one's place.
+    let device = format!("terminal {} of {}", std::process::id(), args.name);
+    let (client, mut events) = Client::connect(Options::new(url, args.token, device));
     let mut terminal = Terminal::new(client.clone(), output, (&args.address, &args.name, args.to.as_deref()));
     let mut lines = Lines::new(input);
     // Set once nothing more is read; each answer that comes moves it on.

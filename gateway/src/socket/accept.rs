@@ -30,7 +30,9 @@ use super::config::Config;
 use super::connection::{Connection, Peer};
 use super::edge::Edge;
 use super::outbound::Outbound;
+use super::room::Place;
 use super::upgrade::{Asked, Refusal, check, switch};
+use crate::limits::Seat;
 
 /// Connections that the kernel may hold for us while we are busy.
 const BACKLOG: u32 = 4_096;
@@ -43,9 +45,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const DRAIN_STEP: Duration = Duration::from_millis(20);
 /// Time that handlers get to end after their sockets are closed, beyond the close timeout.
 const LAST_TASKS: Duration = Duration::from_secs(1);
-
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nheliograph-error: overloaded\r\n\
-    retry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
 
 type UpgradeBody = Either<Empty<Bytes>, String>;
 
@@ -125,6 +124,7 @@ impl Acceptor {
             let (edge, stop) = (Arc::clone(&edge), stop.clone());
             workers.spawn(async move { edge.turn_wheel(stop).await });
         }
+        workers.spawn(Arc::clone(&edge.addresses).sweep(stop.clone()));
         let handler = Arc::new(handler);
         // Ends the handshakes under way as well: their clients have lost nothing yet.
         let _accepting_ended = shutdown.run_until_cancelled(accept(&edge, &listener, &handler, &shutdown)).await;
@@ -142,7 +142,6 @@ impl Acceptor {
 
 async fn accept<H: Handler>(edge: &Arc<Edge>, listener: &TcpListener, handler: &Arc<H>, shutdown: &CancellationToken) {
     let connections = Arc::new(Semaphore::new(edge.config.max_connections.min(Semaphore::MAX_PERMITS)));
-    let handshakes = Arc::new(Semaphore::new(edge.config.max_handshakes.min(Semaphore::MAX_PERMITS)));
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -154,24 +153,52 @@ async fn accept<H: Handler>(edge: &Arc<Edge>, listener: &TcpListener, handler: &
                 continue;
             }
         };
-        let permits = (Arc::clone(&connections).try_acquire_owned(), Arc::clone(&handshakes).try_acquire_owned());
-        let (Ok(connection_permit), Ok(handshake_permit)) = permits else {
-            count_refusal(Refusal::Full);
-            // Best effort: a peer that does not take it sees the connection close.
-            let _ = stream.try_write(FULL);
-            continue;
+        let ends = shutdown.child_token();
+        let (connecting, place) = match let_in(edge, &connections, address, &ends) {
+            Ok(let_in) => let_in,
+            Err(refusal) => {
+                count_refusal(refusal);
+                // Best effort: a peer that does not take it sees the connection close.
+                let _ = stream.try_write(refusal.bytes().as_bytes());
+                continue;
+            }
         };
-        let (edge, handler, shutdown) = (Arc::clone(edge), Arc::clone(handler), shutdown.clone());
+        let (edge, handler) = (Arc::clone(edge), Arc::clone(handler));
         let tasks = edge.tasks.clone();
         tasks.spawn(async move {
-            let opened = shutdown.run_until_cancelled(open(&edge, stream, address, connection_permit)).await;
-            drop(handshake_permit);
+            let opened = ends.run_until_cancelled(open(&edge, stream, connecting)).await;
+            drop(place);
             if let Some(Some(connection)) = opened {
                 // A task of its own: this one is as large as the HTTP connection was.
                 edge.spawn(handler.serve(connection));
             }
         });
     }
+}
+
+/// A connection that may ask for a socket.
+struct Connecting {
+    address: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    /// None while only the request can tell who the client is.
+    seat: Option<Seat>,
+}
+
+/// Finds room for a connection; the place is its place among the handshakes.
+fn let_in(
+    edge: &Edge,
+    connections: &Arc<Semaphore>,
+    address: SocketAddr,
+    ends: &CancellationToken,
+) -> Result<(Connecting, Place<CancellationToken>), Refusal> {
+    let seat = edge.addresses.at_accept(address.ip())?;
+    let permit = Arc::clone(connections).try_acquire_owned().map_err(|_full| Refusal::Full)?;
+    let (place, leaves) = edge.handshakes.enter(edge.now_ms(), ends.clone()).ok_or(Refusal::Full)?;
+    if let Some(leaves) = leaves {
+        metrics::counter!("gateway_handshakes_refused_total", "code" => "displaced").increment(1);
+        leaves.cancel();
+    }
+    Ok((Connecting { address, permit, seat }, place))
 }
 
 /// Whether only this one connection failed.
@@ -186,30 +213,33 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 }
 
 /// Serves one HTTP upgrade within the handshake timeout (X16).
-async fn open(
-    edge: &Arc<Edge>,
-    stream: TcpStream,
-    address: SocketAddr,
-    permit: OwnedSemaphorePermit,
-) -> Option<Connection> {
+async fn open(edge: &Arc<Edge>, stream: TcpStream, connecting: Connecting) -> Option<Connection> {
+    let Connecting { address, permit, seat } = connecting;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no nodelay");
     }
     let limit = Duration::from_millis(edge.config.handshake_timeout_ms);
-    let Ok(upgraded) = timeout(limit, upgrade(edge, stream)).await else {
+    let Ok(upgraded) = timeout(limit, upgrade(edge, stream, address, seat)).await else {
         metrics::counter!("gateway_handshakes_refused_total", "code" => "timeout").increment(1);
         return None;
     };
-    let (stream, read, asked) = upgraded?;
-    let Asked { sub_protocol, bearer } = asked;
-    Some(Connection::start(edge, stream, read, Peer { address, sub_protocol, bearer, permit }))
+    let (stream, read, Asked { sub_protocol, bearer }, seat) = upgraded?;
+    Some(Connection::start(edge, stream, read, Peer { address, sub_protocol, bearer, permit, seat }))
 }
 
 /// Runs HTTP on the connection until it is refused or upgraded; gives back the bare stream.
-async fn upgrade(edge: &Arc<Edge>, stream: TcpStream) -> Option<(TcpStream, Bytes, Asked)> {
+async fn upgrade(
+    edge: &Arc<Edge>,
+    stream: TcpStream,
+    address: SocketAddr,
+    seat: Option<Seat>,
+) -> Option<(TcpStream, Bytes, Asked, Option<Seat>)> {
     let switched: Mutex<Option<(UpgradeFut, Asked)>> = Mutex::new(None);
+    // Taken at accept, or by the request.
+    let seat = Mutex::new(seat);
     let service = service_fn(|mut request: Request<Incoming>| {
-        let answer = check(&request, &edge.config.allowed_origins)
+        let answer = take_seat(edge, address, &request, &seat)
+            .and_then(|()| check(&request, &edge.config.allowed_origins))
             .and_then(|asked| switch(&mut request, &asked).map(|(response, upgrade)| (response, upgrade, asked)));
         let response: Response<UpgradeBody> = match answer {
             Ok((response, upgrade, asked)) => {
@@ -240,7 +270,22 @@ async fn upgrade(edge: &Arc<Edge>, stream: TcpStream) -> Option<(TcpStream, Byte
     let upgraded = upgrade.await.ok()?.into_inner().into_inner();
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     // Copied, because what came behind the request would keep hyper's whole buffer alive.
-    Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf), asked))
+    let seat = seat.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf), asked, seat))
+}
+
+/// Counts the client with its address, unless that was done at accept.
+fn take_seat(
+    edge: &Edge,
+    address: SocketAddr,
+    request: &Request<Incoming>,
+    seat: &Mutex<Option<Seat>>,
+) -> Result<(), Refusal> {
+    let mut seat = seat.lock().unwrap_or_else(PoisonError::into_inner);
+    if seat.is_none() {
+        *seat = edge.addresses.at_request(address.ip(), request.headers())?;
+    }
+    Ok(())
 }
 
 fn count_refusal(refusal: Refusal) {

@@ -51,7 +51,7 @@ close_codes! {
     UnsupportedData = 1003, "unsupported_data";
     /// A text message was not UTF-8: a defect, do not reconnect.
     InvalidText = 1007, "invalid_text";
-    /// A bound other than size was passed, as fragments of one message: do not reconnect.
+    /// A bound other than size was passed, as fragments or control frames: do not reconnect.
     PolicyViolation = 1008, "policy_violation";
     /// A message was over the limit that `hello` names: do not send it again; reconnect.
     TooBig = 1009, "too_big";
@@ -70,6 +70,10 @@ close_codes! {
     OwnerLost = 4004, "owner_lost";
     /// The gateway has no room. Reconnect with back-off.
     Overloaded = 4005, "overloaded";
+    /// The client went on sending too fast though it was told to wait. Reconnect with back-off.
+    RateLimited = 4006, "rate_limited";
+    /// The user has as many sockets as it may have. Reconnect with back-off, or leave another one.
+    TooManySockets = 4007, "too_many_sockets";
     /// `authenticate` did not come in time. Reconnect with back-off.
     AuthenticateTimeout = 4401, "authenticate_timeout";
 
@@ -106,6 +110,8 @@ impl CloseCode {
             | Self::HeartbeatTimeout
             | Self::OwnerLost
             | Self::Overloaded
+            | Self::RateLimited
+            | Self::TooManySockets
             | Self::AuthenticateTimeout => true,
             Self::BadFrame
             | Self::Unauthenticated

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::frame_guard::Limits;
 use super::queue::{PONG_BYTES_MAX, PONGS_MAX};
+use crate::limits::ClientLimits;
 
 /// Settings of the socket layer; every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,8 +20,12 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Most sockets at once; a further one is refused with 503.
     pub max_connections: usize,
-    /// Most connections that have not finished their HTTP upgrade; a further one is refused with 503.
+    /// Most connections that have not finished their HTTP upgrade; a further one takes the place of the oldest, or is
+    /// refused with 503 while that one is younger than a second.
     pub max_handshakes: usize,
+    /// Most sockets that are not authenticated; a further one takes the place of the oldest, or is closed with 4005 while
+    /// that one is younger than a second.
+    pub max_unauthenticated: usize,
     /// Time for the whole HTTP upgrade, from accept on; then the connection is dropped.
     pub handshake_timeout_ms: u64,
     /// Time from the upgrade to authentication; then the socket is closed.
@@ -35,7 +40,8 @@ pub struct Config {
     pub queue_bytes: usize,
     /// A frame is admitted to a socket's queue while fewer frames than this wait.
     pub queue_frames: usize,
-    /// The kernel's send buffer of a socket in bytes; 0 leaves it to the kernel.
+    /// The kernel's send buffer of a socket in bytes, of which the kernel takes twice as much; 0 leaves it to the kernel,
+    /// which grows it to megabytes for a client that does not read.
     pub send_buffer_bytes: u32,
     /// Time between pings; the first comes after a random part of it.
     pub heartbeat_interval_ms: u64,
@@ -45,6 +51,8 @@ pub struct Config {
     pub close_timeout_ms: u64,
     /// Time over which a leaving gateway spreads the closing of its sockets.
     pub drain_ms: u64,
+    /// What one socket and one client address may take.
+    pub limits: ClientLimits,
 }
 
 impl Default for Config {
@@ -53,7 +61,8 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
             allowed_origins: Vec::new(),
             max_connections: 65_536,
-            max_handshakes: 4_096,
+            max_handshakes: 8_192,
+            max_unauthenticated: 8_192,
             handshake_timeout_ms: 10_000,
             authenticate_timeout_ms: 10_000,
             max_message_bytes: 65_536,
@@ -61,11 +70,12 @@ impl Default for Config {
             max_fragments: 128,
             queue_bytes: 65_536,
             queue_frames: 256,
-            send_buffer_bytes: 0,
+            send_buffer_bytes: 128 * 1_024,
             heartbeat_interval_ms: 25_000,
             heartbeat_timeout_ms: 35_000,
             close_timeout_ms: 2_000,
             drain_ms: 5_000,
+            limits: ClientLimits::default(),
         }
     }
 }
@@ -79,6 +89,7 @@ impl Config {
         let checks = [
             (self.max_connections > 0, "max_connections must not be 0"),
             (self.max_handshakes > 0, "max_handshakes must not be 0"),
+            (self.max_unauthenticated > 0, "max_unauthenticated must not be 0"),
             (self.handshake_timeout_ms > 0, "handshake_timeout_ms must not be 0"),
             (self.authenticate_timeout_ms > 0, "authenticate_timeout_ms must not be 0"),
             (self.max_unauthenticated_message_bytes > 0, "max_unauthenticated_message_bytes must not be 0"),
@@ -97,7 +108,10 @@ impl Config {
         ];
         match checks.iter().find(|(holds, _)| !holds) {
             Some((_, reason)) => Err(Error::Config(reason)),
-            None => Ok(()),
+            None => match self.limits.fault(self.max_message_bytes, self.max_fragments) {
+                Some(reason) => Err(Error::Config(reason)),
+                None => Ok(()),
+            },
         }
     }
 

@@ -25,7 +25,9 @@ use super::heartbeat::{Facts, Verdict, check};
 use super::outbound::Outbound;
 use super::queue::{Admitted, Bound, Class, Queue};
 use super::reader::Reader;
+use super::room::Place;
 use super::upgrade::{Bearer, SubProtocol};
+use crate::limits::{Allowance, Seat};
 
 /// The socket is open. Close codes, all at least 1000, are the other values of `ending`.
 const OPEN: u16 = 0;
@@ -56,6 +58,8 @@ pub struct Connection {
     pub sub_protocol: SubProtocol,
     /// The token of an `Authorization: Bearer` header, if the client sent one.
     pub bearer: Option<Bearer>,
+    /// What it may still send; none for a client that no limit holds for.
+    pub(crate) allowance: Option<Arc<Allowance>>,
     /// The one reader; dropping it closes the socket.
     pub reader: Reader,
     /// Writes to the socket; clones are cheap and may outlive it.
@@ -120,12 +124,27 @@ impl Connection {
             }),
         });
         edge.watch(&shared);
+        let waits = match edge.unauthenticated.enter(now_ms, Arc::clone(&shared)) {
+            Some((place, leaves)) => {
+                if let Some(leaves) = leaves {
+                    leaves.close(CloseCode::Overloaded);
+                }
+                Some(place)
+            }
+            None => {
+                shared.close(CloseCode::Overloaded);
+                None
+            }
+        };
+        let allowance = peer.seat.as_ref().map(|seat| Arc::new(Allowance::new(seat)));
+        let held = Box::new(Held { waits, seat: peer.seat, _permit: peer.permit });
         Self {
             id: shared.id,
             peer: peer.address,
             sub_protocol: peer.sub_protocol,
             bearer: peer.bearer,
-            reader: Reader::new(Arc::clone(&shared), input, read, peer.permit),
+            reader: Reader::new(Arc::clone(&shared), input, read, held, allowance.clone()),
+            allowance,
             outbound: Outbound::new(shared),
         }
     }
@@ -136,8 +155,27 @@ pub(super) struct Peer {
     pub(super) address: SocketAddr,
     pub(super) sub_protocol: SubProtocol,
     pub(super) bearer: Option<Bearer>,
-    /// Counts the socket until its descriptor is closed.
+    /// Counts the socket among all, until its descriptor is closed.
     pub(super) permit: OwnedSemaphorePermit,
+    /// Counts it with its address; none for a client that no limit holds for.
+    pub(super) seat: Option<Seat>,
+}
+
+/// Where the socket is counted until its descriptor is closed.
+pub(super) struct Held {
+    waits: Option<Place<Arc<Shared>>>,
+    seat: Option<Seat>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Held {
+    /// The socket is no newcomer any more.
+    pub(super) fn authenticated(&mut self) {
+        self.waits = None;
+        if let Some(seat) = &mut self.seat {
+            seat.authenticated();
+        }
+    }
 }
 
 impl Shared {

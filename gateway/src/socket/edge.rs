@@ -17,11 +17,18 @@ use super::config::Config;
 use super::connection::Shared;
 use super::flush::Flusher;
 use super::heartbeat::Wheel;
+use super::room::Room;
+use crate::limits::Addresses;
 
 pub(super) struct Edge {
     pub(super) config: Config,
     pub(super) flusher: Flusher,
     pub(super) tasks: TaskTracker,
+    pub(super) addresses: Arc<Addresses>,
+    /// Connections on their way to a socket; the token ends one.
+    pub(super) handshakes: Arc<Room<CancellationToken>>,
+    /// Sockets that are not authenticated.
+    pub(super) unauthenticated: Arc<Room<Arc<Shared>>>,
     runtime: Handle,
     started: Instant,
     ids: AtomicU64,
@@ -45,6 +52,9 @@ impl Edge {
             wheel: Mutex::new(Wheel::new(&config)),
             flusher: Flusher::new(runtime.metrics().num_workers()),
             tasks: TaskTracker::new(),
+            addresses: Arc::new(Addresses::new(config.limits.clone())),
+            handshakes: Room::new(config.max_handshakes),
+            unauthenticated: Room::new(config.max_unauthenticated),
             runtime,
             started: Instant::now(),
             ids: AtomicU64::new(1),

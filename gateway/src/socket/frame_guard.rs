@@ -184,6 +184,7 @@ pub struct FrameGuard {
     head_len: u8,
     incoming: Option<Incoming>,
     joined: Option<Box<Joined>>,
+    extra_frames: u32,
     done: bool,
 }
 
@@ -197,7 +198,7 @@ impl FrameGuard {
     /// A guard at the first byte after the handshake.
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
-        Self { limits, head: [0; HEAD_BYTES], head_len: 0, incoming: None, joined: None, done: false }
+        Self { limits, head: [0; HEAD_BYTES], head_len: 0, incoming: None, joined: None, extra_frames: 0, done: false }
     }
 
     /// Sets the limits for every header that is not checked yet.
@@ -215,6 +216,11 @@ impl FrameGuard {
     #[must_use]
     pub const fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Frames since the last call that were no whole message: control frames and fragments.
+    pub const fn take_extra_frames(&mut self) -> u32 {
+        std::mem::replace(&mut self.extra_frames, 0)
     }
 
     /// Bytes that the guard holds for what is in flight.
@@ -390,6 +396,9 @@ impl FrameGuard {
     fn admit(&mut self, incoming: Incoming) -> Result<Option<Event>, Fault> {
         let Incoming { fin, opcode, mask, payload, .. } = incoming;
         let payload = unmask(fin, opcode, mask, payload);
+        if !(fin && matches!(opcode, OpCode::Text | OpCode::Binary)) {
+            self.extra_frames = self.extra_frames.saturating_add(1);
+        }
         match opcode {
             OpCode::Ping => Ok(Some(Event::Ping(payload.freeze()))),
             OpCode::Pong => Ok(Some(Event::Pong)),

@@ -3,7 +3,7 @@
 //! ```text
 //! accept → upgrade → connection ─┬─ reader   → frame_guard → Message
 //!                                └─ outbound → queue → flush
-//! heartbeat (one wheel for all sockets) ; close (codes) ; edge (what all sockets share)
+//! heartbeat (one wheel for all sockets) ; close (codes) ; edge (what all sockets share) ; room (for newcomers)
 //! ```
 //!
 //! This layer knows RFC 6455 and nothing of what the messages say: no token is checked here, no frame is decoded.
@@ -44,6 +44,7 @@ mod heartbeat;
 mod outbound;
 mod queue;
 mod reader;
+mod room;
 mod upgrade;
 
 use std::io;

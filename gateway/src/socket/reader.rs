@@ -14,12 +14,12 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::close::CloseCode;
-use super::connection::{Closed, Shared};
+use super::connection::{Closed, Held, Shared};
 use super::frame_guard::{Event, Fault, FrameGuard, Kind, Message};
 use super::upgrade::SubProtocol;
+use crate::limits::Allowance;
 
 /// Bytes of one read; also the most that may wait unparsed for one socket.
 const READ_BYTES: usize = 16 * 1024;
@@ -41,13 +41,17 @@ struct Input {
     guard: FrameGuard,
     /// Bytes that were read behind the last message, not yet parsed.
     rest: Bytes,
-    _permit: OwnedSemaphorePermit,
+    /// Boxed: rarely touched, and the reader moves about.
+    held: Box<Held>,
+    allowance: Option<Arc<Allowance>>,
 }
 
 /// What one look at the input gave.
 enum Read {
     Event(Event),
     Fault(Fault),
+    /// More control frames and fragments than may come.
+    Flood,
     /// The transport ended.
     End,
 }
@@ -59,9 +63,15 @@ impl fmt::Debug for Reader {
 }
 
 impl Reader {
-    pub(super) fn new(shared: Arc<Shared>, half: OwnedReadHalf, rest: Bytes, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        half: OwnedReadHalf,
+        rest: Bytes,
+        held: Box<Held>,
+        allowance: Option<Arc<Allowance>>,
+    ) -> Self {
         let guard = FrameGuard::new(shared.edge.config.limits(false));
-        Self { shared, input: Some(Input { half, guard, rest, _permit: permit }) }
+        Self { shared, input: Some(Input { half, guard, rest, held, allowance }) }
     }
 
     /// Lifts the limits of an unauthenticated socket and its deadline.
@@ -69,6 +79,7 @@ impl Reader {
         self.shared.authenticated();
         if let Some(input) = &mut self.input {
             input.guard.set_limits(self.shared.edge.config.limits(true));
+            input.held.authenticated();
         }
     }
 
@@ -111,12 +122,20 @@ impl Reader {
         let Some(input) = self.input.as_mut().filter(|_| ended.is_none()) else {
             return Poll::Ready(Err(ended.unwrap_or(Closed::Lost)));
         };
-        let closed = match ready!(input.poll_next(cx, &self.shared)) {
+        let mut read = ready!(input.poll_next(cx, &self.shared));
+        if matches!(read, Read::Event(_)) && input.is_flooded() {
+            read = Read::Flood;
+        }
+        let closed = match read {
             Read::Event(event) => return Poll::Ready(Ok(event)),
             Read::Fault(fault) => {
                 metrics::counter!("gateway_frames_refused_total", "fault" => fault.name()).increment(1);
                 tracing::debug!(socket.id = self.shared.id, %fault, "frame refused");
                 self.close(fault.close_code())
+            }
+            Read::Flood => {
+                metrics::counter!("gateway_frames_refused_total", "fault" => "flood").increment(1);
+                self.close(CloseCode::PolicyViolation)
             }
             Read::End => {
                 self.shared.lost();
@@ -167,12 +186,18 @@ impl Input {
         }
     }
 
+    /// Whether there were too many frames that are no whole message.
+    fn is_flooded(&mut self) -> bool {
+        let extra = self.guard.take_extra_frames();
+        extra > 0 && self.allowance.as_ref().is_some_and(|allowance| !allowance.take_extra_frames(extra))
+    }
+
     /// Reads on to the peer's close frame or the end of the transport, giving nothing out.
     async fn discard_to_close(&mut self, shared: &Shared) {
         loop {
             match poll_fn(|cx| self.poll_next(cx, shared)).await {
                 Read::Event(Event::Close(_)) | Read::End => return,
-                Read::Event(_) | Read::Fault(_) => {}
+                Read::Event(_) | Read::Fault(_) | Read::Flood => {}
             }
         }
     }

@@ -9,10 +9,12 @@ use fastwebsockets::upgrade::is_upgrade_request;
 use http_body_util::Empty;
 use hyper::body::{Body, Bytes};
 use hyper::header::{
-    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{Method, Request, Response, StatusCode, Version};
+
+use crate::limits::TooMany;
 
 /// Where sockets are opened. There is no query string: a token in a URL ends up in logs (X3).
 pub const PATH: &str = "/v1/socket";
@@ -84,6 +86,13 @@ pub enum Refusal {
     SubProtocol,
     /// Too many sockets, or too many that are being opened.
     Full,
+    /// The client's address connects too often, or leaves too many sockets unauthenticated.
+    TooManyConnects {
+        /// When to come again.
+        retry_after_s: u32,
+    },
+    /// The client's address has too many sockets.
+    TooManySockets,
 }
 
 impl Refusal {
@@ -101,6 +110,8 @@ impl Refusal {
             Self::Origin => "origin_not_allowed",
             Self::SubProtocol => "sub_protocol",
             Self::Full => "overloaded",
+            Self::TooManyConnects { .. } => "too_many_connects",
+            Self::TooManySockets => "too_many_sockets",
         }
     }
 
@@ -115,7 +126,38 @@ impl Refusal {
             Self::NotAnUpgrade | Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyConnects { .. } | Self::TooManySockets => StatusCode::TOO_MANY_REQUESTS,
         }
+    }
+
+    /// When to come again, if it is only a matter of time.
+    const fn retry_after_s(self) -> Option<u32> {
+        match self {
+            Self::Full => Some(1),
+            Self::TooManyConnects { retry_after_s } => Some(retry_after_s),
+            // Until one of its sockets has gone.
+            Self::TooManySockets => Some(10),
+            Self::Path
+            | Self::Method
+            | Self::HttpVersion
+            | Self::BodyNotEmpty
+            | Self::NotAnUpgrade
+            | Self::WebSocketVersion
+            | Self::Key
+            | Self::Origin
+            | Self::SubProtocol => None,
+        }
+    }
+
+    /// The whole answer, for a connection that is refused before its request is read.
+    pub(super) fn bytes(self) -> String {
+        let retry_after =
+            self.retry_after_s().map_or_else(String::new, |after_s| format!("retry-after: {after_s}\r\n"));
+        format!(
+            "HTTP/1.1 {}\r\n{CODE_HEADER}: {}\r\n{retry_after}connection: close\r\ncontent-length: 0\r\n\r\n",
+            self.status(),
+            self.code()
+        )
     }
 
     pub(super) fn response(self) -> Response<String> {
@@ -125,6 +167,9 @@ impl Refusal {
         headers.insert(CODE_HEADER, HeaderValue::from_static(self.code()));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        if let Some(after_s) = self.retry_after_s() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(after_s));
+        }
         match self {
             Self::Method => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET"));
@@ -142,9 +187,23 @@ impl Refusal {
             | Self::Key
             | Self::Origin
             | Self::SubProtocol
-            | Self::Full => {}
+            | Self::Full
+            | Self::TooManyConnects { .. }
+            | Self::TooManySockets => {}
         }
         response
+    }
+}
+
+impl From<TooMany> for Refusal {
+    fn from(too_many: TooMany) -> Self {
+        match too_many {
+            // Rounded up: one who waits as long as told must not be early.
+            TooMany::Connects { retry_after } => Self::TooManyConnects {
+                retry_after_s: u32::try_from(retry_after.as_secs()).unwrap_or(u32::MAX).saturating_add(1),
+            },
+            TooMany::Sockets => Self::TooManySockets,
+        }
     }
 }
 

@@ -2,11 +2,15 @@
 
 use std::net::SocketAddr;
 
+use gateway::limits::{ClientLimits, Rate};
 use gateway::socket::{Acceptor, Class, Config, Connection};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::limits::{FRAGMENTS_MAX, MESSAGE_BYTES};
 use crate::socket::peer::config;
+
+/// Lets the longest message through, and the one in the most fragments.
+const WIDE: Rate = Rate { per_s: MESSAGE_BYTES, burst: MESSAGE_BYTES };
 
 /// A running echo server; it ends when this is dropped.
 pub(super) struct Echo {
@@ -21,6 +25,12 @@ impl Echo {
             max_message_bytes: MESSAGE_BYTES,
             max_fragments: FRAGMENTS_MAX,
             queue_bytes: 2 * MESSAGE_BYTES as usize,
+            limits: ClientLimits {
+                socket_bytes: WIDE,
+                address_bytes: WIDE,
+                socket_extra_frames: WIDE,
+                ..ClientLimits::default()
+            },
             ..config()
         };
         let acceptor = Acceptor::bind(settings).unwrap();

@@ -57,6 +57,20 @@ impl Client {
         }
     }
 
+    /// Signs in as this device; if refused, the errors and the code of the close frame.
+    pub(crate) async fn sign_in_as(&mut self, token: &str, device: &str) -> Result<(), (Vec<v1::Error>, u16)> {
+        self.ask(authenticate_as(token, device)).await;
+        let mut errors = Vec::new();
+        loop {
+            match self.next().await {
+                Ok(ServerFrame { frame: Some(Frame::Welcome(_)), .. }) => return Ok(()),
+                Ok(ServerFrame { frame: Some(Frame::Error(error)), .. }) => errors.push(error),
+                Ok(other) => panic!("{other:?}"),
+                Err(code) => return Err((errors, code)),
+            }
+        }
+    }
+
     pub(crate) async fn ask(&mut self, frame: Ask) -> u64 {
         self.last_id += 1;
         let id = self.last_id;
@@ -109,9 +123,24 @@ impl Client {
 
     /// The reply to a request: `None` is accepted, else the code of the error.
     pub(crate) async fn reply(&mut self, id: u64) -> Option<v1::ErrorCode> {
+        self.answer(id).await.err().map(|error| error.code())
+    }
+
+    /// The reply to a request.
+    pub(crate) async fn answer(&mut self, id: u64) -> Result<(), v1::Error> {
+        loop {
+            let (replied, answer) = self.any_answer().await;
+            if replied == id {
+                return answer;
+            }
+        }
+    }
+
+    /// The next reply to any request.
+    pub(crate) async fn any_answer(&mut self) -> (u64, Result<(), v1::Error>) {
         self.until(|replied, frame| match frame {
-            Frame::Accepted(_) if replied == id => Some(None),
-            Frame::Error(error) if replied == id => Some(Some(error.code())),
+            Frame::Accepted(_) => Some((replied, Ok(()))),
+            Frame::Error(error) => Some((replied, Err(error))),
             _ => None,
         })
         .await
@@ -146,8 +175,13 @@ pub(crate) fn decoded(over: SubProtocol, payload: &[u8]) -> ServerFrame {
     }
 }
 
+/// Signs in as a device of its own: two sockets of one device are not open at a time.
 pub(crate) fn authenticate(token: &str) -> Ask {
-    Ask::Authenticate(v1::Authenticate { token: token.to_owned(), device: "test".to_owned() })
+    authenticate_as(token, &format!("test {:016x}", rand::random::<u64>()))
+}
+
+pub(crate) fn authenticate_as(token: &str, device: &str) -> Ask {
+    Ask::Authenticate(v1::Authenticate { token: token.to_owned(), device: device.to_owned() })
 }
 
 pub(crate) fn message(chat: ChatId, n: u64, body: impl Into<Bytes>) -> Ask {

@@ -14,7 +14,7 @@ macro_rules! over_each_sub_protocol {
     };
 }
 
-mod client;
+pub(crate) mod client;
 mod commands;
 mod history;
 mod leaving;
@@ -23,5 +23,5 @@ mod owner;
 mod pushes;
 mod reading;
 mod revoking;
-mod setup;
-mod signing_in;
+pub(crate) mod setup;
+pub(crate) mod signing_in;

@@ -12,7 +12,7 @@ use proto::v1::server_frame::Frame;
 use testkit::{Direction, Gate};
 use tokio::time::{Instant, timeout};
 
-use super::client::{Client, authenticate, message};
+use super::client::{Client, authenticate, authenticate_as, message};
 use super::setup::{Deployment, SOON, chat, user};
 
 over_each_sub_protocol! {
@@ -52,7 +52,7 @@ impl Deployment {
 
     async fn client_with(&self, token: &str) -> Client {
         let mut client = self.connect().await;
-        client.sign_in(token).await;
+        client.sign_in_as(token, "test").await.unwrap();
         client
     }
 }
@@ -61,7 +61,8 @@ async fn x6_a_revocation_closes_what_it_names_and_lets_nobody_in_with_it_again(o
     let deployment = Deployment::start(over).await;
     let (phone, tablet) = (deployment.token_of(1, "test", "a"), deployment.token_of(1, "", "b"));
     let mut on_phone = deployment.client_with(&phone).await;
-    let mut on_tablet = deployment.client_with(&tablet).await;
+    let mut on_tablet = deployment.connect().await;
+    on_tablet.sign_in(&tablet).await;
     let mut other = deployment.client(2).await;
 
     let begun = Instant::now();
@@ -69,7 +70,7 @@ async fn x6_a_revocation_closes_what_it_names_and_lets_nobody_in_with_it_again(o
     assert_eq!(on_phone.closed().await, (vec![], CloseCode::Revoked.number()));
     assert!(begun.elapsed() < CLOSED_WITHIN, "{:?}", begun.elapsed());
     let mut again = deployment.connect().await;
-    again.ask(authenticate(&phone)).await;
+    again.ask(authenticate_as(&phone, "test")).await;
     assert_eq!(again.closed().await, (vec![ErrorCode::Unauthenticated], CloseCode::Revoked.number()));
 
     // The control: what it does not name goes on.
@@ -171,7 +172,7 @@ async fn x5_a_renewal_for_somebody_else_or_another_device_ends_the_socket(over: 
     revoke(&deployment, "1", revocation(1, "", "gone")).await;
     for (token, code) in cases {
         let mut client = deployment.client_with(&deployment.token_of(1, "test", "a")).await;
-        client.ask(authenticate(&token)).await;
+        client.ask(authenticate_as(&token, "test")).await;
         assert_eq!(client.closed().await, (vec![ErrorCode::Unauthenticated], code.number()));
     }
     deployment.stop().await;

@@ -60,6 +60,8 @@ impl Deployment {
             LogConfig { servers: vec![server.url().to_owned()], partitions: 2, ..LogConfig::default() };
         let mut config = Config::listening_on("127.0.0.1:0").unwrap();
         config.socket.drain_ms = 0;
+        // Clients here do not answer the close frame of a gateway that leaves.
+        config.socket.close_timeout_ms = 100;
         change(&mut config, &mut log_config);
         let log = Log::connect(log_config).await.unwrap();
         let epoch = log.open_streams().await.unwrap()[0];

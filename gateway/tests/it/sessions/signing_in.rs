@@ -33,7 +33,8 @@ struct Claims {
     exp: u64,
 }
 
-fn expired(pem: &str) -> String {
+/// A token that was good once.
+pub(crate) fn expired(pem: &str) -> String {
     let claims = Claims {
         iss: "heliograph",
         aud: "heliograph.socket",

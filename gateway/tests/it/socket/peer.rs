@@ -1,6 +1,6 @@
 //! A gateway whose sockets the test holds, and a client that speaks in raw bytes.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -35,6 +35,11 @@ pub(crate) struct Opened {
 impl Opened {
     pub(crate) async fn message(&mut self) -> Message {
         within(self.messages.recv()).await.expect("handler runs").expect("a message")
+    }
+
+    /// The next message, or how the socket ended.
+    pub(crate) async fn next(&mut self) -> Result<Message, Closed> {
+        within(self.messages.recv()).await.expect("handler runs")
     }
 
     pub(crate) async fn closed(&mut self) -> Closed {
@@ -181,6 +186,28 @@ impl RawClient {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(1).unwrap();
         Self { stream: socket.connect(address).await.unwrap(), read: Vec::new() }
+    }
+
+    /// Connects from this address, one of those that the loopback network has.
+    pub(crate) async fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).unwrap();
+        Self { stream: within(socket.connect(address)).await.unwrap(), read: Vec::new() }
+    }
+
+    /// Asks for a socket with one header replaced or added; the head of the answer, empty if there was none.
+    pub(crate) async fn asks(&mut self, change: &str) -> String {
+        // One that is refused before it asked may be gone already.
+        let _ = self.stream.write_all(upgrade_request(change).as_bytes()).await;
+        loop {
+            if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
+                let rest = self.read.split_off(end + 4);
+                return String::from_utf8(std::mem::replace(&mut self.read, rest)).unwrap().to_lowercase();
+            }
+            if !self.more().await {
+                return String::new();
+            }
+        }
     }
 
     pub(crate) const fn from_stream(stream: TcpStream) -> Self {
