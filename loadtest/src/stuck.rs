@@ -33,7 +33,7 @@ pub(crate) async fn p14(target: &Target, fleet: &Arc<Fleet>, rate: f64, time: Du
         let p99 = |latencies: &crate::fleet::Latencies| latencies.received.value_at_quantile(0.99) as f64 / 1e3;
         let control = p99(&fleet.pace(rate, time / 5, time).await?);
         let closed_before = target.counter("gateway_sockets_closed_total{code=\"slow\"}").await?;
-        let stuck = Stuck::start(target, fleet.sockets().div_ceil(100)).await?;
+        let stuck = Stuck::start(target, fleet.sockets().div_ceil(100))?;
         let ours = p99(&fleet.pace(rate, time / 5, time).await?);
         let closed = target.counter("gateway_sockets_closed_total{code=\"slow\"}").await? - closed_before;
         drop(stuck);
@@ -51,7 +51,7 @@ struct Stuck {
 }
 
 impl Stuck {
-    async fn start(target: &Target, count: usize) -> Result<Self> {
+    fn start(target: &Target, count: usize) -> Result<Self> {
         let mut tasks = JoinSet::new();
         for _ in 0..count {
             let (reader, writer) = (UserId::new(rand::random()), UserId::new(rand::random()));

@@ -80,7 +80,7 @@ impl ClientLimits {
                 "the burst of limits.socket_bytes and limits.address_bytes must let the longest message through",
             ),
             (
-                self.socket_extra_frames.burst >= u32::from(max_fragments),
+                self.socket_extra_frames.burst >= max_fragments,
                 "the burst of limits.socket_extra_frames must let a message of max_fragments through",
             ),
         ];

@@ -1,6 +1,6 @@
 //! Connecting, coming back, sending, catching up.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -120,7 +120,7 @@ async fn a_code_of_the_upper_range_is_fatal() -> Result<()> {
 fn counted() -> Token {
     let given = Arc::new(Mutex::new(0));
     Token::made_by(move || {
-        let mut given = given.lock().unwrap();
+        let mut given = given.lock().unwrap_or_else(PoisonError::into_inner);
         *given += 1;
         Ok(format!("token {given}"))
     })
@@ -151,7 +151,7 @@ async fn after_an_expired_token_a_client_comes_back_with_another_and_never_with_
     let mut fresh = options(&server)?;
     fresh.token = counted();
     let (_client, _events) = Client::connect(fresh);
-    let mut peer = server.sign_in().await?;
+    let peer = server.sign_in().await?;
     let first = peer.token.clone();
     peer.close(4502).await?;
     assert_ne!(server.sign_in().await?.token, first);
