@@ -68,12 +68,21 @@ impl Cast {
 
     /// Options of a device that comes back at once after a loss.
     pub(crate) fn options(&self, name: &str, device: &str, gateway: usize) -> Options {
-        let token = self.keys.mint(domain::UserId::new(user(name).0), Duration::from_secs(3_600)).unwrap();
         Options {
             back_off: Duration::from_millis(20),
             longest_back_off: Duration::from_millis(200),
-            ..Options::new(&self.urls[gateway], token, device)
+            ..Options::new(self.url(gateway), self.token(name), device)
         }
+    }
+
+    /// Where a gateway opens sockets.
+    pub(crate) fn url(&self, gateway: usize) -> &str {
+        &self.urls[gateway]
+    }
+
+    /// Signs this name in for an hour.
+    pub(crate) fn token(&self, name: &str) -> String {
+        self.keys.mint(domain::UserId::new(user(name).0), Duration::from_secs(3_600)).unwrap()
     }
 
     /// A device that connects to this gateway.

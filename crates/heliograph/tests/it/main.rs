@@ -20,6 +20,7 @@ mod foreign;
 mod kills;
 mod membership;
 mod messages;
+mod protocol_page;
 mod resends;
 mod revoke;
 mod rivals;
