@@ -16,7 +16,7 @@ pub trait Observer: Send + Sync {
 /// How a client connects and what it goes on from.
 #[derive(Clone)]
 pub struct Options {
-    /// Addresses such as `ws://127.0.0.1:7070/v1/socket`, tried in turn.
+    /// Addresses such as `ws://127.0.0.1:7070/v1/socket`: the first at first, the next whenever one cannot be had or leaves.
     pub urls: Vec<String>,
     /// Says who signs in; asked for at each connection.
     pub token: Token,

@@ -24,6 +24,7 @@ mod protocol_page;
 mod resends;
 mod revoke;
 mod rivals;
+mod rolling;
 mod slow;
 mod stale_owner;
 mod start;
