@@ -26,7 +26,8 @@ pub struct Options {
     pub receipts: bool,
     /// Events that may wait for the caller, but for those of one turn; then the socket is read no further.
     pub events: usize,
-    /// First of the doubling waits before a new socket, of which a random part is taken.
+    /// First of the doubling waits before a new socket, of which a random part is taken. A refused upgrade waits so too:
+    /// the WebSocket library tells its status alone, so that its `Retry-After` is not seen.
     pub back_off: Duration,
     /// Longest of these waits.
     pub longest_back_off: Duration,

@@ -14,6 +14,7 @@ mod eyes;
 mod process;
 mod world;
 
+mod admission;
 mod broker;
 mod crash_points;
 mod foreign;
