@@ -125,7 +125,7 @@ pub(crate) fn error(id: u64, code: Code) -> ToClients {
 
 /// A refusal of request `id`; if the code is one that passes, after this time.
 pub(crate) fn error_after(id: u64, code: Code, retry_after_ms: u32) -> ToClients {
-    let retryable = code as i32 >= Code::Busy as i32;
+    let retryable = is_retryable(code);
     frame(
         id,
         Frame::Error(v1::Error {
@@ -135,6 +135,12 @@ pub(crate) fn error_after(id: u64, code: Code, retry_after_ms: u32) -> ToClients
             retry_after_ms: if retryable { retry_after_ms } else { 0 },
         }),
     )
+}
+
+/// Whether the same request may do better a little later.
+#[must_use]
+pub const fn is_retryable(code: Code) -> bool {
+    code as i32 >= Code::Busy as i32
 }
 
 /// The push of an entry, made once for all who get it.

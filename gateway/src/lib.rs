@@ -35,5 +35,6 @@ mod users;
 
 pub use config::Config;
 pub use error::Error;
+pub use frames::is_retryable;
 pub use gateway::{Dependencies, Gateway};
 pub use token::{Grant, TokenError, TokenKey, VALID_MAX};

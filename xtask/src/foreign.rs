@@ -1,7 +1,7 @@
-//! Gets what the clients of other makers need: a Python with `websockets`, npm's `ws` and a Chromium.
+//! Gets what the clients of other makers need: a Python with `websockets`, npm's `ws`, a Chromium, and `HAProxy`.
 //!
-//! Their pins stand beside their scripts in `clients/foreign/`. Chromium alone is not pinned: it comes from the system,
-//! as users have it.
+//! Pins stand beside the scripts in `clients/foreign/`. Chromium and `HAProxy` are not pinned: they come from the system,
+//! as users and operators have them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -15,11 +15,20 @@ use crate::{Result, npm};
 /// What Chromium is called on PATH.
 const CHROMIUM: &[&str] = &["chromium", "chromium-browser", "google-chrome"];
 
+/// What `HAProxy` is called; only root has its folder on PATH everywhere.
+const HAPROXY: &[&str] = &["haproxy", "/usr/sbin/haproxy"];
+
 /// The tests' environment: which variable names which program.
 pub(crate) fn prepare() -> Result<Vec<(&'static str, PathBuf)>> {
     let scripts = workspace().join("clients/foreign");
     npm::install(&scripts)?;
-    Ok(vec![("HELIOGRAPH_FOREIGN_PYTHON", python(&scripts)?), ("HELIOGRAPH_FOREIGN_CHROMIUM", chromium()?)])
+    // Makes the certificate of HAProxy's test.
+    program("openssl", &["openssl"])?;
+    Ok(vec![
+        ("HELIOGRAPH_FOREIGN_PYTHON", python(&scripts)?),
+        ("HELIOGRAPH_FOREIGN_CHROMIUM", program("chromium", CHROMIUM)?),
+        ("HELIOGRAPH_FOREIGN_HAPROXY", program("haproxy", HAPROXY)?),
+    ])
 }
 
 /// A Python of its own, with the packages of `requirements.txt`; pip checks each against its hash there.
@@ -47,12 +56,13 @@ fn python(scripts: &Path) -> Result<PathBuf> {
     Ok(python)
 }
 
-fn chromium() -> Result<PathBuf> {
-    if let Some(found) = on_path(CHROMIUM) {
+/// A program of the system, from the package of this name where it is missing.
+fn program(package: &str, names: &[&str]) -> Result<PathBuf> {
+    if let Some(found) = on_path(names) {
         return Ok(found);
     }
-    install_package("chromium")?;
-    on_path(CHROMIUM).ok_or_else(|| "the package `chromium` brought no program of that name".to_owned())
+    install_package(package)?;
+    on_path(names).ok_or_else(|| format!("the package `{package}` brought no program of that name"))
 }
 
 /// By apt, where that is there and allowed; else the person has to.

@@ -71,7 +71,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "foreign",
-        about: "clients of other makers against `heliograph up`: Python, Node.js, Chromium",
+        about: "clients of other makers against `heliograph up`: Python, Node.js, Chromium, and HAProxy between",
         in_all: true,
         needs_broker: true,
         run: foreign_clients,

@@ -29,6 +29,8 @@ const SUB_PROTOCOL: &str = "heliograph.v1.proto";
 const FRAMES_A_TURN: usize = 64;
 /// The close code of a token that has expired.
 const TOKEN_EXPIRED: u16 = 4502;
+/// The close code of a gateway that leaves.
+const DRAINING: u16 = 4002;
 /// Largest server frame: a history page.
 const FRAME_BYTES: usize = 8 << 20;
 /// Bytes that may wait before a write is tried within a turn.
@@ -68,14 +70,15 @@ pub(crate) async fn run(desk: Arc<Desk>) {
 /// Socket after socket, until the server says not to come back.
 async fn carry(desk: &Desk) {
     let mut attempts = 0_u32;
+    // Which of the addresses.
+    let mut turn = 0_usize;
     // Addresses tried since a socket was signed in.
     let mut failures = 0;
     loop {
         // Each socket tells something: who takes nothing gets no new one.
         room(desk).await;
         let urls = &desk.options.urls;
-        let url =
-            usize::try_from(attempts).map_or("", |turn| urls.get(turn % urls.len().max(1)).map_or("", String::as_str));
+        let url = urls.get(turn % urls.len().max(1)).map_or("", String::as_str);
         let token = desk.options.token.next();
         let used = token.as_ref().ok().cloned();
         let signing = timeout(desk.options.sign_in_within, Box::pin(sign_in(desk, url, token)));
@@ -92,6 +95,9 @@ async fn carry(desk: &Desk) {
         if let Some(code) = loss.code.filter(|code| !may_return(*code) && !is_stale(*code)) {
             desk.lock().tell(Event::Fatal { code });
             return;
+        }
+        if error.is_some() || !loss.was_well || loss.is_of_leaving() {
+            turn = turn.wrapping_add(1);
         }
         failures = if error.is_some() { failures + 1 } else { 0 };
         if let Some(error) = error {
@@ -294,6 +300,11 @@ async fn live(desk: &Desk, mut socket: Socket, hello: &v1::Hello, welcome: &v1::
 }
 
 impl Loss {
+    /// Whether the gateway is going down: it lets nobody in any more, so the next address is to be tried first.
+    const fn is_of_leaving(&self) -> bool {
+        self.return_at.is_some() || matches!(self.code, Some(DRAINING))
+    }
+
     fn note(&mut self, frame: &v1::ServerFrame) {
         if let Some(server_frame::Frame::Closing(closing)) = &frame.frame {
             self.return_at = Some(Instant::now() + Duration::from_millis(closing.reconnect_after_ms.into()));

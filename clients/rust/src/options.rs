@@ -16,7 +16,7 @@ pub trait Observer: Send + Sync {
 /// How a client connects and what it goes on from.
 #[derive(Clone)]
 pub struct Options {
-    /// Addresses such as `ws://127.0.0.1:7070/v1/socket`, tried in turn.
+    /// Addresses such as `ws://127.0.0.1:7070/v1/socket`: the first at first, the next whenever one cannot be had or leaves.
     pub urls: Vec<String>,
     /// Says who signs in; asked for at each connection.
     pub token: Token,
@@ -26,7 +26,8 @@ pub struct Options {
     pub receipts: bool,
     /// Events that may wait for the caller, but for those of one turn; then the socket is read no further.
     pub events: usize,
-    /// First of the doubling waits before a new socket, of which a random part is taken.
+    /// First of the doubling waits before a new socket, of which a random part is taken. A refused upgrade waits so too:
+    /// the WebSocket library tells its status alone, so that its `Retry-After` is not seen.
     pub back_off: Duration,
     /// Longest of these waits.
     pub longest_back_off: Duration,

@@ -12,6 +12,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use client::Token;
 use domain::UserId;
 use gateway::TokenKey;
+use gateway::limits::Network;
 
 use crate::broker::Sync;
 use crate::{chat, folder, identity, revoke, up};
@@ -53,6 +54,9 @@ struct UpArgs {
     /// An origin whose pages may connect, as a browser sends it: `https://app.example`; repeated or with commas.
     #[arg(long = "allow-origin", env = "HELIOGRAPH_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     allowed_origins: Vec<String>,
+    /// A network of proxies whose `X-Forwarded-For` says who a client is: `10.0.0.0/8`; repeated or with commas.
+    #[arg(long = "trusted-proxy", env = "HELIOGRAPH_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
+    trusted_proxies: Vec<Network>,
     /// How many partitions the log has; fixed at the first start, by default one for two cores and at most 8.
     #[arg(long, env = "HELIOGRAPH_PARTITIONS")]
     partitions: Option<u16>,
@@ -121,6 +125,7 @@ pub fn run() -> Result<()> {
             data: args.data.folder,
             listen: args.listen,
             allowed_origins: args.allowed_origins,
+            trusted_proxies: args.trusted_proxies,
             partitions: args.partitions,
             hand_over: !args.no_hand_over,
             sync: if args.lazy_sync { Sync::Lazy } else { Sync::Always },

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use event_log::{Durability, Log, LogConfig};
+use gateway::limits::Network;
 use gateway::{Gateway, TokenKey};
 use store::Store;
 use telemetry::{LogConfig as Logging, Metrics};
@@ -43,6 +44,8 @@ pub struct Options {
     pub listen: String,
     /// Exact origins whose pages may connect.
     pub allowed_origins: Vec<String>,
+    /// Networks of proxies that say who a client is.
+    pub trusted_proxies: Vec<Network>,
     /// How many partitions the log has; none: what the folder says, else one for two cores.
     pub partitions: Option<u16>,
     /// Whether commands go to an owner in this process directly.
@@ -65,6 +68,7 @@ pub async fn run(options: Options) -> Result<()> {
     let stop = stop_signal()?;
     let mut gateway = gateway::Config::listening_on(&options.listen)?;
     gateway.socket.allowed_origins.clone_from(&options.allowed_origins);
+    gateway.socket.limits.trusted_proxies.clone_from(&options.trusted_proxies);
     let folder = DataFolder::open(&options.data)?;
     let keys = TokenKey::from_pem(&folder.token_key(|| Ok(TokenKey::generate()?))?)?;
     let store = Store::open(store::Config::in_folder(folder.store())).await?;

@@ -31,7 +31,7 @@ impl Rate {
     /// Nothing that a machine does comes near it.
     pub const MAX: Self = Self { per_s: u32::MAX, burst: u32::MAX };
 
-    pub(super) const fn is_valid(self) -> bool {
+    pub(crate) const fn is_valid(self) -> bool {
         self.per_s > 0 && self.burst > 0
     }
 }

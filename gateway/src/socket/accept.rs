@@ -193,6 +193,8 @@ fn let_in(
 ) -> Result<(Connecting, Place<CancellationToken>), Refusal> {
     let seat = edge.addresses.at_accept(address.ip())?;
     let permit = Arc::clone(connections).try_acquire_owned().map_err(|_full| Refusal::Full)?;
+    // After what is refused for less: a flood from one address, and one that finds no room, take nothing from the others.
+    edge.admissions.take().map_err(|retry_after_s| Refusal::TooManyAtOnce { retry_after_s })?;
     let (place, leaves) = edge.handshakes.enter(edge.now_ms(), ends.clone()).ok_or(Refusal::Full)?;
     if let Some(leaves) = leaves {
         metrics::counter!("gateway_handshakes_refused_total", "code" => "displaced").increment(1);

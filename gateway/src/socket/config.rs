@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Error;
 use super::frame_guard::Limits;
 use super::queue::{PONG_BYTES_MAX, PONGS_MAX};
-use crate::limits::ClientLimits;
+use crate::limits::{ClientLimits, Rate};
 
 /// Settings of the socket layer; every field has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// Most sockets at once; a further one is refused with 503.
     pub max_connections: usize,
+    /// Connections that are let in, whoever they are from; a further one is refused with 503 and told when to come again.
+    pub admissions: Rate,
     /// Most connections that have not finished their HTTP upgrade; a further one takes the place of the oldest, or is
     /// refused with 503 while that one is younger than a second.
     pub max_handshakes: usize,
@@ -61,6 +63,8 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
             allowed_origins: Vec::new(),
             max_connections: 65_536,
+            // After a restart everybody is back within ten seconds.
+            admissions: Rate { per_s: 5_000, burst: 20_000 },
             max_handshakes: 8_192,
             max_unauthenticated: 8_192,
             handshake_timeout_ms: 10_000,
@@ -88,6 +92,7 @@ impl Config {
     pub fn validate(&self) -> Result<(), Error> {
         let checks = [
             (self.max_connections > 0, "max_connections must not be 0"),
+            (self.admissions.is_valid(), "admissions must let something through"),
             (self.max_handshakes > 0, "max_handshakes must not be 0"),
             (self.max_unauthenticated > 0, "max_unauthenticated must not be 0"),
             (self.handshake_timeout_ms > 0, "handshake_timeout_ms must not be 0"),

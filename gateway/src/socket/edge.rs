@@ -18,13 +18,14 @@ use super::connection::Shared;
 use super::flush::Flusher;
 use super::heartbeat::Wheel;
 use super::room::Room;
-use crate::limits::Addresses;
+use crate::limits::{Addresses, Admissions};
 
 pub(super) struct Edge {
     pub(super) config: Config,
     pub(super) flusher: Flusher,
     pub(super) tasks: TaskTracker,
     pub(super) addresses: Arc<Addresses>,
+    pub(super) admissions: Admissions,
     /// Connections on their way to a socket; the token ends one.
     pub(super) handshakes: Arc<Room<CancellationToken>>,
     /// Sockets that are not authenticated.
@@ -52,6 +53,7 @@ impl Edge {
             wheel: Mutex::new(Wheel::new(&config)),
             flusher: Flusher::new(runtime.metrics().num_workers()),
             tasks: TaskTracker::new(),
+            admissions: Admissions::new(config.admissions),
             addresses: Arc::new(Addresses::new(config.limits.clone())),
             handshakes: Room::new(config.max_handshakes),
             unauthenticated: Room::new(config.max_unauthenticated),

@@ -86,6 +86,11 @@ pub enum Refusal {
     SubProtocol,
     /// Too many sockets, or too many that are being opened.
     Full,
+    /// More connect at once than are let in, whoever they are.
+    TooManyAtOnce {
+        /// When to come again.
+        retry_after_s: u32,
+    },
     /// The client's address connects too often, or leaves too many sockets unauthenticated.
     TooManyConnects {
         /// When to come again.
@@ -109,7 +114,7 @@ impl Refusal {
             Self::Key => "websocket_key",
             Self::Origin => "origin_not_allowed",
             Self::SubProtocol => "sub_protocol",
-            Self::Full => "overloaded",
+            Self::Full | Self::TooManyAtOnce { .. } => "overloaded",
             Self::TooManyConnects { .. } => "too_many_connects",
             Self::TooManySockets => "too_many_sockets",
         }
@@ -125,7 +130,7 @@ impl Refusal {
             Self::BodyNotEmpty | Self::Key | Self::SubProtocol => StatusCode::BAD_REQUEST,
             Self::NotAnUpgrade | Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::Origin => StatusCode::FORBIDDEN,
-            Self::Full => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full | Self::TooManyAtOnce { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooManyConnects { .. } | Self::TooManySockets => StatusCode::TOO_MANY_REQUESTS,
         }
     }
@@ -134,7 +139,7 @@ impl Refusal {
     const fn retry_after_s(self) -> Option<u32> {
         match self {
             Self::Full => Some(1),
-            Self::TooManyConnects { retry_after_s } => Some(retry_after_s),
+            Self::TooManyAtOnce { retry_after_s } | Self::TooManyConnects { retry_after_s } => Some(retry_after_s),
             // Until one of its sockets has gone.
             Self::TooManySockets => Some(10),
             Self::Path
@@ -188,6 +193,7 @@ impl Refusal {
             | Self::Origin
             | Self::SubProtocol
             | Self::Full
+            | Self::TooManyAtOnce { .. }
             | Self::TooManyConnects { .. }
             | Self::TooManySockets => {}
         }

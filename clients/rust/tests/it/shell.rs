@@ -306,6 +306,22 @@ async fn a_closing_server_is_left_and_returned_to_when_it_said() -> Result<()> {
     Ok(())
 }
 
+#[tokio::test]
+async fn a_gateway_that_leaves_is_left_for_the_next_and_one_that_only_closed_is_returned_to() -> Result<()> {
+    let (first, second) = (Server::start().await?, Server::start().await?);
+    let both = Options { urls: [options(&first)?.urls, options(&second)?.urls].concat(), ..options(&first)? };
+    let (_client, _events) = Client::connect(both);
+    let mut peer = first.sign_in().await?;
+    peer.say(0, server_frame::Frame::Closing(v1::Closing { reconnect_after_ms: 50 })).await?;
+    // It may hear of the leaving by the close code alone.
+    second.sign_in().await?.close(4002).await?;
+    let mut peer = first.sign_in().await?;
+    peer.say(0, server_frame::Frame::Ready(v1::Ready::default())).await?;
+    peer.close(4000).await?;
+    first.sign_in().await?;
+    Ok(())
+}
+
 #[derive(Default)]
 struct Notes(Mutex<Vec<String>>);
 

@@ -3,13 +3,14 @@
 //! Final histories are read over sockets of their own that no recorder watches: they must not fill a device's holes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use checker::{Recorder, Report, SeenEntry};
 use client::machine::{Entry, Kept, Resume};
-use client::{ChatId, Client, Events, Options, Sent, Settlement, UserId};
+use client::{ChatId, Client, Events, Options, Sent, Settlement, Token, UserId};
 use gateway::TokenKey;
 use heliograph::identity::user_id;
 use proto::v1;
@@ -68,17 +69,41 @@ impl Cast {
 
     /// Options of a device that comes back at once after a loss.
     pub(crate) fn options(&self, name: &str, device: &str, gateway: usize) -> Options {
-        let token = self.keys.mint(domain::UserId::new(user(name).0), Duration::from_secs(3_600)).unwrap();
         Options {
             back_off: Duration::from_millis(20),
             longest_back_off: Duration::from_millis(200),
-            ..Options::new(&self.urls[gateway], token, device)
+            ..Options::new(self.url(gateway), self.token(name), device)
         }
+    }
+
+    /// Where a gateway opens sockets.
+    pub(crate) fn url(&self, gateway: usize) -> &str {
+        &self.urls[gateway]
+    }
+
+    /// Signs this name in for an hour.
+    pub(crate) fn token(&self, name: &str) -> String {
+        self.keys.mint(domain::UserId::new(user(name).0), Duration::from_secs(3_600)).unwrap()
     }
 
     /// A device that connects to this gateway.
     pub(crate) fn device(&self, name: &str, device: &str, gateway: usize) -> Arc<Device> {
         taken(self.device_with(name, device, self.options(name, device, gateway)))
+    }
+
+    /// A device that may go to any gateway, this one first, and how often it has tried one.
+    pub(crate) fn roaming(&self, name: &str, device: &str, gateway: usize) -> (Arc<Device>, Arc<AtomicU32>) {
+        let (token, tries) = (self.token(name), Arc::<AtomicU32>::default());
+        let counted = Arc::clone(&tries);
+        // It is asked for once at each try.
+        let token = Token::made_by(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Ok(token.clone())
+        });
+        let mut urls = self.urls.clone();
+        urls.rotate_left(gateway);
+        let options = Options { urls, token, ..self.options(name, device, gateway) };
+        (taken(self.device_with(name, device, options)), tries)
     }
 
     /// A device whose socket is read only as fast as the caller takes its events.

@@ -2,6 +2,8 @@
 //!
 //! `cargo xtask test foreign` gets what they need and says where it is.
 
+mod proxy;
+
 use std::env;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -30,11 +32,20 @@ fn given(variable: &str) -> String {
 
 /// Runs a script to its end: with the socket's URL and a token of Alice and of Bob, then with `more`.
 async fn converse(up: &Up, program: &str, script: &str, more: &[&str]) {
+    let url = format!("ws://{}/v1/socket", up.listen);
+    succeeds(script, command(up, program, script, &url, more)).await;
+}
+
+fn command(up: &Up, program: &str, script: &str, url: &str, more: &[&str]) -> Command {
     let key = TokenKey::from_pem(&folder::token_key(up.folder()).unwrap()).unwrap();
     let token = |name| key.mint(UserId::new(identity::user_id(name).into_bytes()), Duration::from_secs(600)).unwrap();
     let mut command = Command::new(program);
-    command.arg(Path::new(SCRIPTS).join(script)).arg(format!("ws://{}/v1/socket", up.listen));
+    command.arg(Path::new(SCRIPTS).join(script)).arg(url);
     command.args([token("alice"), token("bob")]).args(more);
+    command
+}
+
+async fn succeeds(script: &str, command: Command) {
     let mut running = Running::start(script, command).unwrap();
     let status = running.wait_for_end(ENDS_WITHIN).await.unwrap();
     assert!(status.success(), "{script}: {status}\n{}", running.tail());

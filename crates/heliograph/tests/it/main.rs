@@ -14,15 +14,18 @@ mod eyes;
 mod process;
 mod world;
 
+mod admission;
 mod broker;
 mod crash_points;
 mod foreign;
 mod kills;
 mod membership;
 mod messages;
+mod protocol_page;
 mod resends;
 mod revoke;
 mod rivals;
+mod rolling;
 mod slow;
 mod stale_owner;
 mod start;

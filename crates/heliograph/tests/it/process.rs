@@ -154,7 +154,8 @@ impl Drop for Up {
     }
 }
 
-fn free_port() -> u16 {
+/// A port that no outgoing connection takes.
+pub(crate) fn free_port() -> u16 {
     let from = rand::random_range(PORTS);
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     (from..PORTS.end).chain(PORTS.start..from).find(free).expect("a free port")

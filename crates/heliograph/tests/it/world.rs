@@ -1,6 +1,7 @@
 //! Every role in this process: two gateways over one log and one store, and a broker that may be killed.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::cast::Cast;
+use crate::process::free_port;
 
 /// Enough for more than one, few enough to start fast.
 pub(crate) const PARTITIONS: u16 = 2;
@@ -40,6 +42,8 @@ pub(crate) struct Setup {
     pub(crate) log: LogConfig,
     pub(crate) gateway: gateway::Config,
     pub(crate) ingest: ingest::Config,
+    /// Whether gateways are started again: on ports that nobody's outgoing connection can have taken meanwhile.
+    pub(crate) restarts_gateways: bool,
 }
 
 impl Default for Setup {
@@ -55,7 +59,7 @@ impl Default for Setup {
             window_bytes: 8 << 20,
             ..LogConfig::default()
         };
-        Self { log, gateway, ingest: ingest::Config::default() }
+        Self { log, gateway, ingest: ingest::Config::default(), restarts_gateways: false }
     }
 }
 
@@ -67,8 +71,10 @@ pub(crate) struct World {
     log: Log,
     store: Store,
     setup: Setup,
+    keys: TokenKey,
     roles: BTreeMap<Role, Running>,
-    gateways: Vec<Running>,
+    /// Each with its address; none while it is down.
+    gateways: Vec<(SocketAddr, Option<Running>)>,
     _scratch: Scratch,
     // Declared last: it judges the log once all others have ended.
     _watch: Watch,
@@ -96,18 +102,37 @@ impl World {
         let keys = TokenKey::from_pem(&TokenKey::generate().unwrap()).unwrap();
         let (mut gateways, mut urls) = (Vec::new(), Vec::new());
         for _ in 0..GATEWAYS {
+            let mut config = setup.gateway.clone();
+            if setup.restarts_gateways {
+                config.socket.listen.set_port(free_port());
+            }
             let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone() };
-            let gateway = Gateway::bind(setup.gateway.clone(), dependencies).unwrap();
-            urls.push(format!("ws://{}/v1/socket", gateway.local_addr()));
-            gateways.push(Running::start(|stop| async move { gateway.run(stop).await.unwrap() }));
+            let (address, running) = start_gateway(config, dependencies);
+            urls.push(format!("ws://{address}/v1/socket"));
+            gateways.push((address, Some(running)));
         }
-        let cast = Cast::new(urls, keys);
+        let cast = Cast::new(urls, keys.clone());
         let roles = BTreeMap::new();
-        let mut world = Self { cast, nats, log, store, setup, roles, gateways, _scratch: scratch, _watch: watch };
+        let mut world = Self { cast, nats, log, store, setup, keys, roles, gateways, _scratch: scratch, _watch: watch };
         for role in [Role::Ingest, Role::Delivery, Role::Projections] {
             world.start_role(role);
         }
         world
+    }
+
+    /// Tells a gateway to leave and waits until it has.
+    pub(crate) async fn drain_gateway(&mut self, index: usize) {
+        self.gateways[index].1.take().expect("the gateway runs").stop().await;
+    }
+
+    /// Starts a drained gateway again, where it was.
+    pub(crate) fn restart_gateway(&mut self, index: usize) {
+        assert!(self.setup.restarts_gateways && self.gateways[index].1.is_none(), "not to be started");
+        let mut config = self.setup.gateway.clone();
+        config.socket.listen = self.gateways[index].0;
+        let (log, store, keys) = (self.log.clone(), self.store.clone(), self.keys.clone());
+        let (_address, running) = start_gateway(config, gateway::Dependencies { log, store, keys });
+        self.gateways[index].1 = Some(running);
     }
 
     /// Starts ingest on a log of its own, through this gate.
@@ -161,11 +186,17 @@ impl World {
     /// Judges what the devices saw, then ends everything in order.
     pub(crate) async fn finish(mut self) -> checker::Report {
         let report = self.cast.verdict().await;
-        for running in self.gateways.drain(..).chain(std::mem::take(&mut self.roles).into_values()) {
+        let gateways = self.gateways.drain(..).filter_map(|(_, running)| running);
+        for running in gateways.chain(std::mem::take(&mut self.roles).into_values()) {
             running.stop().await;
         }
         report
     }
+}
+
+fn start_gateway(config: gateway::Config, dependencies: gateway::Dependencies) -> (SocketAddr, Running) {
+    let gateway = Gateway::bind(config, dependencies).unwrap();
+    (gateway.local_addr(), Running::start(|stop| async move { gateway.run(stop).await.unwrap() }))
 }
 
 /// A counter of this test process, which counts for all its worlds.

@@ -3,6 +3,7 @@
 //! Each test runs its body twice: against the protection, and against a control in which the protection is off by its
 //! settings or is another implementation without it. The control must show the harm, or the test would prove nothing.
 
+mod admission;
 mod before_sign_in;
 mod cross_site;
 mod floods;

@@ -1,0 +1,167 @@
+//! What `docs/protocol.md` says is so: its conversation is held with a whole server, its tables are the code's.
+
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use client::ChatId;
+use futures_util::{SinkExt as _, StreamExt as _};
+use gateway::socket::CloseCode;
+use proto::v1::{ErrorCode, Received};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+
+use crate::cast::{SOON, user};
+use crate::world::{PARTITIONS, World};
+
+const PAGE: &str = include_str!("../../../../docs/protocol.md");
+/// Stands for whatever differs each time.
+const ANYTHING: &str = "…";
+
+/// Whether it has all that is expected of it, and maybe more.
+fn has(found: &Value, expected: &Value) -> bool {
+    match (found, expected) {
+        (_, Value::String(text)) if text == ANYTHING => true,
+        (Value::Object(found), Value::Object(expected)) => {
+            expected.iter().all(|(name, expected)| found.get(name).is_some_and(|found| has(found, expected)))
+        }
+        (Value::Array(found), Value::Array(expected)) => {
+            found.len() >= expected.len() && found.iter().zip(expected).all(|(found, expected)| has(found, expected))
+        }
+        (found, expected) => found == expected,
+    }
+}
+
+/// An id as the text sub-protocol writes bytes.
+fn in_base64(id: [u8; 16]) -> String {
+    let frame = serde_json::to_value(Received { chat: ChatId(id).to_wire(), through: 0 }).unwrap();
+    frame["chat"].as_str().unwrap().to_owned()
+}
+
+/// A client that speaks the page's lines.
+struct Speaker {
+    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    /// Heard since it last said something, and not expected by a line yet: two answers may come in either order.
+    passed_over: Vec<Value>,
+}
+
+impl Speaker {
+    async fn connect(url: &str) -> Self {
+        let (name, value) = ("sec-websocket-protocol".parse().unwrap(), "heliograph.v1.json".parse().unwrap());
+        let builder = ClientBuilder::new().uri(url).unwrap().add_header(name, value).unwrap();
+        let (socket, _response) = timeout(SOON, builder.connect()).await.expect("a socket in time").unwrap();
+        Self { socket, passed_over: Vec::new() }
+    }
+
+    async fn say(&mut self, text: String) {
+        // What was heard before is no answer to it.
+        self.passed_over.clear();
+        self.socket.send(Message::text(text)).await.unwrap();
+    }
+
+    /// Waits for a frame that has at least this.
+    async fn hear(&mut self, expected: &Value) {
+        if let Some(at) = self.passed_over.iter().position(|found| has(found, expected)) {
+            self.passed_over.remove(at);
+            return;
+        }
+        let heard = async {
+            loop {
+                let message = self.socket.next().await.expect("a socket that stays open").unwrap();
+                let Some(text) = message.as_text() else {
+                    let (closed, heard) = (message.as_close(), &self.passed_over);
+                    assert!(closed.is_none(), "{closed:?} instead of {expected}, after {heard:#?}");
+                    continue;
+                };
+                let found = serde_json::from_str(text).unwrap();
+                if has(&found, expected) {
+                    return;
+                }
+                self.passed_over.push(found);
+            }
+        };
+        let in_time = timeout(SOON, heard).await.is_ok();
+        assert!(in_time, "nothing like {expected} came, but {:#?}", self.passed_over);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_conversation_of_the_page_takes_place_as_written() {
+    let (_, rest) = PAGE.split_once("```transcript\n").expect("a transcript");
+    let (transcript, _) = rest.split_once("```").expect("the transcript's end");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
+    // The last partition: one that the server does not have would be refused.
+    let chat = ChatId::draw(PARTITIONS - 1, now, rand::random());
+    let world = World::start().await;
+    let placeholders =
+        [("TOKEN", world.cast.token("alice")), ("CHAT", in_base64(chat.0)), ("OTHER", in_base64(user("bob").0))];
+    let filled = |line: &str| {
+        // With their quotes: the names also stand within other words.
+        let quoted = |text: &str| format!("\"{text}\"");
+        placeholders.iter().fold(line.to_owned(), |line, (name, value)| line.replace(&quoted(name), &quoted(value)))
+    };
+    let mut speaker = Speaker::connect(world.cast.url(0)).await;
+    let (mut said, mut heard) = (0, 0);
+    for line in transcript.lines() {
+        if let Some(frame) = line.strip_prefix("→ ") {
+            speaker.say(filled(frame)).await;
+            said += 1;
+        } else {
+            let frame = line.strip_prefix("← ").unwrap_or_else(|| panic!("neither → nor ←: {line}"));
+            speaker.hear(&serde_json::from_str(&filled(frame)).unwrap()).await;
+            heard += 1;
+        }
+    }
+    assert!(said >= 8 && heard >= 12, "{said} said, {heard} heard: part of the conversation is gone");
+    world.finish().await;
+}
+
+/// The cells of the rows below this head.
+fn table(head: &str) -> Vec<Vec<&'static str>> {
+    let (_, rows) = PAGE.split_once(head).unwrap_or_else(|| panic!("no table that begins with {head}"));
+    let rows = rows.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+/// Number, name and what the code's yes or no is.
+type Row = (i32, String, &'static str);
+
+fn assert_same(on_page: Vec<Row>, in_code: Vec<Row>) {
+    let (rows, page, code) = (on_page.len(), on_page.into_iter().collect(), in_code.into_iter().collect());
+    let missing: Vec<_> = BTreeSet::difference(&code, &page).collect();
+    let wrong: Vec<_> = BTreeSet::difference(&page, &code).collect();
+    assert!(missing.is_empty() && wrong.is_empty(), "missing on the page: {missing:?}; only there: {wrong:?}");
+    assert_eq!(rows, code.len(), "a row stands there twice");
+}
+
+const fn yes(answer: bool) -> &'static str {
+    if answer { "yes" } else { "no" }
+}
+
+fn named(cell: &str) -> String {
+    cell.trim_matches('`').to_owned()
+}
+
+#[test]
+fn the_table_of_close_codes_has_each_code_and_whether_clients_come_back() {
+    let rows = table("| close | name |").into_iter();
+    let on_page = rows.map(|row| (row[0].parse().unwrap(), named(row[1]), *row.last().unwrap()));
+    let all = CloseCode::ALL.iter();
+    let in_code = all.map(|code| (i32::from(code.number()), code.name().to_owned(), yes(code.reconnect())));
+    assert_same(on_page.collect(), in_code.collect());
+}
+
+#[test]
+fn the_table_of_error_codes_has_each_code_and_whether_it_is_tried_again() {
+    let rows = table("| code | number |").into_iter();
+    let on_page = rows.map(|row| (row[1].parse().unwrap(), named(row[0]), row[4]));
+    let all = (1..=i32::from(u16::MAX)).filter_map(|number| ErrorCode::try_from(number).ok());
+    let in_code = all.map(|code| {
+        let name = code.as_str_name().strip_prefix("ERROR_CODE_").unwrap().to_lowercase();
+        // Decided, and yet not the end: the client puts right what they name and sends again.
+        let is_mended = matches!(code, ErrorCode::PredecessorMissing | ErrorCode::OriginUnknown);
+        (code.into(), name, yes(gateway::is_retryable(code) || is_mended))
+    });
+    assert_same(on_page.collect(), in_code.collect());
+}
