@@ -1,8 +1,10 @@
 //! P13: all connections are cut at once and all clients come back at once.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Result;
+use tokio::time::sleep;
 
 use crate::bare::{Bare, Kind};
 use crate::herd::{Herd, Opening};
@@ -10,6 +12,8 @@ use crate::idle::tokens;
 use crate::rows::{Row, row};
 use crate::target::Target;
 
+/// A fleet that is cut has been there for a while: what the gateway lets in at once has come back by then.
+const STEADY_AFTER: Duration = Duration::from_secs(4);
 /// Reads of the store that the gateway makes for clients.
 const READS: [&str; 2] = ["gateway_heads_reads_total", "gateway_history_reads_total"];
 
@@ -26,16 +30,13 @@ pub(crate) async fn p13(partitions: u16, connections: usize, runs: usize) -> Res
         let (_, raw) = storm(&mut herd, connections).await?;
         herd.cut().await;
         let mut herd = Herd::new(target.gateway, opening.clone());
-        let cpu_before = target.cpu()?;
+        let (cpu_before, reads_before) = (target.cpu()?, reads(&target).await?);
         let (first, back) = storm(&mut herd, connections).await?;
         let cpu = target.cpu()?;
-        let reads_before = reads(&target).await?;
         herd.cut().await;
-        herd.grow(connections).await?;
         let reads = reads(&target).await? - reads_before;
-        herd.cut().await;
         eprintln!(
-            "run {run}: back after {back:.2} s (first {first:.2} s), bare handshakes {raw:.2} s; {reads} reads of the store; \
+            "run {run}: back after {back:.2} s (first {first:.2} s), bare handshakes {raw:.2} s; {reads} reads of the store for both; \
              CPU µs a sign-in: heliograph {:.0}, nats-server {:.0}",
             (cpu.0 - cpu_before.0) * 1e6 / (2 * connections) as f64,
             (cpu.1 - cpu_before.1) * 1e6 / (2 * connections) as f64,
@@ -51,6 +52,7 @@ pub(crate) async fn p13(partitions: u16, connections: usize, runs: usize) -> Res
 /// Seconds of the first opening, and of the one that follows a cut.
 async fn storm(herd: &mut Herd, connections: usize) -> Result<(f64, f64)> {
     let first = herd.grow(connections).await?;
+    sleep(STEADY_AFTER).await;
     herd.cut().await;
     let back = herd.grow(connections).await?;
     Ok((first.as_secs_f64(), back.as_secs_f64()))
