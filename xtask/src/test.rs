@@ -82,6 +82,17 @@ const PARTS: &[Part] = &[
         in_all: false,
         needs_broker: true,
         run: |tier| {
+            // First by itself, so that its table of cases is seen.
+            process::run(tier.cargo().args([
+                "test",
+                "--package",
+                "gateway",
+                "--test",
+                "it",
+                "rfc6455",
+                "--",
+                "--nocapture",
+            ]))?;
             process::run(tier.cargo().args(["test", "--package", "gateway"]))?;
             foreign_clients(tier)
         },
