@@ -1,7 +1,7 @@
 //! One socket from its first frame to its last: sign-in, then requests in the order in which they come.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use domain::{ChatId, Code, SessionId, UserId, limits};
@@ -16,6 +16,7 @@ use crate::inbound::Later;
 use crate::limits::Allowance;
 use crate::pace::{self, Pace};
 use crate::socket::{Class, CloseCode, Connection, Outbound, Reader};
+use crate::token::since_1970;
 use crate::{Grant, TokenError, frames, inbound};
 
 /// What a client hears that signs in while its user has too many sockets: until one of them may have gone.
@@ -240,10 +241,6 @@ fn receipt_of(edge: &Edge, session: &Session, chat: &[u8], delivered: u64, seen:
     let receipts = edge.receipts.get(usize::from(chat.partition().0)).ok_or(Code::UnknownChat)?;
     receipts.put(chat, session.user, delivered, seen);
     Ok(())
-}
-
-fn since_1970() -> Duration {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -71,6 +71,12 @@ pub struct Options {
     partitions: Option<u16>,
 }
 
+impl Options {
+    fn wants(&self, id: Id) -> bool {
+        self.rows.is_empty() || self.rows.contains(&id)
+    }
+}
+
 /// Runs the rows.
 ///
 /// # Errors
@@ -86,7 +92,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 async fn measure(options: &Options) -> Result<()> {
-    let wanted = |id| options.rows.is_empty() || options.rows.contains(&id);
+    let wanted = |id| options.wants(id);
     let partitions = options.partitions.unwrap_or_else(up::partitions_by_default);
     let runs = options.runs.max(1);
     let mut rows = Vec::new();
@@ -108,7 +114,7 @@ async fn measure(options: &Options) -> Result<()> {
 
 /// The rows that a fleet which talks gives.
 async fn of_fleet(options: &Options, partitions: u16, runs: usize) -> Result<Vec<Row>> {
-    let wanted = |id| options.rows.is_empty() || options.rows.contains(&id);
+    let wanted = |id| options.wants(id);
     let target = Target::start(partitions).await?;
     let fleet = Fleet::open(&target, options.sockets, options.chats, partitions).await?;
     let control = Control::start().await?;

@@ -75,11 +75,7 @@ impl Fleet {
             let user = UserId::new((0x10ad_0000_u128 + number as u128).to_be_bytes());
             let (stream, read) = wire::connect(target.gateway).await?;
             let mut out = Vec::new();
-            let authenticate = client_frame::Frame::Authenticate(v1::Authenticate {
-                token: target.token(user)?,
-                device: "load".into(),
-            });
-            wire::put_binary(&v1::ClientFrame { id: 1, frame: Some(authenticate) }, &mut out);
+            wire::put_authenticate(target.token(user)?, "load", &mut out);
             let (input, stream) = stream.into_split();
             readers.push((input, read));
             signed_in.push(Socket {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use bytes::BytesMut;
 use prost::Message as _;
-use proto::v1::{self, client_frame, server_frame::Frame};
+use proto::v1::{self, server_frame::Frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -105,9 +105,8 @@ impl Opening {
         };
         let (mut stream, mut read) = wire::connect(address).await?;
         let token = tokens.get(number).context("too few tokens")?.clone();
-        let authenticate = client_frame::Frame::Authenticate(v1::Authenticate { token, device: "herd".into() });
         let mut out = Vec::new();
-        wire::put_binary(&v1::ClientFrame { id: 1, frame: Some(authenticate) }, &mut out);
+        wire::put_authenticate(token, "herd", &mut out);
         stream.write_all(&out).await?;
         let mut current = 0;
         while current < partitions {

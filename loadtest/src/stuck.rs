@@ -100,9 +100,8 @@ async fn write(options: Options, to: ClientUser) -> Result<()> {
 /// Signs in, reads all away or nothing, and returns once the server has let go.
 async fn sit(address: SocketAddr, token: String, read: bool) -> Result<()> {
     let (mut stream, mut input) = wire::connect_with(address, (!read).then_some(RECEIVE_BYTES)).await?;
-    let authenticate = v1::client_frame::Frame::Authenticate(v1::Authenticate { token, device: "stuck".into() });
     let mut out = Vec::new();
-    wire::put_binary(&v1::ClientFrame { id: 1, frame: Some(authenticate) }, &mut out);
+    wire::put_authenticate(token, "stuck", &mut out);
     stream.write_all(&out).await?;
     out.clear();
     wire::put_pong(&[], &mut out);

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, Bytes, BytesMut};
+use proto::v1::{self, client_frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -96,6 +97,12 @@ pub(crate) fn next(read: &mut BytesMut) -> Result<Option<Incoming>> {
 pub(crate) fn put_binary(payload: &impl prost::Message, out: &mut Vec<u8>) {
     put_head(FIN_BINARY, payload.encoded_len(), out);
     payload.encode_raw(out);
+}
+
+/// Appends the frame that signs in, as request 1.
+pub(crate) fn put_authenticate(token: String, device: &str, out: &mut Vec<u8>) {
+    let authenticate = client_frame::Frame::Authenticate(v1::Authenticate { token, device: device.to_owned() });
+    put_binary(&v1::ClientFrame { id: 1, frame: Some(authenticate) }, out);
 }
 
 /// Appends the answer to a ping.

@@ -158,11 +158,12 @@ impl Drop for Seat {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::rate::Rate;
     use super::*;
 
-    fn addresses(change: impl FnOnce(&mut ClientLimits)) -> Arc<Addresses> {
+    /// Addresses of which nobody is exempt.
+    pub(crate) fn addresses(change: impl FnOnce(&mut ClientLimits)) -> Arc<Addresses> {
         let mut limits = ClientLimits { unlimited: Vec::new(), ..ClientLimits::default() };
         change(&mut limits);
         Arc::new(Addresses::new(limits))

@@ -106,13 +106,8 @@ impl std::fmt::Debug for Allowance {
 mod tests {
     use std::time::Instant;
 
+    use super::super::addresses::tests::addresses;
     use super::*;
-
-    fn addresses(change: impl FnOnce(&mut ClientLimits)) -> Arc<Addresses> {
-        let mut limits = ClientLimits { unlimited: Vec::new(), ..ClientLimits::default() };
-        change(&mut limits);
-        Arc::new(Addresses::new(limits))
-    }
 
     fn socket(addresses: &Arc<Addresses>, from: [u8; 4]) -> (Allowance, Seat) {
         let seat = addresses.at_accept(from.into()).unwrap().unwrap();
