@@ -27,6 +27,29 @@ pub struct Config {
     pub history_wait_ms: u64,
     /// What one user may take, over all its sockets on this gateway.
     pub users: UserLimits,
+    /// Sessions whose socket was lost.
+    pub resume: Resume,
+}
+
+/// How long and how much of a session is kept for a client that lost its socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Resume {
+    /// How long a session without a socket is kept, and how old a push is at least when it is forgotten, in ms. 0: no
+    /// session outlives its socket.
+    pub within_ms: u64,
+    /// Sessions without a socket; beyond it the one that lost its socket first ends.
+    pub sessions_max: usize,
+    /// Latest pushes kept of each session, with a socket or without.
+    pub pushes_max: usize,
+    /// Bytes of them.
+    pub pushes_bytes_max: usize,
+}
+
+impl Default for Resume {
+    fn default() -> Self {
+        Self { within_ms: 60_000, sessions_max: 65_536, pushes_max: 64, pushes_bytes_max: 8 * 1024 }
+    }
 }
 
 impl Default for Config {
@@ -40,6 +63,7 @@ impl Default for Config {
             renewal_grace_ms: 10_000,
             history_wait_ms: 2_000,
             users: UserLimits::default(),
+            resume: Resume::default(),
         }
     }
 }

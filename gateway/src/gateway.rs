@@ -71,12 +71,12 @@ impl Gateway {
         let Self { config, dependencies: Dependencies { log, store, keys }, acceptor } = self;
         let id = GatewayId(rand::random());
         let epochs = log.open_streams().await?;
-        let registry = Arc::new(Registry::default());
+        let changes = Arc::new(Changes::default());
+        let registry = Arc::new(Registry::new(config.resume.clone(), Arc::clone(&changes)));
         // Subscribed before anything is announced: an answer that comes at once finds its reader.
         let answered = log.subscribe(Subject::Answers(id)).await?;
         let pushes = log.subscribe(Subject::Pushes(id)).await?;
         let asked = log.subscribe(Subject::AnnounceRequests).await?;
-        let changes = Arc::new(Changes::default());
         // Known whole before anybody may sign in.
         let revocations = Arc::new(Revocations::default());
         let control = log.follow_control().await?;
@@ -131,11 +131,11 @@ impl Gateway {
 
         let users = Arc::new(Users::new(&config.users));
         let sweeping = Arc::clone(&users).sweep(under_sockets.clone());
+        let ending = Arc::clone(&registry).sweep(under_sockets.clone());
         tasks.spawn(async move {
-            sweeping.await;
+            tokio::join!(sweeping, ending);
             Ok(())
         });
-        let changes = Arc::clone(&changes);
         let edge =
             Arc::new(Edge { id, config, keys, revocations, store, registry, pack, receipts, epochs, changes, users });
         let leaves = shutdown.child_token();

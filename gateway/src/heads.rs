@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
 use domain::{Epoch, Partition, Seq, SessionId, UserId};
 use metrics::counter;
 use proto::v1::server_frame::Frame;
@@ -18,9 +17,10 @@ use tokio::task::JoinSet;
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 
-use crate::frames;
+use crate::downlink::Pushed;
+use crate::frames::{self, ToClients};
 use crate::registry::Registry;
-use crate::socket::{Class, CloseCode, PushError, SubProtocol};
+use crate::socket::{Class, CloseCode, SubProtocol};
 
 /// Heads of one frame, so that it fits any queue.
 const fn heads_per_frame(sub_protocol: SubProtocol) -> usize {
@@ -168,7 +168,7 @@ impl Heads {
             };
             if self.tell_list(session, wanted, current, store, registry, reads).await.is_err() {
                 counter!("gateway_heads_failed_total").increment(1);
-                registry.close(session, CloseCode::Resync);
+                registry.give_up(session, CloseCode::Resync);
             }
             let mut listed = self.lock();
             match listed.sessions.get_mut(&session) {
@@ -195,8 +195,7 @@ impl Heads {
         registry: &Registry,
         reads: &Semaphore,
     ) -> Result<(), store::Error> {
-        let Some(outbound) = registry.outbound(session) else { return Ok(()) };
-        let sub_protocol = outbound.sub_protocol();
+        let Some(sub_protocol) = registry.sub_protocol(session) else { return Ok(()) };
         let most = heads_per_frame(sub_protocol);
         let mut after = None;
         loop {
@@ -219,32 +218,28 @@ impl Heads {
                 first_seq: head.first_seq,
             });
             let list = List { partition: u32::from(self.partition.0), heads: heads.collect(), last, current };
-            let Ok(frame) = frames::frame(0, Frame::Heads(list)).encoded(sub_protocol) else {
-                frames::give_up(&outbound);
-                return Ok(());
-            };
-            let is_told = self.put(session, wanted.round, &frame, class, registry).await;
+            let frame = frames::frame(0, Frame::Heads(list));
+            let is_told = self.put(session, wanted.round, frame, class, registry).await;
             if last || !is_told {
                 return Ok(());
             }
         }
     }
 
-    /// Queues one frame of a list; false: its session is gone, or became ready anew.
-    async fn put(&self, session: SessionId, round: u64, frame: &Bytes, class: Class, registry: &Registry) -> bool {
+    /// Queues one frame of a list; false: its session is gone or cannot go on, or became ready anew.
+    async fn put(&self, session: SessionId, round: u64, frame: ToClients, class: Class, registry: &Registry) -> bool {
         loop {
-            let Some(outbound) = registry.outbound(session) else { return false };
             let pushed = {
                 let listed = self.lock();
                 if listed.sessions.get(&session).is_none_or(|wanted| wanted.round != round) {
                     return false;
                 }
-                outbound.push(frame.clone(), class)
+                registry.push_one(session, &frame, class)
             };
             match pushed {
-                Ok(()) => return true,
-                Err(PushError::NotEmpty) => outbound.drained().await,
-                Err(PushError::Closed | PushError::Slow | PushError::Dropped) => return false,
+                Some(Pushed::Taken) => return true,
+                Some(Pushed::NotEmpty(outbound)) => outbound.drained().await,
+                Some(Pushed::Missed) | None => return false,
             }
         }
     }

@@ -62,7 +62,11 @@ mod tests {
         let create = v1::CreateChat { kind: v1::ChatKind::Group.into(), members: vec![member(), member()] };
         let send = v1::SendMessage { body: (0..=255).collect::<Vec<u8>>().into() };
         let kinds = [
-            Frame::Authenticate(v1::Authenticate { token: "to\"{[ken".to_owned(), device: "\u{1f4f1}".to_owned() }),
+            Frame::Authenticate(v1::Authenticate {
+                token: "to\"{[ken".to_owned(),
+                device: "\u{1f4f1}".to_owned(),
+                resume: None,
+            }),
             command(Some(Action::CreateChat(create))),
             command(Some(Action::AddMember(v1::AddMember { member: Some(member()) }))),
             command(Some(Action::RemoveMember(v1::RemoveMember { user: chat() }))),

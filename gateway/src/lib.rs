@@ -5,13 +5,14 @@
 //!   session ─ frame ▶ pace ─ command ▶ inbound ▶ pack (machine::Packer) ▶ COMMANDS-p ; accepted ◀─ acknowledged
 //!   session ─ history ▶ history ▶ store        session ─ received, seen ▶ receipts ▶ delivery
 //! CONTROL ▶ control ▶ revocations ▶ registry ▶ close
-//! ingest ─ answers ▶ relay ▶ outbound           delivery ─ pushes, acks ▶ relay (machine::Tracker) ▶ outbound ; heads
+//! ingest ─ answers ▶ relay ▶ outbound           delivery ─ pushes, acks ▶ relay (machine::Tracker) ▶ downlink (machine::Pushes) ▶ outbound ; heads
 //! ```
 //! It checks who asks and what shape it has; what is allowed, the fold decides. It keeps nothing.
 
 mod changes;
 mod config;
 mod control;
+mod downlink;
 mod edge;
 mod error;
 mod frames;
@@ -33,7 +34,7 @@ pub mod socket;
 mod token;
 mod users;
 
-pub use config::Config;
+pub use config::{Config, Resume};
 pub use error::Error;
 pub use frames::is_retryable;
 pub use gateway::{Dependencies, Gateway};

@@ -201,13 +201,13 @@ impl Packing {
                     for (session, request) in asked {
                         let frame = frames::frame(request, Frame::Accepted(Accepted {}));
                         // The outcome follows, as a rule at once.
-                        self.registry.push([SessionId(session)], &frame, Class::Unhurried);
+                        self.registry.reply(SessionId(session), &frame, Class::Unhurried);
                     }
                 }
                 PackerAction::Busy(asked) => {
                     counter!("gateway_commands_busy_total").increment(asked.len() as u64);
                     for (session, request) in asked {
-                        self.registry.push([SessionId(session)], &frames::error(request, Code::Busy), Class::Ordinary);
+                        self.registry.reply(SessionId(session), &frames::error(request, Code::Busy), Class::Ordinary);
                     }
                 }
             }

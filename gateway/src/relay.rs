@@ -42,7 +42,7 @@ pub(crate) async fn answers(
                 for answer in batch.answers {
                     if let Some(outcome) = answer.outcome {
                         let frame = frames::frame(answer.request, Frame::Outcome(outcome));
-                        registry.push([SessionId(answer.session)], &frame, Class::Ordinary);
+                        registry.reply(SessionId(answer.session), &frame, Class::Ordinary);
                     }
                 }
             }

@@ -15,7 +15,7 @@ use crate::history::Readings;
 use crate::inbound::Later;
 use crate::limits::Allowance;
 use crate::pace::{self, Pace};
-use crate::socket::{Class, CloseCode, Connection, Outbound, Reader};
+use crate::socket::{Class, CloseCode, Closed, Connection, Outbound, Reader};
 use crate::token::since_1970;
 use crate::{Grant, TokenError, frames, inbound};
 
@@ -36,7 +36,7 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
     let Connection { mut reader, outbound, allowance, .. } = connection;
     // Boxed: it is over soon, and would take room for as long as the session lasts.
     let signed_in = Box::pin(sign_in(&edge, &mut reader, outbound, allowance)).await;
-    let Some((session, _on_the_lists)) = signed_in else { return };
+    let Some((session, mut listed)) = signed_in else { return };
     // History waits beside the frames that follow it, never in front of them.
     let mut readings = Readings::default();
     loop {
@@ -44,7 +44,13 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
             message = reader.next_message() => message,
             () = readings.go_on(&edge, &session), if !readings.is_empty() => continue,
         };
-        let Ok(message) = message else { break };
+        let message = match message {
+            Ok(message) => message,
+            Err(closed) => {
+                listed.may_come_back = may_come_back(&closed);
+                break;
+            }
+        };
         if !session.pace.admits(&message.payload, &session.outbound) {
             continue;
         }
@@ -64,16 +70,29 @@ pub(crate) async fn serve(edge: Arc<Edge>, connection: Connection) {
     }
 }
 
-/// On the lists of this gateway until dropped: however the session ends, a panic too.
+/// On the lists of this gateway until dropped, and for a while longer if its client may come back.
 struct Listed {
     edge: Arc<Edge>,
-    id: SessionId,
+    session: SessionId,
+    socket: u64,
+    /// False unless somebody says so: however the socket ends, a panic too.
+    may_come_back: bool,
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        self.edge.registry.remove(self.id);
-        self.edge.changes.down(self.id);
+        self.edge.registry.leave(self.session, self.socket, self.may_come_back);
+    }
+}
+
+/// Whether the session outlives its socket: neither side meant to end it.
+const fn may_come_back(closed: &Closed) -> bool {
+    match closed {
+        Closed::Lost => true,
+        Closed::ByServer(code) => {
+            matches!(code, CloseCode::Slow | CloseCode::HeartbeatTimeout | CloseCode::TokenExpired)
+        }
+        Closed::ByPeer(_) => false,
     }
 }
 
@@ -84,14 +103,22 @@ async fn sign_in(
     outbound: Outbound,
     allowance: Option<Arc<Allowance>>,
 ) -> Option<(Session, Listed)> {
-    let (grant, request, device) = authenticate(edge, reader, &outbound).await?;
-    let id = SessionId(rand::random());
-    if let Some(place) = edge.users.sign_in(grant.user, &device, id, &outbound, allowance.is_some()) {
+    let (grant, request, authenticate) = authenticate(edge, reader, &outbound).await?;
+    let (place, replaced) = edge.users.sign_in(grant.user, &authenticate.device, &outbound, allowance.is_some());
+    let signed_in = place.map(|place| {
         reader.authenticated();
         let pace = Arc::new(Pace::new(allowance, place));
-        let session = Session { id, user: grant.user, outbound, pace };
-        let listed = welcome(edge, &session, &grant, request);
-        return Some((session, listed));
+        let id = begin(edge, &grant, &authenticate, request, &outbound);
+        let listed = Listed { edge: Arc::clone(edge), session: id, socket: outbound.id(), may_come_back: false };
+        hold(edge, &outbound, &grant);
+        (Session { id, user: grant.user, outbound: outbound.clone(), pace }, listed)
+    });
+    // Only now: the session that it may have had goes on over this socket.
+    if let Some(replaced) = replaced {
+        replaced.close(CloseCode::Replaced);
+    }
+    if signed_in.is_some() {
+        return signed_in;
     }
     pace::refuse(&outbound, request, TOO_MANY_SOCKETS_WAIT);
     outbound.close(CloseCode::TooManySockets);
@@ -100,25 +127,36 @@ async fn sign_in(
     None
 }
 
-/// Puts the session on the lists and tells its client.
-fn welcome(edge: &Arc<Edge>, session: &Session, grant: &Grant, request: u64) -> Listed {
-    edge.registry.add(session.id, grant.clone(), session.outbound.clone());
-    let listed = Listed { edge: Arc::clone(edge), id: session.id };
-    hold(edge, session, grant);
-    let welcome = v1::Welcome {
-        session: session.id.0,
-        user: session.user.to_wire(),
-        partitions: u32::try_from(edge.epochs.len()).unwrap_or(u32::MAX),
-        expires_us: grant.expires_s * 1_000_000,
+/// Goes on with the session that the client names, or puts a new one on the lists; tells the client which.
+fn begin(edge: &Edge, grant: &Grant, authenticate: &v1::Authenticate, request: u64, outbound: &Outbound) -> SessionId {
+    let welcome = |session: SessionId, resumed| {
+        let welcome = v1::Welcome {
+            session: session.0,
+            user: grant.user.to_wire(),
+            partitions: u32::try_from(edge.epochs.len()).unwrap_or(u32::MAX),
+            expires_us: grant.expires_s * 1_000_000,
+            resumed,
+        };
+        frames::frame(request, Frame::Welcome(welcome))
     };
-    let _ = frames::frame(request, Frame::Welcome(welcome)).push(&session.outbound, Class::Ordinary);
+    let owner = (grant, &*authenticate.device);
+    if let Some(v1::Resume { session, pushes }) = authenticate.resume {
+        let session = SessionId(session);
+        let resumed = |pushes| welcome(session, Some(v1::Resumed { pushes }));
+        if edge.registry.go_on(session, pushes, owner, outbound, resumed) {
+            return session;
+        }
+    }
+    let session = SessionId(rand::random());
+    edge.registry.add(session, owner, outbound.clone());
+    let _ = welcome(session, None).push(outbound, Class::Ordinary);
     // Announced only now: whatever is pushed comes behind the welcome.
-    edge.changes.up(session.id, session.user);
-    listed
+    edge.changes.up(session, grant.user);
+    session
 }
 
 /// Hello, then one frame: a token that is good, or the end. The time for it is the socket layer's.
-async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> Option<(Grant, u64, String)> {
+async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> Option<(Grant, u64, v1::Authenticate)> {
     let limits = v1::Limits {
         frame_bytes: edge.config.socket.max_message_bytes,
         body_bytes: u32::try_from(limits::BODY_BYTES_MAX).unwrap_or(u32::MAX),
@@ -136,7 +174,7 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
     let (id, refusal) = match frames::decode(outbound.sub_protocol(), message.payload) {
         Ok(v1::ClientFrame { id, frame: Some(Asked::Authenticate(authenticate)) }) => {
             match granted(edge, &authenticate) {
-                Ok(grant) => return Some((grant, id, authenticate.device)),
+                Ok(grant) => return Some((grant, id, authenticate)),
                 Err(code) => (id, (Code::Unauthenticated, code)),
             }
         }
@@ -165,12 +203,12 @@ fn granted(edge: &Edge, authenticate: &v1::Authenticate) -> Result<Grant, CloseC
 }
 
 /// The socket lasts as long as the token that the registry has for it, and a grace.
-fn hold(edge: &Edge, session: &Session, grant: &Grant) {
+fn hold(edge: &Edge, outbound: &Outbound, grant: &Grant) {
     let left = Duration::from_secs(grant.expires_s).saturating_sub(since_1970());
-    session.outbound.expire_in(left + Duration::from_millis(edge.config.renewal_grace_ms));
+    outbound.expire_in(left + Duration::from_millis(edge.config.renewal_grace_ms));
     // Asked behind the registry: a revocation that came in between was looked for there before, or is seen here.
     if edge.revocations.cover(grant) {
-        session.outbound.close(CloseCode::Revoked);
+        outbound.close(CloseCode::Revoked);
     }
 }
 
@@ -183,7 +221,7 @@ fn renew(edge: &Edge, session: &Session, id: u64, authenticate: &v1::Authenticat
     let grant = renewed.inspect_err(|_code| refuse(session, id, Code::Unauthenticated))?;
     let expires_us = grant.expires_s * 1_000_000;
     edge.registry.renew(session.id, grant.clone());
-    hold(edge, session, &grant);
+    hold(edge, &session.outbound, &grant);
     let _ = frames::frame(id, Frame::Renewed(v1::Renewed { expires_us })).push(&session.outbound, Class::Ordinary);
     Ok(())
 }
@@ -216,6 +254,8 @@ fn asked(
         Some(Asked::ReadHistory(request)) => readings.put(id, &request),
         Some(Asked::Received(receipt)) => receipt_of(edge, session, &receipt.chat, receipt.through, 0),
         Some(Asked::Seen(receipt)) => receipt_of(edge, session, &receipt.chat, receipt.through, receipt.through),
+        // The session goes on already.
+        Some(Asked::Authenticate(authenticate)) if authenticate.resume.is_some() => Err(Code::BadRequest),
         Some(Asked::Authenticate(authenticate)) => return renew(edge, session, id, &authenticate).map(|()| None),
         // A newer client's frame: said, not guessed at.
         None => Err(Code::BadRequest),

@@ -5,13 +5,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::{SessionId, UserId};
+use domain::UserId;
 use metrics::counter;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{Bucket, Keys, Limiter, SWEEP_EVERY, UserLimits};
-use crate::socket::{CloseCode, Outbound};
+use crate::socket::Outbound;
 
 /// What one user has and has taken.
 #[derive(Default)]
@@ -23,7 +23,8 @@ struct User {
 }
 
 struct SignedIn {
-    session: SessionId,
+    /// Number of its socket.
+    socket: u64,
     /// Hash of user and device; none for a client that names no device.
     device: Option<u64>,
     outbound: Outbound,
@@ -55,17 +56,17 @@ impl Users {
         }
     }
 
-    /// Counts a socket with its user and closes the older one of the same device; none if the user has too many.
+    /// Counts a socket with its user, in the place of an older one of the same device, which is to be closed; no place
+    /// if the user has too many.
     ///
     /// One that is not `limited` always has a place.
     pub(crate) fn sign_in(
         self: &Arc<Self>,
         user: UserId,
         device: &str,
-        session: SessionId,
         outbound: &Outbound,
         limited: bool,
-    ) -> Option<Place> {
+    ) -> (Option<Place>, Option<Outbound>) {
         let entry = self.keys.get(user);
         // With the user in it: where users share an entry, their devices of one name are still two.
         let device = (!device.is_empty()).then(|| self.keys.hash((user, device)));
@@ -75,16 +76,14 @@ impl Users {
             .map(|at| sockets.swap_remove(at));
         let has_place = !limited || sockets.len() < self.sockets_max;
         if has_place {
-            sockets.push(SignedIn { session, device, outbound: outbound.clone() });
+            sockets.push(SignedIn { socket: outbound.id(), device, outbound: outbound.clone() });
         }
         drop(sockets);
-        if let Some(replaced) = replaced {
-            replaced.outbound.close(CloseCode::Replaced);
-        }
         if !has_place {
             counter!("gateway_user_sockets_refused_total").increment(1);
         }
-        has_place.then(|| Place { users: Arc::clone(self), user: entry, session })
+        let place = has_place.then(|| Place { users: Arc::clone(self), user: entry, socket: outbound.id() });
+        (place, replaced.map(|replaced| replaced.outbound))
     }
 
     /// Forgets users that have nothing to tell any more, until stopped.
@@ -111,7 +110,7 @@ impl std::fmt::Debug for Users {
 pub(crate) struct Place {
     users: Arc<Users>,
     user: Arc<User>,
-    session: SessionId,
+    socket: u64,
 }
 
 impl Place {
@@ -135,6 +134,6 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.user.sockets().retain(|it| it.session != self.session);
+        self.user.sockets().retain(|it| it.socket != self.socket);
     }
 }

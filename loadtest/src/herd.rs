@@ -1,10 +1,11 @@
 //! Many light clients that sign in, hear where their chats stand, and stay.
 //!
-//! One task each, which answers pings and reads away the rest. A cut drops all of their connections at once.
+//! One task each, which answers pings and counts the pushes. A cut drops all of their connections at once; who comes back
+//! names its session, as a client does.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -32,11 +33,29 @@ pub(crate) enum Opening {
     /// The WebSocket handshake.
     Handshake,
     /// Handshake, sign-in, and where the chats of all these partitions stand.
-    SignIn {
-        /// One for each client.
-        tokens: Arc<Vec<String>>,
-        partitions: u16,
-    },
+    SignIn { clients: Arc<Vec<Client>>, partitions: u16 },
+}
+
+/// What one client keeps over a cut.
+#[derive(Debug)]
+pub(crate) struct Client {
+    token: String,
+    session: Mutex<Option<v1::Resume>>,
+}
+
+impl Client {
+    fn session(&self) -> MutexGuard<'_, Option<v1::Resume>> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a push; how many there were.
+    fn count(&self, frame: &Frame) -> u64 {
+        let mut session = self.session();
+        let Some(session) = session.as_mut() else { return 0 };
+        let is_push = matches!(frame, Frame::Ready(_) | Frame::Heads(_) | Frame::Pushed(_) | Frame::Watermark(_));
+        session.pushes += u64::from(is_push);
+        session.pushes
+    }
 }
 
 /// Clients that are there.
@@ -66,7 +85,7 @@ impl Herd {
                     opening.open(number, address).await?
                 };
                 open.fetch_add(1, Ordering::Relaxed);
-                stay(opened).await
+                stay(opened, opening.client(number)).await
             });
         }
         while self.open.load(Ordering::Relaxed) < count {
@@ -93,27 +112,52 @@ impl Herd {
 type Opened = (TcpStream, BytesMut);
 
 impl Opening {
+    /// One client for each token.
+    pub(crate) fn sign_in(tokens: Vec<String>, partitions: u16) -> Self {
+        let clients = tokens.into_iter().map(|token| Client { token, session: Mutex::default() }).collect();
+        Self::SignIn { clients: Arc::new(clients), partitions }
+    }
+
+    fn client(&self, number: usize) -> Option<&Client> {
+        match self {
+            Self::Tcp | Self::Handshake => None,
+            Self::SignIn { clients, .. } => clients.get(number),
+        }
+    }
+
     async fn open(&self, number: usize, address: SocketAddr) -> Result<Opened> {
-        let (tokens, partitions) = match self {
+        let partitions = match self {
             Self::Tcp => {
                 let stream = TcpStream::connect(address).await?;
                 stream.set_zero_linger()?;
                 return Ok((stream, BytesMut::new()));
             }
             Self::Handshake => return wire::connect(address).await,
-            Self::SignIn { tokens, partitions } => (tokens, usize::from(*partitions)),
+            Self::SignIn { partitions, .. } => usize::from(*partitions),
         };
+        let client = self.client(number).context("too few tokens")?;
         let (mut stream, mut read) = wire::connect(address).await?;
-        let token = tokens.get(number).context("too few tokens")?.clone();
         let mut out = Vec::new();
-        wire::put_authenticate(token, "herd", &mut out);
+        let resume = *client.session();
+        wire::put_authenticate(client.token.clone(), "herd", resume, &mut out);
         stream.write_all(&out).await?;
         let mut current = 0;
-        while current < partitions {
+        let mut resumed = None;
+        loop {
             match wire::next(&mut read)? {
                 Some(Incoming::Binary(payload)) => {
-                    if let Some(Frame::Heads(heads)) = v1::ServerFrame::decode(payload)?.frame {
+                    let Some(frame) = v1::ServerFrame::decode(payload)?.frame else { continue };
+                    if let Frame::Welcome(welcome) = &frame {
+                        resumed = welcome.resumed;
+                        if resumed.is_none() {
+                            *client.session() = Some(v1::Resume { session: welcome.session, pushes: 0 });
+                        }
+                    } else if let Frame::Heads(heads) = &frame {
                         current += usize::from(heads.last && heads.current);
+                    }
+                    let pushes = client.count(&frame);
+                    if current == partitions || resumed.is_some_and(|resumed| resumed.pushes == pushes) {
+                        return Ok((stream, read));
                     }
                 }
                 Some(Incoming::Close(code)) => bail!("closed with {code} while it signed in"),
@@ -126,7 +170,6 @@ impl Opening {
                 }
             }
         }
-        Ok((stream, read))
     }
 }
 
@@ -136,13 +179,18 @@ async fn pong(stream: &mut TcpStream, payload: &[u8]) -> Result<()> {
     Ok(stream.write_all(&out).await?)
 }
 
-async fn stay((mut stream, mut read): Opened) -> Result<()> {
+async fn stay((mut stream, mut read): Opened, client: Option<&Client>) -> Result<()> {
     loop {
         while let Some(incoming) = wire::next(&mut read)? {
             match incoming {
                 Incoming::Ping(payload) => pong(&mut stream, &payload).await?,
                 Incoming::Close(code) => bail!("closed with {code}"),
-                Incoming::Binary(_) | Incoming::Pong => {}
+                Incoming::Binary(payload) => {
+                    if let (Some(client), Some(frame)) = (client, v1::ServerFrame::decode(payload)?.frame) {
+                        client.count(&frame);
+                    }
+                }
+                Incoming::Pong => {}
             }
         }
         if stream.read_buf(&mut read).await? == 0 {

@@ -1,6 +1,5 @@
 //! P8: what a signed-in connection costs in memory while nothing happens on it.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -26,7 +25,7 @@ pub(crate) async fn p8(partitions: u16, connections: usize, runs: usize) -> Resu
         bare.push(of_each(server.pid(), Herd::new(server.address, Opening::Tcp), connections).await?);
         drop(server);
         let target = Target::start(partitions).await?;
-        let opening = Opening::SignIn { tokens: Arc::new(tokens(&target, connections)?), partitions };
+        let opening = Opening::sign_in(tokens(&target, connections)?, partitions);
         ours.push(of_each(target.pid(), Herd::new(target.gateway, opening), connections).await?);
         target.check_quiet()?;
         target.stop().await?;

@@ -1,6 +1,5 @@
 //! P13: all connections are cut at once and all clients come back at once.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -23,13 +22,13 @@ pub(crate) async fn p13(partitions: u16, connections: usize, runs: usize) -> Res
     let (mut ours, mut bare) = (Vec::new(), Vec::new());
     let server = Bare::start(Kind::Handshake).await?;
     let target = Target::start(partitions).await?;
-    let opening = Opening::SignIn { tokens: Arc::new(tokens(&target, connections)?), partitions };
+    let tokens = tokens(&target, connections)?;
     for run in 0..runs {
         // One after the other: both together are more descriptors than a process may have.
         let mut herd = Herd::new(server.address, Opening::Handshake);
         let (_, raw) = storm(&mut herd, connections).await?;
         herd.cut().await;
-        let mut herd = Herd::new(target.gateway, opening.clone());
+        let mut herd = Herd::new(target.gateway, Opening::sign_in(tokens.clone(), partitions));
         let (cpu_before, reads_before) = (target.cpu()?, reads(&target).await?);
         let (first, back) = storm(&mut herd, connections).await?;
         let cpu = target.cpu()?;

@@ -101,7 +101,7 @@ async fn write(options: Options, to: ClientUser) -> Result<()> {
 async fn sit(address: SocketAddr, token: String, read: bool) -> Result<()> {
     let (mut stream, mut input) = wire::connect_with(address, (!read).then_some(RECEIVE_BYTES)).await?;
     let mut out = Vec::new();
-    wire::put_authenticate(token, "stuck", &mut out);
+    wire::put_authenticate(token, "stuck", None, &mut out);
     stream.write_all(&out).await?;
     out.clear();
     wire::put_pong(&[], &mut out);

@@ -353,7 +353,11 @@ fn stored_outcome() -> v1::Outcome {
 }
 
 fn authenticate() -> v1::Authenticate {
-    v1::Authenticate { token: "token".to_owned(), device: "phone".to_owned() }
+    v1::Authenticate {
+        token: "token".to_owned(),
+        device: "phone".to_owned(),
+        resume: Some(v1::Resume { session: SESSION, pushes: 41 }),
+    }
 }
 
 fn limits() -> v1::Limits {
@@ -371,7 +375,13 @@ fn hello() -> v1::Hello {
 }
 
 fn welcome() -> v1::Welcome {
-    v1::Welcome { session: SESSION, user: id(2), partitions: 8, expires_us: TIME_US + 900_000_000 }
+    v1::Welcome {
+        session: SESSION,
+        user: id(2),
+        partitions: 8,
+        expires_us: TIME_US + 900_000_000,
+        resumed: Some(v1::Resumed { pushes: 43 }),
+    }
 }
 
 fn renewed() -> v1::Renewed {

@@ -9,7 +9,7 @@ use proto::v1::{self, command};
 use tokio::sync::{Notify, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::machine::{Endpoint, EndpointAction, Identity, Kept, Micros, Resume, SendId, Settlement};
+use crate::machine::{Endpoint, EndpointAction, Identity, Kept, Micros, Progress, SendId, Settlement};
 use crate::shared::Shared;
 use crate::{ChatId, Error, Events, Options, UserId, link};
 
@@ -84,9 +84,9 @@ impl Client {
     pub fn connect(options: Options) -> (Self, Events) {
         let mut timeline = options.timeline;
         timeline.receipts = options.receipts;
-        let (resume, kept) = (options.resume.clone(), options.kept.clone());
+        let (progress, kept) = (options.progress.clone(), options.kept.clone());
         let bounds = (options.outbox, timeline);
-        let endpoint = Endpoint::new(options.rules, bounds, resume, kept, rand::random());
+        let endpoint = Endpoint::new(options.rules, bounds, progress, kept, rand::random());
         let ended = CancellationToken::new();
         let desk = Arc::new(Desk {
             shared: Mutex::new(Shared::new(endpoint, options.observer.clone())),
@@ -196,9 +196,9 @@ impl Client {
     /// Where this client stands, for the next run; an older state serves as well, for that run is told more again.
     ///
     /// Counts only those entries that were taken from [`Events`].
-    pub fn state(&self) -> (Resume, Kept) {
+    pub fn state(&self) -> (Progress, Kept) {
         let shared = self.desk.lock();
-        (shared.resume(), shared.endpoint.outbox.kept())
+        (shared.progress(), shared.endpoint.outbox.kept())
     }
 
     /// Cuts the socket as a lost network does; the client comes back on its own.

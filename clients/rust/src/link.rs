@@ -163,7 +163,8 @@ async fn sign_in(
     let server_frame::Frame::Hello(hello) = expect(&mut socket).await? else {
         return Err(Refusal::Failed(Error::Disconnected));
     };
-    let frame = authenticate(desk, 1, token);
+    let resume = desk.lock().endpoint.resume();
+    let frame = authenticate(desk, 1, token, resume);
     socket.send(Message::binary(frame.encode_to_vec())).await.map_err(Error::Socket)?;
     loop {
         let frame = expect(&mut socket).await?;
@@ -178,8 +179,8 @@ async fn sign_in(
     }
 }
 
-fn authenticate(desk: &Desk, id: u64, token: String) -> v1::ClientFrame {
-    let authenticate = v1::Authenticate { token, device: desk.options.device.clone() };
+fn authenticate(desk: &Desk, id: u64, token: String, resume: Option<v1::Resume>) -> v1::ClientFrame {
+    let authenticate = v1::Authenticate { token, device: desk.options.device.clone(), resume };
     v1::ClientFrame { id, frame: Some(client_frame::Frame::Authenticate(authenticate)) }
 }
 
@@ -201,7 +202,7 @@ async fn expect(socket: &mut Socket) -> Result<server_frame::Frame, Refusal> {
 async fn live(desk: &Desk, mut socket: Socket, hello: &v1::Hello, welcome: &v1::Welcome) -> Loss {
     // The server pings in each heartbeat; half as long again without a byte means that it is gone.
     let silence = Duration::from_millis(u64::from(hello.heartbeat_ms.max(1_000)) * 3 / 2);
-    let mut loss = Loss { code: None, return_at: None, was_well: false };
+    let mut loss = Loss { code: None, return_at: None, was_well: welcome.resumed.is_some() };
     let mut last_heard = Instant::now();
     {
         let now = desk.now();
@@ -225,7 +226,7 @@ async fn live(desk: &Desk, mut socket: Socket, hello: &v1::Hello, welcome: &v1::
             match desk.options.token.next() {
                 Ok(token) => {
                     renewal.asked();
-                    desk.lock().frames.push_back(authenticate(desk, renewal::REQUEST, token));
+                    desk.lock().frames.push_back(authenticate(desk, renewal::REQUEST, token, None));
                 }
                 Err(error) => {
                     renewal.failed();

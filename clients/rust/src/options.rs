@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::machine::{Bounds, Event, Kept, Resume, TimelineBounds};
+use crate::machine::{Bounds, Event, Kept, Progress, TimelineBounds};
 use crate::{Rules, Token};
 
 /// Sees everything that a client sees, in order, under the client's lock: keep it short.
@@ -38,7 +38,7 @@ pub struct Options {
     /// Bounds and waits of the timeline.
     pub timeline: TimelineBounds,
     /// Where an earlier run left off.
-    pub resume: Resume,
+    pub progress: Progress,
     /// The outbox of an earlier run.
     pub kept: Option<Kept>,
     /// Switches for tests; all on.
@@ -61,7 +61,7 @@ impl Options {
             sign_in_within: Duration::from_secs(15),
             outbox: Bounds::default(),
             timeline: TimelineBounds::default(),
-            resume: Resume::default(),
+            progress: Progress::default(),
             kept: None,
             rules: Rules::ALL,
             observer: None,

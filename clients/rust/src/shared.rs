@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::ChatId;
 use crate::client::{Answer, BODY_BYTES, Sent};
-use crate::machine::{Endpoint, EndpointAction, Event, Identity, Resume, SendId, Settlement};
+use crate::machine::{Endpoint, EndpointAction, Event, Identity, Progress, SendId, Settlement};
 use crate::options::Observer;
 
 struct Waiter {
@@ -61,10 +61,10 @@ impl Shared {
     }
 
     /// Where the caller stands: an entry that it has not taken is not known to it, whatever the timeline knows (N4).
-    pub(crate) fn resume(&self) -> Resume {
-        let mut resume = self.endpoint.timeline.resume();
+    pub(crate) fn progress(&self) -> Progress {
+        let mut progress = self.endpoint.timeline.progress();
         let mut lower = |chat, seq: u64| {
-            let known = resume.known.entry(chat).or_default();
+            let known = progress.known.entry(chat).or_default();
             *known = seq.saturating_sub(1).min(*known);
         };
         for event in &self.events {
@@ -75,7 +75,7 @@ impl Shared {
         for (chat, seq) in &self.untaken {
             lower(*chat, *seq);
         }
-        resume
+        progress
     }
 
     /// Events are kept no longer.

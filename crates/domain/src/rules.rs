@@ -74,6 +74,8 @@ rules! {
     m21,
     /// `through` is the highest seq with no missing row at or below.
     m22,
+    /// A session goes on over another socket only where every push that its client did not get is at hand.
+    m24,
 }
 
 impl Default for Rules {
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn each_rule_can_be_switched_off_by_its_name() {
-        assert_eq!(Rules::NAMES.len(), 22);
+        assert_eq!(Rules::NAMES.len(), 23);
         for name in Rules::NAMES {
             assert_ne!(Rules::without(name), Some(Rules::ALL));
         }

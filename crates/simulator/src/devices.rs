@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use client::machine::{Bounds, Endpoint, EndpointAction, Resume, TimelineBounds};
+use client::machine::{Bounds, Endpoint, EndpointAction, Progress, TimelineBounds};
 use client::{Event, SendId, Settlement};
 use domain::{ChatId, Micros, Partition, UserId};
 use proto::v1::{self, command, server_frame};
@@ -24,8 +24,8 @@ pub(crate) struct Device {
     pub(crate) endpoint: Endpoint,
     pub(crate) eyes: Eyes,
     gateway: ProcessId,
-    /// The socket's session, once it is signed in.
-    pub(crate) session: Option<u64>,
+    /// The socket, once it is signed in.
+    pub(crate) socket: Option<u64>,
     /// Counts sockets: what belongs to an earlier one is over.
     attempt: u64,
     timer: Option<Micros>,
@@ -34,6 +34,8 @@ pub(crate) struct Device {
     last_sent: BTreeMap<SendId, v1::Command>,
     /// How far the last `ready` reaches.
     as_of: u64,
+    /// What its session was pushed before it went on over this socket.
+    owed: BTreeMap<ChatId, u64>,
 }
 
 /// Starts all devices; each user has one, some have two.
@@ -43,19 +45,20 @@ pub(crate) fn start(world: &mut World) {
         let process = world.start(format!("device {number} of user {}", short(user.as_bytes())));
         let recorder = world.recorder.client(checker::User::from(*user.as_bytes()), &number.to_string());
         let seed = world.random.next();
-        let endpoint = Endpoint::new(world.switches.client, bounds(), Resume::default(), None, seed);
+        let endpoint = Endpoint::new(world.switches.client, bounds(), Progress::default(), None, seed);
         world.devices.push(Device {
             process,
             user,
             endpoint,
             eyes: Eyes::new(recorder),
             gateway: 0,
-            session: None,
+            socket: None,
             attempt: 0,
             timer: None,
             stored: Vec::new(),
             last_sent: BTreeMap::new(),
             as_of: 0,
+            owed: BTreeMap::new(),
         });
         connect(world, number, 0);
     }
@@ -85,32 +88,41 @@ fn connect(world: &mut World, number: usize, delay: Micros) {
     let attempt = world.devices[number].attempt;
     let own = world.devices[number].process;
     world.within(own, delay, move |world| {
-        if world.devices[number].attempt != attempt || world.devices[number].session.is_some() {
+        if world.devices[number].attempt != attempt || world.devices[number].socket.is_some() {
             return;
         }
         let place = world.random.index(world.places.len());
-        let gateway = world.places[place];
+        let before = world.devices[number].gateway;
+        // As a rule where its session is.
+        let comes_back = world.gateways.contains_key(&before) && !world.random.one_in(3);
+        let gateway = if comes_back { before } else { world.places[place] };
         let device = &mut world.devices[number];
         device.gateway = gateway;
-        let user = device.user;
+        let (socket, resume) = (socket(number, attempt), device.endpoint.resume());
         world.link(own, gateway, move |world| {
             if world.devices[number].attempt == attempt {
-                gateways::sign_in(world, gateway, number, user);
+                gateways::sign_in(world, gateway, number, socket, resume);
             }
         });
         // Nobody answered, or the socket broke before the welcome.
         world.within(own, 1_500_000, move |world| {
             let device = &world.devices[number];
-            if device.attempt == attempt && device.session.is_none() {
+            if device.attempt == attempt && device.socket.is_none() {
+                world.link(own, gateway, move |world| gateways::sign_out(world, gateway, socket));
                 connect(world, number, 0);
             }
         });
     });
 }
 
-/// The socket of this session broke.
-pub(crate) fn closed(world: &mut World, number: usize, session: u64) {
-    if world.devices[number].session == Some(session) {
+/// Names the socket of a device's attempt.
+fn socket(number: usize, attempt: u64) -> u64 {
+    attempt << 8 | number as u64
+}
+
+/// This socket broke.
+pub(crate) fn closed(world: &mut World, number: usize, socket: u64) {
+    if world.devices[number].socket == Some(socket) {
         cut(world, number, 300_000);
     }
 }
@@ -119,7 +131,7 @@ pub(crate) fn closed(world: &mut World, number: usize, session: u64) {
 pub(crate) fn cut(world: &mut World, number: usize, back_within: Micros) {
     let now = world.now;
     let device = &mut world.devices[number];
-    if let Some(session) = device.session.take() {
+    if let Some(socket) = device.socket.take() {
         let mut actions = Vec::new();
         device.endpoint.closed(now, None, &mut actions);
         let (own, gateway) = (device.process, device.gateway);
@@ -127,7 +139,7 @@ pub(crate) fn cut(world: &mut World, number: usize, back_within: Micros) {
         world.say(|| format!("the socket of {name} breaks"));
         // Half open: the gateway finds out later.
         let late = world.random.between(100, 1_000_000);
-        world.within(gateway, late, move |world| gateways::sign_out(world, gateway, session));
+        world.within(gateway, late, move |world| gateways::sign_out(world, gateway, socket));
         act(world, number, actions);
     }
     let delay = world.random.between(1_000, back_within.max(2_000));
@@ -135,17 +147,17 @@ pub(crate) fn cut(world: &mut World, number: usize, back_within: Micros) {
 }
 
 /// A frame of the server.
-pub(crate) fn frame(world: &mut World, number: usize, (gateway, session): (ProcessId, u64), frame: v1::ServerFrame) {
+pub(crate) fn frame(world: &mut World, number: usize, from: u64, frame: v1::ServerFrame) {
     let now = world.now;
     let device = &mut world.devices[number];
     let mut actions = Vec::new();
     if let Some(server_frame::Frame::Welcome(welcome)) = &frame.frame {
-        // One that comes when the device tries elsewhere already is of a socket that it has given up.
-        if device.session.is_none() && device.gateway == gateway {
-            device.session = Some(session);
+        // One that comes when the device tries again already is of a socket that it has given up.
+        if device.socket.is_none() && from == socket(number, device.attempt) {
+            device.socket = Some(from);
             device.endpoint.opened(now, welcome, &mut actions);
         }
-    } else if device.session != Some(session) {
+    } else if device.socket != Some(from) {
         return;
     } else if frame.id & COPY != 0 {
         device.eyes.copy_answered(frame.id & !COPY, &frame);
@@ -169,8 +181,8 @@ fn act(world: &mut World, number: usize, actions: Vec<EndpointAction>) {
 
 fn transmit(world: &mut World, number: usize, frame: v1::ClientFrame) {
     let device = &world.devices[number];
-    let (own, gateway, Some(session)) = (device.process, device.gateway, device.session) else { return };
-    world.link(own, gateway, move |world| gateways::frame(world, gateway, session, frame));
+    let (own, gateway, Some(socket)) = (device.process, device.gateway, device.socket) else { return };
+    world.link(own, gateway, move |world| gateways::frame(world, gateway, socket, frame));
 }
 
 fn wake(world: &mut World, number: usize) {
@@ -218,7 +230,11 @@ fn told(world: &mut World, number: usize, event: &Event) {
             let name = world.name(process);
             world.say(|| format!("{name} learns of its command {}: {settlement:?}", id.0));
         }
-        Event::Ready(ready) => device.as_of = ready.as_of,
+        Event::Ready(ready) => {
+            device.as_of = ready.as_of;
+            // It may be of another epoch, where seqs are others.
+            device.owed.clear();
+        }
         Event::CaughtUp { .. } => caught_up(world, number),
         Event::Entry { entry, .. } => {
             let (chat, seq) = (entry.chat, entry.entry.seq);
@@ -248,7 +264,12 @@ fn told(world: &mut World, number: usize, event: &Event) {
     }
 }
 
-/// N4: who is caught up holds everything up to what its `ready` said.
+/// A device goes on with a session that was pushed all this.
+pub(crate) fn owed(world: &mut World, number: usize, pushed: BTreeMap<ChatId, u64>) {
+    world.devices[number].owed = pushed;
+}
+
+/// N4: who is caught up holds everything up to what its `ready` said, and all that its session was pushed.
 fn caught_up(world: &mut World, number: usize) {
     let device = &world.devices[number];
     // Every gateway began anew with the power cut: what one of before still says counts other records.
@@ -263,8 +284,16 @@ fn caught_up(world: &mut World, number: usize) {
             missing = Some((chat, known, logged.entry.seq));
         }
     }
+    let known = |chat: &ChatId| device.endpoint.timeline.known(client::ChatId(*chat.as_bytes()));
+    let owed = device.owed.iter().map(|(chat, seq)| (*chat, *seq, known(chat))).find(|(_, seq, known)| known < seq);
+    let name = world.name(device.process);
+    world.devices[number].owed.clear();
+    if let Some((chat, seq, known)) = owed {
+        let chat = short(chat.as_bytes());
+        world.fault(format!("N4: the session of {name} was pushed seq {seq} of chat {chat}, it knows {known}"));
+    }
     if let Some((chat, known, seq)) = missing {
-        let (name, as_of) = (world.name(device.process), device.as_of);
+        let as_of = world.devices[number].as_of;
         let chat = short(chat.as_bytes());
         world.fault(format!(
             "N4: {name} is caught up as of event record {as_of} and knows chat {chat} through {known}, not {seq}"
@@ -309,7 +338,7 @@ fn what(action: &command::Action) -> String {
 /// Another copy of a command that is known to be stored goes out.
 pub(crate) fn ask_again(world: &mut World, number: usize) {
     let device = &world.devices[number];
-    if device.session.is_none() || device.stored.is_empty() {
+    if device.socket.is_none() || device.stored.is_empty() {
         return;
     }
     // Only recent ones: older ones are rightly superseded.
@@ -332,9 +361,9 @@ pub(crate) fn restart(world: &mut World, number: usize) {
     let seed = world.random.next();
     let rules = world.switches.client;
     let device = &mut world.devices[number];
-    let (resume, kept) = (device.endpoint.timeline.resume(), device.endpoint.outbox.kept());
-    device.eyes.resumed(&resume);
-    device.endpoint = Endpoint::new(rules, bounds(), resume, Some(kept), seed);
+    let (progress, kept) = (device.endpoint.timeline.progress(), device.endpoint.outbox.kept());
+    device.eyes.resumed(&progress);
+    device.endpoint = Endpoint::new(rules, bounds(), progress, Some(kept), seed);
     device.timer = None;
     let name = world.name(world.devices[number].process);
     world.say(|| format!("{name} starts again from what it kept"));

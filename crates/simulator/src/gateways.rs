@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use domain::{ChatId, Code, Command, Epoch, GatewayId, Partition, Seq, SessionId, TenureId, UserId, text};
-use gateway::machine::{Packer, PackerAction, PackerInput, Tracker, TrackerAction, TrackerInput, Waiting};
+use gateway::machine::{Packer, PackerAction, PackerInput, Pushes, Tracker, TrackerAction, TrackerInput, Waiting};
 use prost::Message as _;
 use proto::relay::push::What;
 use proto::relay::{Announcement, Answer, PushBatch, Receipt, ToGateway, to_gateway};
@@ -24,6 +24,8 @@ const TICK_US: u64 = 250_000;
 const POLL_US: u64 = 50_000;
 /// How long a history answer waits for a row.
 const HISTORY_WAIT_US: u64 = 2_000_000;
+/// How old a push is at least when it is forgotten.
+const PUSH_US: u64 = 2_000_000;
 /// A publish without an answer is in doubt after this long.
 const DOUBT_US: u64 = 400_000;
 
@@ -36,13 +38,31 @@ pub(crate) struct Gateway {
     stored: Seq,
     go_soon: bool,
     tracker: Tracker,
-    /// Which device has which session, and whose it is.
-    pub(crate) sessions: BTreeMap<u64, (usize, UserId)>,
+    sessions: BTreeMap<u64, Session>,
+    /// Which session each socket carries.
+    sockets: BTreeMap<u64, u64>,
     waiting: BTreeMap<u64, Wanted>,
     /// How often each session became ready: heads of before say nothing of now (M19).
     readies: BTreeMap<u64, u64>,
     polls: bool,
     receipts: BTreeMap<(ChatId, UserId), (Seq, Seq)>,
+}
+
+/// A session, with a socket or for a while without.
+#[derive(Debug)]
+struct Session {
+    device: usize,
+    user: UserId,
+    socket: Option<u64>,
+    pushes: Pushes<Frame>,
+    /// The last entry of each chat that it was pushed, kept or not.
+    pushed: BTreeMap<ChatId, Seq>,
+}
+
+impl Session {
+    fn new(device: usize, user: UserId, socket: u64) -> Self {
+        Self { device, user, socket: Some(socket), pushes: Pushes::default(), pushed: BTreeMap::new() }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +85,7 @@ pub(crate) fn start(world: &mut World, place: usize) {
         go_soon: false,
         tracker: Tracker::new(id, [PARTITION], world.switches.server),
         sessions: BTreeMap::new(),
+        sockets: BTreeMap::new(),
         waiting: BTreeMap::new(),
         readies: BTreeMap::new(),
         polls: false,
@@ -84,34 +105,85 @@ pub(crate) fn start(world: &mut World, place: usize) {
 pub(crate) fn kill(world: &mut World, process: ProcessId) {
     world.kill(process);
     let Some(gateway) = world.gateways.remove(&process) else { return };
-    for (session, (device, _)) in gateway.sessions {
+    for (socket, session) in gateway.sockets {
+        let device = gateway.sessions[&session].device;
         let to = world.devices[device].process;
-        world.link(process, to, move |world| crate::devices::closed(world, device, session));
+        world.link(process, to, move |world| crate::devices::closed(world, device, socket));
     }
 }
 
 fn tick(world: &mut World, process: ProcessId) {
     world.within(process, TICK_US, move |world| {
         track(world, process, TrackerInput::Tick);
+        let then = world.now.saturating_sub(PUSH_US);
+        if let Some(gateway) = world.gateways.get_mut(&process) {
+            gateway.sessions.values_mut().for_each(|session| session.pushes.forget_before(then));
+        }
         tick(world, process);
     });
 }
 
-/// A session signs in: welcomed first, announced then.
-pub(crate) fn sign_in(world: &mut World, process: ProcessId, device: usize, user: UserId) {
+/// A device signs in over a socket: it goes on with its session, or is welcomed first and announced then.
+pub(crate) fn sign_in(world: &mut World, process: ProcessId, device: usize, socket: u64, resume: Option<v1::Resume>) {
+    let user = world.devices[device].user;
+    if resume.is_some_and(|resume| go_on(world, process, device, socket, resume)) {
+        return;
+    }
     let session = world.random.next();
     let Some(gateway) = world.gateways.get_mut(&process) else { return };
-    gateway.sessions.insert(session, (device, user));
-    let welcome = v1::Welcome { session, user: user.to_wire(), partitions: 1, ..v1::Welcome::default() };
-    push(world, process, session, 0, Frame::Welcome(welcome));
+    gateway.sessions.insert(session, Session::new(device, user, socket));
+    gateway.sockets.insert(socket, session);
+    welcome(world, process, session, None);
     track(world, process, TrackerInput::Up(SessionId(session), user));
     go(world, process);
 }
 
-/// A session's socket is gone.
-pub(crate) fn sign_out(world: &mut World, process: ProcessId, session: u64) {
+fn go_on(world: &mut World, process: ProcessId, device: usize, socket: u64, resume: v1::Resume) -> bool {
+    let v1::Resume { session, pushes: received } = resume;
+    let rules = world.switches.server;
+    let Some(gateway) = world.gateways.get_mut(&process) else { return false };
+    let Some(own) = gateway.sessions.get_mut(&session).filter(|own| own.device == device) else { return false };
+    let last = own.pushes.last();
+    let Some(missed) = own.pushes.since(received, rules) else { return false };
+    let missed: Vec<_> = missed.cloned().collect();
+    let pushed = own.pushed.clone();
+    if let Some(before) = own.socket.replace(socket) {
+        gateway.sockets.remove(&before);
+    }
+    gateway.sockets.insert(socket, session);
+    crate::devices::owed(world, device, pushed);
+    let name = world.name(process);
+    world.say(|| format!("{name} goes on with a session from push {received} of {last}"));
+    welcome(world, process, session, Some(v1::Resumed { pushes: last }));
+    for frame in missed {
+        transmit(world, process, session, 0, frame);
+    }
+    true
+}
+
+fn welcome(world: &mut World, process: ProcessId, session: u64, resumed: Option<v1::Resumed>) {
+    let Some(own) = world.gateways.get(&process).and_then(|gateway| gateway.sessions.get(&session)) else { return };
+    let user = own.user.to_wire();
+    let welcome = v1::Welcome { session, user, partitions: 1, resumed, ..v1::Welcome::default() };
+    transmit(world, process, session, 0, Frame::Welcome(welcome));
+}
+
+/// A socket is gone; its session stays for a while.
+pub(crate) fn sign_out(world: &mut World, process: ProcessId, socket: u64) {
     let Some(gateway) = world.gateways.get_mut(&process) else { return };
-    if gateway.sessions.remove(&session).is_some() {
+    let Some(session) = gateway.sockets.remove(&socket) else { return };
+    if let Some(own) = gateway.sessions.get_mut(&session) {
+        own.socket = None;
+    }
+    let stay = if world.random.one_in(8) { 0 } else { world.random.between(100_000, 8_000_000) };
+    world.within(process, stay, move |world| end(world, process, session));
+}
+
+/// A session ends, if it has no socket.
+fn end(world: &mut World, process: ProcessId, session: u64) {
+    let Some(gateway) = world.gateways.get_mut(&process) else { return };
+    if gateway.sessions.get(&session).is_some_and(|own| own.socket.is_none()) {
+        gateway.sessions.remove(&session);
         track(world, process, TrackerInput::Down(SessionId(session)));
         go(world, process);
     }
@@ -140,7 +212,7 @@ fn tracked(world: &mut World, process: ProcessId, actions: Vec<TrackerAction>) {
                 world.say(|| format!("{name} is ready as of event record {as_of} for {} sessions", sessions.len()));
                 for (session, user) in sessions {
                     let ready = v1::Ready { partition: 0, epoch: epoch.0, as_of };
-                    push(world, process, session.0, 0, Frame::Ready(ready));
+                    push(world, process, session.0, Frame::Ready(ready));
                     let Some(gateway) = world.gateways.get_mut(&process) else { return };
                     let number = gateway.readies.entry(session.0).or_default();
                     *number += 1;
@@ -207,7 +279,7 @@ fn deliver(world: &mut World, process: ProcessId, batch: PushBatch) {
             None => continue,
         };
         for session in one.sessions {
-            push(world, process, session, 0, frame.clone());
+            push(world, process, session, frame.clone());
         }
     }
 }
@@ -221,13 +293,28 @@ fn decoded(world: &mut World, bytes: &bytes::Bytes) -> Option<v1::Entry> {
     Some(entry)
 }
 
-/// Puts a frame into a session's socket.
-fn push(world: &mut World, process: ProcessId, session: u64, id: u64, frame: Frame) {
-    let Some(gateway) = world.gateways.get(&process) else { return };
-    let Some((device, _)) = gateway.sessions.get(&session).copied() else { return };
+/// Counts a push of a session, keeps it and puts it into its socket.
+fn push(world: &mut World, process: ProcessId, session: u64, frame: Frame) {
+    let (now, bound) = (world.now, world.scene.kept);
+    let Some(gateway) = world.gateways.get_mut(&process) else { return };
+    let Some(own) = gateway.sessions.get_mut(&session) else { return };
+    if let Frame::Pushed(v1::Pushed { entry: Some(entry), .. }) = &frame
+        && let Ok(chat) = ChatId::try_from(&entry.chat[..])
+    {
+        let last = own.pushed.entry(chat).or_default();
+        *last = entry.seq.max(*last);
+    }
+    own.pushes.push(now, frame.clone(), frame.encoded_len(), bound);
+    transmit(world, process, session, 0, frame);
+}
+
+/// Puts a frame into a session's socket, if it has one.
+fn transmit(world: &mut World, process: ProcessId, session: u64, id: u64, frame: Frame) {
+    let Some(own) = world.gateways.get(&process).and_then(|gateway| gateway.sessions.get(&session)) else { return };
+    let (device, Some(socket)) = (own.device, own.socket) else { return };
     let to = world.devices[device].process;
     let frame = v1::ServerFrame { id, frame: Some(frame) };
-    world.link(process, to, move |world| crate::devices::frame(world, device, (process, session), frame));
+    world.link(process, to, move |world| crate::devices::frame(world, device, socket, frame));
 }
 
 fn refuse(world: &mut World, process: ProcessId, session: u64, id: u64, code: Code) {
@@ -238,22 +325,23 @@ fn refuse(world: &mut World, process: ProcessId, session: u64, id: u64, code: Co
         retryable,
         retry_after_ms: if retryable { 500 } else { 0 },
     };
-    push(world, process, session, id, Frame::Error(error));
+    transmit(world, process, session, id, Frame::Error(error));
 }
 
 /// Outcomes of commands.
 pub(crate) fn answered(world: &mut World, process: ProcessId, answers: Vec<Answer>) {
     for answer in answers {
         if let Some(outcome) = answer.outcome {
-            push(world, process, answer.session, answer.request, Frame::Outcome(outcome));
+            transmit(world, process, answer.session, answer.request, Frame::Outcome(outcome));
         }
     }
 }
 
 /// A client's frame.
-pub(crate) fn frame(world: &mut World, process: ProcessId, session: u64, frame: v1::ClientFrame) {
+pub(crate) fn frame(world: &mut World, process: ProcessId, socket: u64, frame: v1::ClientFrame) {
     let Some(gateway) = world.gateways.get(&process) else { return };
-    let Some((_, user)) = gateway.sessions.get(&session).copied() else { return };
+    let Some(session) = gateway.sockets.get(&socket).copied() else { return };
+    let user = gateway.sessions[&session].user;
     let id = frame.id;
     match frame.frame {
         Some(Asked::Command(wire)) => match Command::from_wire(user, wire.clone()) {
@@ -314,7 +402,7 @@ fn pack(world: &mut World, process: ProcessId, input: PackerInput) {
             }
             PackerAction::Accepted(asked) => {
                 for (session, request) in asked {
-                    push(world, process, session, request, Frame::Accepted(v1::Accepted {}));
+                    transmit(world, process, session, request, Frame::Accepted(v1::Accepted {}));
                 }
             }
             PackerAction::Busy(asked) => {
@@ -404,7 +492,7 @@ fn history(
             rows.iter().filter(|row| shown(row.entry.seq)).filter_map(|row| decoded(world, &row.bytes)).collect();
         let epoch = world.broker.epoch.0;
         let answer = v1::History { chat: chat.to_wire(), epoch, entries, through, first_seq: 1 };
-        push(world, process, session, id, Frame::History(answer));
+        transmit(world, process, session, id, Frame::History(answer));
     });
 }
 
@@ -496,7 +584,7 @@ fn tell_heads(world: &mut World, process: ProcessId, wanted: Wanted, current: bo
             let name = world.name(process);
             world.say(|| format!("{name} tells user {} its heads, current: {current}", short(wanted.user.as_bytes())));
             let heads = v1::Heads { partition: 0, heads, last: true, current };
-            push(world, process, wanted.session, 0, Frame::Heads(heads));
+            push(world, process, wanted.session, Frame::Heads(heads));
         });
     });
 }

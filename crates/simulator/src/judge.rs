@@ -115,7 +115,7 @@ fn restless(world: &World) -> Option<String> {
         if !device.endpoint.outbox.is_empty() {
             return Some(format!("{name} has {} commands without an answer", device.endpoint.outbox.len()));
         }
-        if device.session.is_none() || !device.endpoint.timeline.is_caught_up(0) {
+        if device.socket.is_none() || !device.endpoint.timeline.is_caught_up(0) {
             return Some(format!("{name} is not caught up"));
         }
     }

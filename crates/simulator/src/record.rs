@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use checker::{Answer, Chat, ClientRecorder, Content, Hash, Observation, SeenEntry, SendKey, User, Via};
-use client::machine::{Entry, Resume, Source};
+use client::machine::{Entry, Progress, Source};
 use client::{ChatId, Event, SendId, Settlement, UserId};
 use domain::Micros;
 use proto::v1::{self, command, entry, outcome};
@@ -49,9 +49,9 @@ impl Eyes {
     }
 
     /// The device's program goes on from here.
-    pub(crate) fn resumed(&self, resume: &Resume) {
-        let epoch = resume.epochs.get(&0).copied().unwrap_or_default();
-        let known: BTreeMap<_, _> = resume.known.iter().map(|(chat, known)| (Chat::from(chat.0), *known)).collect();
+    pub(crate) fn resumed(&self, progress: &Progress) {
+        let epoch = progress.epochs.get(&0).copied().unwrap_or_default();
+        let known: BTreeMap<_, _> = progress.known.iter().map(|(chat, known)| (Chat::from(chat.0), *known)).collect();
         // A chat that is not in it begins anew.
         for chat in known.keys().chain(&self.shown).copied().collect::<BTreeSet<_>>() {
             let through = known.get(&chat).copied().unwrap_or_default();

@@ -1,6 +1,7 @@
 //! What a seed draws before it starts: who there is, how bad the weather gets, how small the caches are.
 
 use domain::Micros;
+use gateway::machine::Kept;
 use ingest::machine::Settings;
 
 use crate::random::Random;
@@ -41,6 +42,8 @@ pub(crate) struct Scene {
     pub(crate) lone: bool,
     /// Days pass.
     pub(crate) long_time: bool,
+    /// What gateways keep of a session's pushes.
+    pub(crate) kept: Kept,
     /// Gateways hand commands to owners where they can.
     pub(crate) hands_over: bool,
 }
@@ -79,6 +82,7 @@ impl Scene {
             loses_tail: random.one_in(12),
             lone: random.one_in(6),
             long_time: random.one_in(4),
+            kept: Kept { frames: usize::try_from(pick(random, &[0, 3, 12, 64])).unwrap_or_default(), bytes: 8_192 },
             hands_over: seed.is_multiple_of(2),
         }
     }

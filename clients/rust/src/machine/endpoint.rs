@@ -6,7 +6,7 @@
 use proto::v1::{self, client_frame, command, entry, server_frame};
 
 use super::outbox::{Action, Bounds, Draft, Full, Identity, Input, Kept, Outbox, SendId, Settlement, Sighting};
-use super::timeline::{Entry, Resume, Timeline, TimelineAction, TimelineBounds, TimelineInput};
+use super::timeline::{Entry, Progress, Timeline, TimelineAction, TimelineBounds, TimelineInput};
 use super::{Micros, mixed};
 use crate::{ChatId, Rules, UserId};
 
@@ -35,6 +35,8 @@ pub enum Event {
         user: UserId,
         /// How many partitions new chats are spread over.
         partitions: u32,
+        /// The session of before goes on: it misses nothing, and reads nothing again.
+        resumed: bool,
     },
     /// The socket is gone; the code if the server gave one.
     Disconnected {
@@ -171,6 +173,9 @@ pub struct Endpoint {
     pub timeline: Timeline,
     me: Option<UserId>,
     partitions: u32,
+    /// The session, and how many of its pushes arrived; more are to come before it is whole.
+    session: Option<v1::Resume>,
+    replayed_at: u64,
     seed: u64,
     draws: u64,
     next_read: u64,
@@ -181,17 +186,25 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// A device that goes on from `resume` and, where there is one, from a kept outbox. `seed` are 64 random bits.
-    pub fn new(rules: Rules, bounds: (Bounds, TimelineBounds), resume: Resume, kept: Option<Kept>, seed: u64) -> Self {
+    /// A device that goes on from `progress` and, where there is one, from a kept outbox. `seed` are 64 random bits.
+    pub fn new(
+        rules: Rules,
+        bounds: (Bounds, TimelineBounds),
+        progress: Progress,
+        kept: Option<Kept>,
+        seed: u64,
+    ) -> Self {
         let outbox = match kept {
             Some(kept) => Outbox::restore(rules, bounds.0, kept, mixed(seed)),
             None => Outbox::new(rules, bounds.0, mixed(seed)),
         };
         Self {
             outbox,
-            timeline: Timeline::new(rules, bounds.1, resume),
+            timeline: Timeline::new(rules, bounds.1, progress),
             me: None,
             partitions: 0,
+            session: None,
+            replayed_at: 0,
             seed,
             draws: 1,
             next_read: 1,
@@ -262,11 +275,39 @@ impl Endpoint {
         let user = UserId::from_wire(&welcome.user).unwrap_or_default();
         self.me = Some(user);
         self.partitions = welcome.partitions;
-        let connected = Event::Connected { session: welcome.session, user, partitions: welcome.partitions };
+        let resumed = welcome.resumed.filter(|_| self.session.is_some_and(|own| own.session == welcome.session));
+        let (session, partitions) = (welcome.session, welcome.partitions);
+        let connected = Event::Connected { session, user, partitions, resumed: resumed.is_some() };
         actions.push(EndpointAction::Tell(connected));
-        self.timeline.handle(now, TimelineInput::Opened(user), &mut self.for_timeline);
+        if let Some(v1::Resumed { pushes }) = resumed {
+            self.replayed_at = pushes;
+            self.timeline.handle(now, TimelineInput::Reopened, &mut self.for_timeline);
+        } else {
+            self.replayed_at = 0;
+            self.session = Some(v1::Resume { session, pushes: 0 });
+            self.timeline.handle(now, TimelineInput::Opened(user), &mut self.for_timeline);
+        }
+        self.look_for_replayed(now);
         self.outbox.handle(now, Input::Opened, &mut self.for_outbox);
         self.settle(now, actions);
+    }
+
+    /// What a new socket names to go on with the session; none before the first welcome.
+    pub const fn resume(&self) -> Option<v1::Resume> {
+        self.session
+    }
+
+    fn count_push(&mut self, now: Micros) {
+        if let Some(session) = &mut self.session {
+            session.pushes += 1;
+        }
+        self.look_for_replayed(now);
+    }
+
+    fn look_for_replayed(&mut self, now: Micros) {
+        if self.session.is_some_and(|session| session.pushes == self.replayed_at) {
+            self.timeline.handle(now, TimelineInput::Replayed, &mut self.for_timeline);
+        }
     }
 
     /// The socket is gone. Reads under way will not be answered.
@@ -288,6 +329,13 @@ impl Endpoint {
     pub fn frame(&mut self, now: Micros, frame: v1::ServerFrame, actions: &mut Vec<EndpointAction>) {
         let id = frame.id;
         let Some(frame) = frame.frame else { return };
+        let is_push = matches!(
+            frame,
+            server_frame::Frame::Ready(_)
+                | server_frame::Frame::Heads(_)
+                | server_frame::Frame::Pushed(_)
+                | server_frame::Frame::Watermark(_)
+        );
         let mut tell = |event| actions.push(EndpointAction::Tell(event));
         match frame {
             server_frame::Frame::Accepted(v1::Accepted {}) => {
@@ -329,6 +377,9 @@ impl Endpoint {
             }
             // The sign-in is over, and tokens are the link's.
             server_frame::Frame::Hello(_) | server_frame::Frame::Welcome(_) | server_frame::Frame::Renewed(_) => {}
+        }
+        if is_push {
+            self.count_push(now);
         }
         self.settle(now, actions);
     }

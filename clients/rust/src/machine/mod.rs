@@ -14,7 +14,7 @@ pub use outbox::{
     Sighting,
 };
 pub use receipts::Receipts;
-pub use timeline::{Entry, Resume, Timeline, TimelineAction, TimelineBounds, TimelineInput};
+pub use timeline::{Entry, Progress, Timeline, TimelineAction, TimelineBounds, TimelineInput};
 
 /// µs of whatever clock the caller keeps; only differences matter.
 pub type Micros = u64;

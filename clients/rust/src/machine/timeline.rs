@@ -13,7 +13,7 @@ use proto::v1::{self, entry};
 
 use super::{Micros, Receipts};
 use crate::{ChatId, Rules, UserId};
-pub use io::{Entry, Resume, TimelineAction, TimelineBounds, TimelineInput};
+pub use io::{Entry, Progress, TimelineAction, TimelineBounds, TimelineInput};
 
 /// Seqs and hashes of the last entries of a chat that are kept to find the common head of two epochs (M7).
 const RECENT: usize = 32;
@@ -72,6 +72,8 @@ pub struct Timeline {
     bounds: TimelineBounds,
     me: Option<UserId>,
     open: bool,
+    /// The session goes on, and not all that it was pushed has come yet.
+    replaying: bool,
     chats: BTreeMap<ChatId, Chat>,
     partitions: BTreeMap<u32, Partition>,
     held: usize,
@@ -84,17 +86,18 @@ pub struct Timeline {
 }
 
 impl Timeline {
-    /// A timeline that goes on from `resume`.
-    pub fn new(rules: Rules, bounds: TimelineBounds, resume: Resume) -> Self {
+    /// A timeline that goes on from `progress`.
+    pub fn new(rules: Rules, bounds: TimelineBounds, progress: Progress) -> Self {
         let chats =
-            resume.known.into_iter().map(|(chat, known)| (chat, Chat { known, target: known, ..Chat::default() }));
-        let partitions =
-            (resume.epochs.into_iter()).map(|(p, epoch)| (p, Partition { epoch: Some(epoch), ..Partition::default() }));
+            progress.known.into_iter().map(|(chat, known)| (chat, Chat { known, target: known, ..Chat::default() }));
+        let partitions = (progress.epochs.into_iter())
+            .map(|(p, epoch)| (p, Partition { epoch: Some(epoch), ..Partition::default() }));
         Self {
             rules,
             bounds,
             me: None,
             open: false,
+            replaying: false,
             chats: chats.collect(),
             partitions: partitions.collect(),
             held: 0,
@@ -108,8 +111,8 @@ impl Timeline {
     }
 
     /// Where this timeline stands, to go on from after a restart.
-    pub fn resume(&self) -> Resume {
-        Resume {
+    pub fn progress(&self) -> Progress {
+        Progress {
             known: self.chats.iter().map(|(chat, state)| (*chat, state.known)).collect(),
             epochs: self.partitions.iter().filter_map(|(p, state)| Some((*p, state.epoch?))).collect(),
         }
@@ -142,7 +145,23 @@ impl Timeline {
     /// Takes one input; appends what is to be done.
     pub fn handle(&mut self, now: Micros, input: TimelineInput, actions: &mut Vec<TimelineAction>) {
         match input {
-            TimelineInput::Opened(me) => self.opened(now, me),
+            TimelineInput::Opened(me) => {
+                self.me = Some(me);
+                for partition in self.partitions.values_mut() {
+                    (partition.ready, partition.current) = (false, false);
+                }
+                self.opened(now);
+            }
+            TimelineInput::Reopened => {
+                self.replaying = true;
+                self.opened(now);
+            }
+            TimelineInput::Replayed => {
+                self.replaying = false;
+                for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
+                    self.judge(partition, actions);
+                }
+            }
             TimelineInput::Closed => self.closed(),
             TimelineInput::Tick => {}
             TimelineInput::Ready(ready) => self.ready(now, &ready),
@@ -178,8 +197,7 @@ impl Timeline {
         self.run_timers(now, actions);
     }
 
-    fn opened(&mut self, now: Micros, me: UserId) {
-        self.me = Some(me);
+    fn opened(&mut self, now: Micros) {
         self.open = true;
         for (chat, state) in &mut self.chats {
             state.receipts.reopened();
@@ -203,8 +221,9 @@ impl Timeline {
             chat.refusals = 0;
             chat.report_at = None;
         }
+        self.replaying = false;
         for partition in self.partitions.values_mut() {
-            (partition.ready, partition.current, partition.caught_up) = (false, false, false);
+            partition.caught_up = false;
         }
     }
 
@@ -379,7 +398,7 @@ impl Timeline {
     }
 
     fn judge(&mut self, partition: u32, actions: &mut Vec<TimelineAction>) {
-        let Some(state) = self.partitions.get_mut(&partition) else { return };
+        let Some(state) = self.partitions.get_mut(&partition).filter(|_| self.open && !self.replaying) else { return };
         if state.ready && state.current && state.behind.is_empty() && !state.caught_up {
             state.caught_up = true;
             actions.push(TimelineAction::CaughtUp { partition, epoch: state.epoch.unwrap_or_default() });

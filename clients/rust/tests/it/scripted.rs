@@ -61,7 +61,7 @@ impl Server {
         let (id, frame) = peer.hear().await?;
         let client_frame::Frame::Authenticate(authenticate) = frame else { bail!("{frame:?} before authenticate") };
         peer.token = authenticate.token;
-        let welcome = v1::Welcome { session: 7, user: ME.to_wire(), partitions: 1, expires_us };
+        let welcome = v1::Welcome { session: 7, user: ME.to_wire(), partitions: 1, expires_us, resumed: None };
         peer.say(id, server_frame::Frame::Welcome(welcome)).await?;
         Ok(peer)
     }

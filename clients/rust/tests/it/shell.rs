@@ -220,11 +220,11 @@ async fn a_restart_is_told_again_what_nobody_took() -> Result<()> {
             }
             _ => {}
         }
-        let (resume, _) = client.state();
+        let (progress, _) = client.state();
         let taken = if end == "close" { 4 } else { 2 };
-        assert_eq!(resume.known.get(&chat()), Some(&taken), "{end}: N4");
+        assert_eq!(progress.known.get(&chat()), Some(&taken), "{end}: N4");
         assert_eq!(client.known(chat()), 5);
-        let (_client, mut events) = Client::connect(Options { resume, ..options(&server)? });
+        let (_client, mut events) = Client::connect(Options { progress, ..options(&server)? });
         let mut peer = server.sign_in().await?;
         peer.ready(5).await?;
         let (id, read) = peer.hear_history().await?;

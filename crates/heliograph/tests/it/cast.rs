@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use checker::{Recorder, Report, SeenEntry};
-use client::machine::{Entry, Kept, Resume};
+use client::machine::{Entry, Kept, Progress};
 use client::{ChatId, Client, Events, Options, Sent, Settlement, Token, UserId};
 use gateway::TokenKey;
 use heliograph::identity::user_id;
@@ -113,9 +113,9 @@ impl Cast {
     }
 
     /// A device whose program was started again: it goes on from what it kept, through this gateway.
-    pub(crate) fn again(&self, before: &Device, (resume, kept): (Resume, Kept), gateway: usize) -> Arc<Device> {
-        before.eyes.resumed(&resume);
-        let options = Options { resume, kept: Some(kept), ..self.options(&before.name, &before.device, gateway) };
+    pub(crate) fn again(&self, before: &Device, (progress, kept): (Progress, Kept), gateway: usize) -> Arc<Device> {
+        before.eyes.resumed(&progress);
+        let options = Options { progress, kept: Some(kept), ..self.options(&before.name, &before.device, gateway) };
         taken(self.with_eyes(&before.name, Arc::clone(&before.eyes), options))
     }
 
@@ -209,7 +209,7 @@ impl Device {
     }
 
     /// Ends the device's program: what it kept, for the next start.
-    pub(crate) async fn end(&self) -> (Resume, Kept) {
+    pub(crate) async fn end(&self) -> (Progress, Kept) {
         self.client.close();
         until(SOON, "the program to end", async || self.eyes.seen().ended).await;
         self.client.state()

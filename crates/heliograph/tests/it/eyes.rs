@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use checker::{Answer, Chat, ClientRecorder, Content, Hash, Observation, SeenEntry, SendKey, User, Via};
-use client::machine::{Entry, Resume, Source};
+use client::machine::{Entry, Progress, Source};
 use client::{ChatId, Event, Observer, SendId, Settlement, UserId};
 use proto::v1::{self, command, entry, outcome};
 
@@ -62,12 +62,12 @@ impl Eyes {
     }
 
     /// The device's program goes on from here.
-    pub(crate) fn resumed(&self, resume: &Resume) {
+    pub(crate) fn resumed(&self, progress: &Progress) {
         let shown = self.seen().shown.clone();
         // A chat that is not in it begins anew.
-        for chat in resume.known.keys().chain(&shown).copied().collect::<BTreeSet<_>>() {
-            let through = resume.known.get(&chat).copied().unwrap_or_default();
-            let epoch = resume.epochs.get(&chat.partition()).copied().unwrap_or_default();
+        for chat in progress.known.keys().chain(&shown).copied().collect::<BTreeSet<_>>() {
+            let through = progress.known.get(&chat).copied().unwrap_or_default();
+            let epoch = progress.epochs.get(&chat.partition()).copied().unwrap_or_default();
             self.saw(Observation::Resumed { chat: chat_of(chat), through, epoch });
         }
     }

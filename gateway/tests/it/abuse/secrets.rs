@@ -62,7 +62,11 @@ async fn sends(client: &mut RawClient, asks: Vec<Ask>) {
 }
 
 fn authenticate(token: &str) -> Ask {
-    Ask::Authenticate(Authenticate { token: token.to_owned(), device: "a phone with a very private name".to_owned() })
+    Ask::Authenticate(Authenticate {
+        token: token.to_owned(),
+        device: "a phone with a very private name".to_owned(),
+        resume: None,
+    })
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use proto::v1::server_frame::Frame;
 use proto::v1::{self, ClientFrame, ServerFrame};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_websockets::{ClientBuilder, MaybeTlsStream, Message, WebSocketStream};
+use tokio_websockets::{ClientBuilder, CloseCode, MaybeTlsStream, Message, WebSocketStream};
 
 use super::setup::SOON;
 
@@ -63,12 +63,32 @@ impl Client {
         let mut errors = Vec::new();
         loop {
             match self.next().await {
-                Ok(ServerFrame { frame: Some(Frame::Welcome(_)), .. }) => return Ok(()),
+                Ok(ServerFrame { frame: Some(Frame::Welcome(welcome)), .. }) => {
+                    self.session = welcome.session;
+                    return Ok(());
+                }
                 Ok(ServerFrame { frame: Some(Frame::Error(error)), .. }) => errors.push(error),
                 Ok(other) => panic!("{other:?}"),
                 Err(code) => return Err((errors, code)),
             }
         }
+    }
+
+    /// Signs in as this device, to go on with a session.
+    pub(crate) async fn come_back(&mut self, token: &str, device: &str, resume: v1::Resume) -> v1::Welcome {
+        let resume = Some(resume);
+        let sign_in = v1::Authenticate { token: token.to_owned(), device: device.to_owned(), resume };
+        self.ask(Ask::Authenticate(sign_in)).await;
+        let welcome =
+            self.until(|_, frame| if let Frame::Welcome(welcome) = frame { Some(welcome) } else { None }).await;
+        self.session = welcome.session;
+        welcome
+    }
+
+    /// Ends the session for good.
+    pub(crate) async fn leave(&mut self) {
+        self.send_message(Message::close(Some(CloseCode::NORMAL_CLOSURE), "")).await;
+        while self.next().await.is_ok() {}
     }
 
     pub(crate) async fn ask(&mut self, frame: Ask) -> u64 {
@@ -181,7 +201,7 @@ pub(crate) fn authenticate(token: &str) -> Ask {
 }
 
 pub(crate) fn authenticate_as(token: &str, device: &str) -> Ask {
-    Ask::Authenticate(v1::Authenticate { token: token.to_owned(), device: device.to_owned() })
+    Ask::Authenticate(v1::Authenticate { token: token.to_owned(), device: device.to_owned(), resume: None })
 }
 
 pub(crate) fn message(chat: ChatId, n: u64, body: impl Into<Bytes>) -> Ask {

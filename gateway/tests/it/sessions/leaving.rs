@@ -16,9 +16,9 @@ over_each_sub_protocol! {
 async fn a_session_that_ends_is_announced(over: SubProtocol) {
     let deployment = Deployment::start(over).await;
     let mut owner = Owner::start(&deployment.log, deployment.epoch, 5).await;
-    let (alice, bob) = (deployment.client(1).await, deployment.client(2).await);
+    let (mut alice, bob) = (deployment.client(1).await, deployment.client(2).await);
     owner.mirrors(&[alice.session, bob.session]).await;
-    drop(alice);
+    alice.leave().await;
     owner.mirrors(&[bob.session]).await;
     deployment.stop().await;
 }

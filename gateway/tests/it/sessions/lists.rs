@@ -91,7 +91,7 @@ async fn a_long_list_comes_whole_over_several_frames(over: SubProtocol) {
             told.extend(heads.heads.into_iter().map(|head| head.chat));
         }
         assert_eq!(told.len() as u64, chats);
-        drop(client);
+        client.leave().await;
         owner.mirrors(&[]).await;
     }
     deployment.stop().await;

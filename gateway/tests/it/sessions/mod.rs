@@ -15,6 +15,7 @@ macro_rules! over_each_sub_protocol {
 }
 
 pub(crate) mod client;
+mod coming_back;
 mod commands;
 mod history;
 mod leaving;

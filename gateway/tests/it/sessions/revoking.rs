@@ -29,7 +29,7 @@ fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-fn revocation(n: u8, device: &str, sign_in: &str) -> log::Revocation {
+pub(super) fn revocation(n: u8, device: &str, sign_in: &str) -> log::Revocation {
     log::Revocation {
         user: user(n).to_wire(),
         issued_through_s: now_s(),
@@ -39,7 +39,7 @@ fn revocation(n: u8, device: &str, sign_in: &str) -> log::Revocation {
     }
 }
 
-async fn revoke(deployment: &Deployment, id: &str, revocation: log::Revocation) {
+pub(super) async fn revoke(deployment: &Deployment, id: &str, revocation: log::Revocation) {
     let what = Some(log::control::What::Revocation(revocation));
     let record = log::Control { schema: 1, what }.encode_to_vec().into();
     deployment.log.publish_control(record, id).await.unwrap();

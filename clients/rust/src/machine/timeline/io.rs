@@ -45,7 +45,7 @@ impl Default for TimelineBounds {
 
 /// Where a client left off, to go on from after a restart.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Resume {
+pub struct Progress {
     /// Known without a hole up to this seq.
     pub known: BTreeMap<ChatId, u64>,
     /// The epoch of each partition.
@@ -89,8 +89,12 @@ impl Entry {
 /// What happens to a timeline.
 #[derive(Clone, Debug)]
 pub enum TimelineInput {
-    /// A socket is signed in as this user.
+    /// A socket is signed in as this user, and a new session began.
     Opened(UserId),
+    /// A socket is signed in, and the session goes on over it.
+    Reopened,
+    /// All that the session was pushed without this device getting it has come now.
+    Replayed,
     /// The socket is gone.
     Closed,
     /// Time has passed; see [`Timeline::deadline`].

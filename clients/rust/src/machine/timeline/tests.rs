@@ -30,7 +30,8 @@ fn ready(epoch: u64) -> TimelineInput {
 }
 
 fn timeline(rules: Rules) -> (Timeline, Vec<TimelineAction>) {
-    let (mut timeline, mut actions) = (Timeline::new(rules, TimelineBounds::default(), Resume::default()), Vec::new());
+    let (mut timeline, mut actions) =
+        (Timeline::new(rules, TimelineBounds::default(), Progress::default()), Vec::new());
     timeline.handle(0, TimelineInput::Opened(ME), &mut actions);
     (timeline, actions)
 }
@@ -237,7 +238,7 @@ fn run(seed: u64, total: u64) -> Result<(), String> {
         bits % below
     };
     let bounds = TimelineBounds { held: 4, ..TimelineBounds::default() };
-    let (mut timeline, mut actions) = (Timeline::new(Rules::ALL, bounds, Resume::default()), Vec::new());
+    let (mut timeline, mut actions) = (Timeline::new(Rules::ALL, bounds, Progress::default()), Vec::new());
     timeline.handle(0, TimelineInput::Opened(ME), &mut actions);
     let (mut head, mut told, mut now, mut next) = (0, 0, 0, 1);
     let mut asked = VecDeque::<(u64, u64, u64)>::new();

@@ -37,7 +37,7 @@ async fn terminal() -> Terminal<Vec<u8>> {
 }
 
 async fn connect(terminal: &mut Terminal<Vec<u8>>) {
-    see(terminal, Event::Connected { session: 1, user: id_of("alice"), partitions: 1 }).await;
+    see(terminal, Event::Connected { session: 1, user: id_of("alice"), partitions: 1, resumed: false }).await;
 }
 
 fn caught_up() -> Event {
