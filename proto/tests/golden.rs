@@ -353,11 +353,7 @@ fn stored_outcome() -> v1::Outcome {
 }
 
 fn authenticate() -> v1::Authenticate {
-    v1::Authenticate {
-        token: "token".to_owned(),
-        device: "phone".to_owned(),
-        resume: Some(v1::Resume { session: SESSION, pushes: 41 }),
-    }
+    v1::Authenticate { token: "token".to_owned(), device: "phone".to_owned(), resume: None }
 }
 
 fn limits() -> v1::Limits {
@@ -374,14 +370,16 @@ fn hello() -> v1::Hello {
     v1::Hello { heartbeat_ms: 25_000, time_us: TIME_US, limits: Some(limits()) }
 }
 
+const fn resume() -> v1::Resume {
+    v1::Resume { session: SESSION, pushes: 41 }
+}
+
+const fn resumed() -> v1::Resumed {
+    v1::Resumed { pushes: 43 }
+}
+
 fn welcome() -> v1::Welcome {
-    v1::Welcome {
-        session: SESSION,
-        user: id(2),
-        partitions: 8,
-        expires_us: TIME_US + 900_000_000,
-        resumed: Some(v1::Resumed { pushes: 43 }),
-    }
+    v1::Welcome { session: SESSION, user: id(2), partitions: 8, expires_us: TIME_US + 900_000_000, resumed: None }
 }
 
 fn renewed() -> v1::Renewed {
@@ -507,7 +505,14 @@ fn frame_cases() -> Vec<Case> {
         seen_by_clients("heliograph.v1.Hello", hello()),
         seen_by_clients("heliograph.v1.Limits", limits()),
         seen_by_clients("heliograph.v1.Authenticate", authenticate()),
+        seen_by_clients(
+            "heliograph.v1.Authenticate-resume",
+            v1::Authenticate { resume: Some(resume()), ..authenticate() },
+        ),
+        seen_by_clients("heliograph.v1.Resume", resume()),
         seen_by_clients("heliograph.v1.Welcome", welcome()),
+        seen_by_clients("heliograph.v1.Welcome-resumed", v1::Welcome { resumed: Some(resumed()), ..welcome() }),
+        seen_by_clients("heliograph.v1.Resumed", resumed()),
         seen_by_clients("heliograph.v1.Accepted", v1::Accepted {}),
         seen_by_clients("heliograph.v1.Error", error()),
         seen_by_clients("heliograph.v1.Ready", ready()),

@@ -26,6 +26,7 @@ pub(crate) struct Server {
 pub(crate) struct Peer {
     socket: WebSocketStream<TcpStream>,
     pub(crate) token: String,
+    pub(crate) resume: Option<v1::Resume>,
 }
 
 impl Server {
@@ -43,7 +44,7 @@ impl Server {
         let (request, socket) = ServerBuilder::new().accept(stream).await?;
         let asked = request.headers().get("sec-websocket-protocol").context("no sub-protocol")?;
         anyhow::ensure!(asked == "heliograph.v1.proto", "asked for {asked:?}");
-        let mut peer = Peer { socket, token: String::new() };
+        let mut peer = Peer { socket, token: String::new(), resume: None };
         let limits = v1::Limits { body_bytes: 64, ..v1::Limits::default() };
         let hello = v1::Hello { heartbeat_ms: 25_000, time_us: 1, limits: Some(limits) };
         peer.say(0, server_frame::Frame::Hello(hello)).await?;
@@ -57,11 +58,16 @@ impl Server {
 
     /// Takes the next socket and signs it in with a token that expires then.
     pub(crate) async fn sign_in_until(&self, expires_us: u64) -> Result<Peer> {
+        self.welcome(v1::Welcome { session: 7, expires_us, ..v1::Welcome::default() }).await
+    }
+
+    /// Takes the next socket and answers its sign-in with this.
+    pub(crate) async fn welcome(&self, welcome: v1::Welcome) -> Result<Peer> {
         let mut peer = self.accept().await?;
         let (id, frame) = peer.hear().await?;
         let client_frame::Frame::Authenticate(authenticate) = frame else { bail!("{frame:?} before authenticate") };
-        peer.token = authenticate.token;
-        let welcome = v1::Welcome { session: 7, user: ME.to_wire(), partitions: 1, expires_us, resumed: None };
+        (peer.token, peer.resume) = (authenticate.token, authenticate.resume);
+        let welcome = v1::Welcome { user: ME.to_wire(), partitions: 1, ..welcome };
         peer.say(id, server_frame::Frame::Welcome(welcome)).await?;
         Ok(peer)
     }

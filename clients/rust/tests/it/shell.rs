@@ -98,6 +98,54 @@ async fn missed_messages_are_fetched_before_caught_up_is_said() -> Result<()> {
     Ok(())
 }
 
+/// The next thing but a watermark, which says nothing here.
+async fn next(events: &mut Events) -> Result<Event> {
+    until(events, |event| !matches!(event, Event::Watermark { .. })).await
+}
+
+#[tokio::test]
+async fn a_session_goes_on_and_is_caught_up_with_the_last_push_that_was_missed() -> Result<()> {
+    let server = Server::start().await?;
+    let (client, mut events) = Client::connect(options(&server)?);
+    let mut peer = server.sign_in().await?;
+    assert_eq!(peer.resume, None);
+    peer.ready(0).await?;
+    peer.push(entry(1, 9, 1)).await?;
+    until(&mut events, |event| matches!(event, Event::Entry { .. })).await?;
+    // An answer is no push.
+    peer.say(77, server_frame::Frame::Accepted(v1::Accepted {})).await?;
+    peer.ping().await?;
+    drop(peer);
+    until(&mut events, |event| matches!(event, Event::Disconnected { .. })).await?;
+
+    let resumed = Some(v1::Resumed { pushes: 5 });
+    let mut peer = server.welcome(v1::Welcome { session: 7, resumed, ..v1::Welcome::default() }).await?;
+    assert_eq!(peer.resume, Some(v1::Resume { session: 7, pushes: 3 }));
+    peer.push(entry(2, 9, 2)).await?;
+    let event = next(&mut events).await?;
+    assert!(matches!(event, Event::Connected { resumed: true, session: 7, .. }), "{event:?}");
+    let event = next(&mut events).await?;
+    assert!(matches!(event, Event::Entry { .. }), "{event:?}: one of the two is missing");
+    peer.push(entry(3, 9, 3)).await?;
+    let event = next(&mut events).await?;
+    assert!(matches!(event, Event::Entry { .. }), "{event:?}");
+    let event = next(&mut events).await?;
+    assert!(matches!(event, Event::CaughtUp { all: true, .. }), "{event:?}");
+    assert_eq!(client.known(chat()), 3);
+
+    // Another session is another count, and nothing is ready in it.
+    drop(peer);
+    let mut peer = server.welcome(v1::Welcome { session: 8, ..v1::Welcome::default() }).await?;
+    assert_eq!(peer.resume, Some(v1::Resume { session: 7, pushes: 5 }));
+    peer.push(entry(4, 9, 4)).await?;
+    let event = until(&mut events, |event| matches!(event, Event::Entry { .. } | Event::CaughtUp { .. })).await?;
+    assert!(matches!(event, Event::Entry { .. }), "{event:?}");
+    drop(peer);
+    let peer = server.welcome(v1::Welcome { session: 9, ..v1::Welcome::default() }).await?;
+    assert_eq!(peer.resume, Some(v1::Resume { session: 8, pushes: 1 }));
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_code_of_the_upper_range_is_fatal() -> Result<()> {
     let server = Server::start().await?;

@@ -44,6 +44,9 @@ struct Speaker {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// Heard since it last said something, and not expected by a line yet: two answers may come in either order.
     passed_over: Vec<Value>,
+    /// As the welcome names it.
+    session: String,
+    pushes: u64,
 }
 
 impl Speaker {
@@ -51,7 +54,7 @@ impl Speaker {
         let (name, value) = ("sec-websocket-protocol".parse().unwrap(), "heliograph.v1.json".parse().unwrap());
         let builder = ClientBuilder::new().uri(url).unwrap().add_header(name, value).unwrap();
         let (socket, _response) = timeout(SOON, builder.connect()).await.expect("a socket in time").unwrap();
-        Self { socket, passed_over: Vec::new() }
+        Self { socket, passed_over: Vec::new(), session: String::new(), pushes: 0 }
     }
 
     async fn say(&mut self, text: String) {
@@ -74,7 +77,12 @@ impl Speaker {
                     assert!(closed.is_none(), "{closed:?} instead of {expected}, after {heard:#?}");
                     continue;
                 };
-                let found = serde_json::from_str(text).unwrap();
+                let found: Value = serde_json::from_str(text).unwrap();
+                let is_push = ["ready", "heads", "pushed", "watermark"].iter().any(|kind| found.get(kind).is_some());
+                self.pushes += u64::from(is_push);
+                if let Some(session) = found["welcome"]["session"].as_str() {
+                    self.session = session.to_owned();
+                }
                 if has(&found, expected) {
                     return;
                 }
@@ -84,36 +92,61 @@ impl Speaker {
         let in_time = timeout(SOON, heard).await.is_ok();
         assert!(in_time, "nothing like {expected} came, but {:#?}", self.passed_over);
     }
+
+    /// Says and hears what the lines say; how much of either.
+    async fn hold(&mut self, lines: &str, placeholders: &[(&str, String)]) -> (usize, usize) {
+        let filled = |line: &str| {
+            // With their quotes: the names also stand within other words.
+            let quoted = |text: &str| format!("\"{text}\"");
+            placeholders.iter().fold(line.to_owned(), |line, (name, value)| line.replace(&quoted(name), &quoted(value)))
+        };
+        let (mut said, mut heard) = (0, 0);
+        for line in lines.lines() {
+            if let Some(frame) = line.strip_prefix("→ ") {
+                self.say(filled(frame)).await;
+                said += 1;
+            } else {
+                let frame = line.strip_prefix("← ").unwrap_or_else(|| panic!("neither → nor ←: {line}"));
+                self.hear(&serde_json::from_str(&filled(frame)).unwrap()).await;
+                heard += 1;
+            }
+        }
+        (said, heard)
+    }
+}
+
+/// The lines of the page's block of this name.
+fn block(name: &str) -> &'static str {
+    let (_, rest) = PAGE.split_once(&format!("```{name}\n")).unwrap_or_else(|| panic!("no block {name}"));
+    rest.split_once("```").expect("the block's end").0
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_conversation_of_the_page_takes_place_as_written() {
-    let (_, rest) = PAGE.split_once("```transcript\n").expect("a transcript");
-    let (transcript, _) = rest.split_once("```").expect("the transcript's end");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64;
     // The last partition: one that the server does not have would be refused.
     let chat = ChatId::draw(PARTITIONS - 1, now, rand::random());
     let world = World::start().await;
     let placeholders =
         [("TOKEN", world.cast.token("alice")), ("CHAT", in_base64(chat.0)), ("OTHER", in_base64(user("bob").0))];
-    let filled = |line: &str| {
-        // With their quotes: the names also stand within other words.
-        let quoted = |text: &str| format!("\"{text}\"");
-        placeholders.iter().fold(line.to_owned(), |line, (name, value)| line.replace(&quoted(name), &quoted(value)))
-    };
     let mut speaker = Speaker::connect(world.cast.url(0)).await;
-    let (mut said, mut heard) = (0, 0);
-    for line in transcript.lines() {
-        if let Some(frame) = line.strip_prefix("→ ") {
-            speaker.say(filled(frame)).await;
-            said += 1;
-        } else {
-            let frame = line.strip_prefix("← ").unwrap_or_else(|| panic!("neither → nor ←: {line}"));
-            speaker.hear(&serde_json::from_str(&filled(frame)).unwrap()).await;
-            heard += 1;
-        }
-    }
+    let (said, heard) = speaker.hold(block("transcript"), &placeholders).await;
     assert!(said >= 8 && heard >= 12, "{said} said, {heard} heard: part of the conversation is gone");
+    world.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_goes_on_as_the_page_says() {
+    let world = World::start().await;
+    let token = || ("TOKEN", world.cast.token("alice"));
+    let mut speaker = Speaker::connect(world.cast.url(0)).await;
+    let (first, _) = block("transcript").split_once("→ {\"id\":\"2\"").expect("the sign-in");
+    speaker.hold(first, &[token()]).await;
+    let (session, pushes) = (speaker.session.clone(), speaker.pushes.to_string());
+    drop(speaker);
+    let mut speaker = Speaker::connect(world.cast.url(0)).await;
+    let placeholders = [token(), ("SESSION", session), ("PUSHES", pushes)];
+    assert_eq!(speaker.hold(block("resume"), &placeholders).await, (1, 1));
     world.finish().await;
 }
 
