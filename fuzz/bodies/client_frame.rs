@@ -4,16 +4,16 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use domain::{ChatId, Command, UserId};
-use gateway::TokenKey;
 use prost::Message as _;
 use proto::v1::{self, client_frame::Frame, command::Action};
+use tokens::TokenKeys;
 
 /// The guard lets nothing longer through.
 const MESSAGE_BYTES: usize = 65_536;
 /// How much memory a client's byte may take at most (X27).
 const AMPLIFICATION_MAX: usize = 64;
 
-static KEY: OnceLock<TokenKey> = OnceLock::new();
+static KEY: OnceLock<TokenKeys> = OnceLock::new();
 
 pub(crate) fn run(data: &[u8]) {
     if data.len() > MESSAGE_BYTES {
@@ -23,7 +23,7 @@ pub(crate) fn run(data: &[u8]) {
     assert_eq!(v1::ClientFrame::decode(&decoded.encode_to_vec()[..]).as_ref(), Ok(&decoded), "another after encoding");
     match decoded.frame {
         Some(Frame::Authenticate(authenticate)) => {
-            let key = KEY.get_or_init(|| TokenKey::from_pem(&TokenKey::generate().unwrap()).unwrap());
+            let key = KEY.get_or_init(|| TokenKeys::from_pem(&TokenKeys::generate().unwrap()).unwrap());
             assert!(key.check(&authenticate.token).is_err(), "nobody signed this token");
         }
         Some(Frame::Command(command)) => check_command(data.len(), command),

@@ -4,25 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Epoch, GatewayId};
+use packer::Pack;
 use proto::v1::Closing;
 use proto::v1::server_frame::Frame;
 use store::Store;
+use tokens::{Revocations, TokenKeys};
 
 use crate::changes::Changes;
-use crate::pack::Pack;
 use crate::receipts::Receipts;
 use crate::registry::Registry;
-use crate::revocations::Revocations;
 use crate::socket::{Class, Connection, Handler, Outbound};
 use crate::users::Users;
-use crate::{Config, TokenKey, frames, session};
+use crate::{Config, frames, session};
 
 /// What all sockets of a gateway share; lists are by partition.
 #[derive(Debug)]
 pub(crate) struct Edge {
     pub(crate) id: GatewayId,
     pub(crate) config: Config,
-    pub(crate) keys: TokenKey,
+    pub(crate) keys: TokenKeys,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) store: Store,
     pub(crate) registry: Arc<Registry>,

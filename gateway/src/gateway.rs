@@ -7,23 +7,22 @@ use std::time::{Duration, Instant};
 
 use domain::GatewayId;
 use event_log::{Log, Subject};
+use packer::pack;
 use store::Store;
+use tokens::{Control, Revocations, TokenKeys};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
-use crate::control::Control;
 use crate::edge::{Edge, Serve};
 use crate::heads::Heads;
-use crate::pack::pack;
 use crate::receipts::Receipts;
 use crate::registry::Registry;
 use crate::relay::{Relay, answers};
-use crate::revocations::Revocations;
-use crate::socket::Acceptor;
+use crate::socket::{Acceptor, CloseCode};
 use crate::users::Users;
-use crate::{Config, Error, TokenKey};
+use crate::{Config, Error};
 
 /// What a gateway works with.
 #[derive(Clone, Debug)]
@@ -33,7 +32,7 @@ pub struct Dependencies {
     /// The store, for history, heads and direct chats.
     pub store: Store,
     /// Checks tokens.
-    pub keys: TokenKey,
+    pub keys: TokenKeys,
 }
 
 /// A gateway whose address is bound.
@@ -80,7 +79,7 @@ impl Gateway {
         // Known whole before anybody may sign in.
         let revocations = Arc::new(Revocations::default());
         let control = log.follow_control().await?;
-        let control = Control::open(control, Arc::clone(&revocations), Arc::clone(&registry)).await?;
+        let control = Control::open(control, Arc::clone(&revocations)).await?;
 
         // Ends after the sockets: their last commands still go into the log and are answered.
         let under_sockets = CancellationToken::new();
@@ -111,9 +110,16 @@ impl Gateway {
                 Ok(())
             });
         }
-        let ends = under_sockets.clone();
+        let closing = {
+            let (revocations, registry) = (Arc::clone(&revocations), Arc::clone(&registry));
+            move || {
+                let closed = registry.close_those(|grant| revocations.cover(grant), CloseCode::Revoked);
+                tracing::info!(closed, "tokens were revoked");
+            }
+        };
+        let following = control.follow(closing, under_sockets.clone());
         tasks.spawn(async move {
-            control.follow(ends).await;
+            following.await;
             Ok(())
         });
         tasks.spawn(answers(answered, Arc::clone(&registry), under_sockets.clone()));

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use domain::{Action, ChatId, ChatKind, Code, Command, UserId};
 use futures_util::future::BoxFuture;
+use packer::Waiting;
 use prost::Message as _;
 use proto::{log, v1};
 
 use crate::edge::Edge;
-use crate::machine::Waiting;
 use crate::session::Session;
 
 /// What is still to be waited for. Rare, and boxed, so that it takes no room in the task of every session.

@@ -8,18 +8,21 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
-use domain::{Micros, SessionId, UserId};
+use domain::{Code, Micros, SessionId, UserId};
 use metrics::{counter, gauge};
+use packer::Senders;
+use proto::v1::Accepted;
+use proto::v1::server_frame::Frame;
+use tokens::Grant;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::changes::Changes;
 use crate::config::Resume;
 use crate::downlink::{Downlink, Pushed};
-use crate::frames::ToClients;
+use crate::frames::{self, ToClients};
 use crate::machine::Kept;
 use crate::socket::{Class, CloseCode, Outbound, SubProtocol};
-use crate::token::Grant;
 
 /// Between two looks for sessions that nobody came back to.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -266,5 +269,15 @@ impl Registry {
             drop(lost);
             self.end_if(session, |downlink| downlink.lost_at() == Some(at));
         }
+    }
+}
+
+impl Senders for Registry {
+    fn accepted(&self, session: SessionId, request: u64) {
+        self.reply(session, &frames::frame(request, Frame::Accepted(Accepted {})), Class::Unhurried);
+    }
+
+    fn busy(&self, session: SessionId, request: u64) {
+        self.reply(session, &frames::error(request, Code::Busy), Class::Ordinary);
     }
 }

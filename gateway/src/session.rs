@@ -9,15 +9,16 @@ use metrics::counter;
 use proto::v1;
 use proto::v1::client_frame::Frame as Asked;
 use proto::v1::server_frame::Frame;
+use tokens::{Grant, TokenError};
 
+use crate::clock::since_1970;
 use crate::edge::Edge;
 use crate::history::Readings;
 use crate::inbound::Later;
 use crate::limits::Allowance;
 use crate::pace::{self, Pace};
 use crate::socket::{Class, CloseCode, Closed, Connection, Outbound, Reader};
-use crate::token::since_1970;
-use crate::{Grant, TokenError, frames, inbound};
+use crate::{frames, inbound};
 
 /// What a client hears that signs in while its user has too many sockets: until one of them may have gone.
 const TOO_MANY_SOCKETS_WAIT: Duration = Duration::from_secs(10);

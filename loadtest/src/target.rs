@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use domain::UserId;
-use gateway::TokenKey;
 use heliograph::folder;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testkit::{Running, Scratch};
+use tokens::TokenKeys;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -26,7 +26,7 @@ pub(crate) struct Target {
     // Declared first: the process dies before its folder goes.
     process: Running,
     folder: Scratch,
-    keys: TokenKey,
+    keys: TokenKeys,
     /// Where sockets connect.
     pub(crate) gateway: SocketAddr,
     admin: SocketAddr,
@@ -47,7 +47,7 @@ impl Target {
         process.wait_for_line(READY_WITHIN, "listens on").await?;
         let data = folder.join("data");
         let gateway = folder::address(&data)?.parse()?;
-        let keys = TokenKey::from_pem(&folder::token_key(&data)?)?;
+        let keys = TokenKeys::from_pem(&folder::token_key(&data)?)?;
         Ok(Self { process, folder, keys, gateway, admin })
     }
 

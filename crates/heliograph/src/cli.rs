@@ -11,8 +11,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use client::Token;
 use domain::UserId;
-use gateway::TokenKey;
 use gateway::limits::Network;
+use tokens::TokenKeys;
 
 use crate::broker::Sync;
 use crate::{chat, folder, identity, revoke, up};
@@ -139,7 +139,7 @@ pub fn run() -> Result<()> {
             Ok(())
         }
         Command::Revoke(args) => {
-            runtime.block_on(revoke::run(&args.data.folder, identity::user_id(&args.name), args.device))?;
+            runtime.block_on(revoke::run(&args.data.folder, identity::user_id(&args.name), &args.device))?;
             println!("{}: the tokens issued until now are revoked", args.name);
             Ok(())
         }
@@ -182,7 +182,7 @@ fn name(text: &str) -> Result<String, &'static str> {
 
 /// Mints tokens that sign a name in for so long.
 struct Tokens {
-    key: TokenKey,
+    key: TokenKeys,
     user: UserId,
     device: String,
     valid: Duration,
@@ -190,7 +190,7 @@ struct Tokens {
 
 impl Tokens {
     fn open(data: &Data, name: &str, hours: u32) -> Result<Self> {
-        let key = TokenKey::from_pem(&folder::token_key(&data.folder)?).context("the token key is damaged")?;
+        let key = TokenKeys::from_pem(&folder::token_key(&data.folder)?).context("the token key is damaged")?;
         let user = UserId::new(identity::user_id(name).into_bytes());
         Ok(Self { key, user, device: String::new(), valid: Duration::from_secs(u64::from(hours) * 3_600) })
     }

@@ -10,10 +10,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use event_log::{Durability, Log, LogConfig};
+use gateway::Gateway;
 use gateway::limits::Network;
-use gateway::{Gateway, TokenKey};
 use store::Store;
 use telemetry::{LogConfig as Logging, Metrics};
+use tokens::TokenKeys;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +71,7 @@ pub async fn run(options: Options) -> Result<()> {
     gateway.socket.allowed_origins.clone_from(&options.allowed_origins);
     gateway.socket.limits.trusted_proxies.clone_from(&options.trusted_proxies);
     let folder = DataFolder::open(&options.data)?;
-    let keys = TokenKey::from_pem(&folder.token_key(|| Ok(TokenKey::generate()?))?)?;
+    let keys = TokenKeys::from_pem(&folder.token_key(|| Ok(TokenKeys::generate()?))?)?;
     let store = Store::open(store::Config::in_folder(folder.store())).await?;
     let partitions = partitions(&store, options.partitions).await?;
 
@@ -122,7 +123,7 @@ async fn serve(
     log: LogConfig,
     folder: &DataFolder,
     store: Store,
-    keys: TokenKey,
+    keys: TokenKeys,
     metrics: Metrics,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use domain::{ChatId, Code, Command, Epoch, GatewayId, Partition, Seq, SessionId, TenureId, UserId, text};
-use gateway::machine::{Packer, PackerAction, PackerInput, Pushes, Tracker, TrackerAction, TrackerInput, Waiting};
+use gateway::machine::{Pushes, Tracker, TrackerAction, TrackerInput};
+use packer::{Packer, PackerAction, PackerInput, Waiting};
 use prost::Message as _;
 use proto::relay::push::What;
 use proto::relay::{Announcement, Answer, PushBatch, Receipt, ToGateway, to_gateway};

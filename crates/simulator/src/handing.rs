@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use domain::{Micros, Seq};
-use gateway::machine::PackerInput;
 use ingest::machine::{HandedRecord, Input};
+use packer::PackerInput;
 use prost::Message as _;
 use proto::log;
 

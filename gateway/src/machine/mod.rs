@@ -1,13 +1,10 @@
 //! The gateway's protocols as sans-IO state machines.
 //!
-//! [`Packer`] turns the commands that wait for one partition into records, one in flight; [`Tracker`] keeps what the
-//! delivery owners know of this gateway's sessions, and notices every push that it missed; [`Pushes`] numbers what one
+//! [`Tracker`] keeps what the delivery owners know of this gateway's sessions, and notices every push that it missed; [`Pushes`] numbers what one
 //! session is pushed, so that it can go on over another socket.
 
-mod packer;
 mod pushes;
 mod tracker;
 
-pub use packer::{Packer, PackerAction, PackerInput, Waiting};
 pub use pushes::{Kept, Pushes};
 pub use tracker::{Tracker, TrackerAction, TrackerInput};

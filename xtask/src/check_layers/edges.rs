@@ -11,6 +11,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &["proto"]),
     ("event-log", &["domain", "proto"]),
     ("store", &["domain", "proto"]),
+    ("packer", &["domain", "event-log", "proto"]),
+    ("tokens", &["domain", "event-log", "proto"]),
     ("gateway", ROLE),
     ("ingest", ROLE),
     ("delivery", ROLE),
@@ -32,9 +34,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "proto",
             "store",
             "telemetry",
+            "tokens",
         ],
     ),
-    ("simulator", &["checker", "client", "delivery", "domain", "gateway", "ingest", "projections", "proto"]),
+    ("simulator", &["checker", "client", "delivery", "domain", "gateway", "ingest", "packer", "projections", "proto"]),
     (
         "loadtest",
         &[
@@ -48,13 +51,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "store",
             "telemetry",
             "testkit",
+            "tokens",
         ],
     ),
     ("xtask", &[]),
 ];
 
 /// What a role may depend on: never another role, they meet in the log, the store's port and `proto`.
-const ROLE: &[&str] = &["domain", "event-log", "proto", "store"];
+const ROLE: &[&str] = &["domain", "event-log", "packer", "proto", "store", "tokens"];
 
 /// What any crate's tests may use beside that.
 const FOR_TESTS: &[&str] = &["checker", "client", "loadtest", "testkit"];

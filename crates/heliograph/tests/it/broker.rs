@@ -10,7 +10,7 @@ use crate::cast::{Device, SOON, stored, user};
 use crate::world::{Role, Setup, World, counted};
 
 /// Commands that any gateway of this process refused as busy.
-const BUSY: &str = "gateway_commands_busy_total";
+const BUSY: &str = "commands_busy_total";
 
 /// Sends one after another until told to stop: how many were stored.
 fn keep_writing(

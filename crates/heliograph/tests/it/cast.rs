@@ -11,10 +11,10 @@ use bytes::Bytes;
 use checker::{Recorder, Report, SeenEntry};
 use client::machine::{Entry, Kept, Progress};
 use client::{ChatId, Client, Events, Options, Sent, Settlement, Token, UserId};
-use gateway::TokenKey;
 use heliograph::identity::user_id;
 use proto::v1;
 use testkit::wait::until;
+use tokens::TokenKeys;
 use tokio::time::timeout;
 
 use crate::eyes::{Eyes, chat_of, seen_entry, user_of};
@@ -40,7 +40,7 @@ pub(crate) struct Device {
 #[derive(Debug)]
 pub(crate) struct Cast {
     urls: Vec<String>,
-    keys: TokenKey,
+    keys: TokenKeys,
     recorder: Recorder,
     devices: Mutex<Vec<Arc<Device>>>,
     names: Mutex<BTreeSet<String>>,
@@ -62,7 +62,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Cast {
-    pub(crate) fn new(urls: Vec<String>, keys: TokenKey) -> Self {
+    pub(crate) fn new(urls: Vec<String>, keys: TokenKeys) -> Self {
         let (devices, names, chats) = (Mutex::default(), Mutex::default(), Mutex::default());
         Self { urls, keys, recorder: Recorder::new(), devices, names, chats }
     }

@@ -15,9 +15,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::Html;
 use axum::routing::get;
 use domain::UserId;
-use gateway::TokenKey;
 use heliograph::{folder, identity};
 use testkit::Running;
+use tokens::TokenKeys;
 use tokio::net::TcpListener;
 
 use crate::process::Up;
@@ -37,7 +37,7 @@ async fn converse(up: &Up, program: &str, script: &str, more: &[&str]) {
 }
 
 fn command(up: &Up, program: &str, script: &str, url: &str, more: &[&str]) -> Command {
-    let key = TokenKey::from_pem(&folder::token_key(up.folder()).unwrap()).unwrap();
+    let key = TokenKeys::from_pem(&folder::token_key(up.folder()).unwrap()).unwrap();
     let token = |name| key.mint(UserId::new(identity::user_id(name).into_bytes()), Duration::from_secs(600)).unwrap();
     let mut command = Command::new(program);
     command.arg(Path::new(SCRIPTS).join(script)).arg(url);

@@ -7,11 +7,11 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
-use gateway::TokenKey;
 use heliograph::folder;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use testkit::{Running, Scratch};
+use tokens::TokenKeys;
 
 use crate::cast::Cast;
 
@@ -106,7 +106,7 @@ impl Up {
     /// Devices that talk to it, whichever process it is.
     pub(crate) fn cast(&self) -> Cast {
         let key = folder::token_key(self.scratch.path()).unwrap();
-        Cast::new(vec![format!("ws://{}/v1/socket", self.listen)], TokenKey::from_pem(&key).unwrap())
+        Cast::new(vec![format!("ws://{}/v1/socket", self.listen)], TokenKeys::from_pem(&key).unwrap())
     }
 
     pub(crate) fn folder(&self) -> &std::path::Path {

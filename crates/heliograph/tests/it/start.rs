@@ -4,12 +4,12 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gateway::TokenKey;
 use heliograph::chat::{ChatArgs, run_on};
 use heliograph::folder;
 use nix::sys::signal::{Signal, kill};
 use testkit::Running;
 use testkit::wait::until;
+use tokens::TokenKeys;
 use tokio::io::{AsyncWriteExt as _, BufReader, DuplexStream, duplex};
 
 use crate::cast::{SOON, user};
@@ -151,7 +151,7 @@ impl Write for Screen {
 }
 
 fn at_terminal(up: &Up, name: &str, to: &str) -> ChatArgs {
-    let key = TokenKey::from_pem(&folder::token_key(up.folder()).unwrap()).unwrap();
+    let key = TokenKeys::from_pem(&folder::token_key(up.folder()).unwrap()).unwrap();
     let token = key.mint(domain::UserId::new(user(name).0), Duration::from_secs(60)).unwrap();
     let address = folder::address(up.folder()).unwrap();
     ChatArgs { address, token: token.into(), name: name.to_owned(), to: Some(to.to_owned()) }

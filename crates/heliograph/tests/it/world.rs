@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use domain::{ChatId, PartitionPosition};
 use event_log::{Durability, Log, LogConfig, Stream};
-use gateway::{Gateway, TokenKey};
+use gateway::Gateway;
 use store::Store;
 use telemetry::Metrics;
 use testkit::logs::{self, Watch};
 use testkit::{Gate, NatsOptions, NatsServer, Scratch};
+use tokens::TokenKeys;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -71,7 +72,7 @@ pub(crate) struct World {
     log: Log,
     store: Store,
     setup: Setup,
-    keys: TokenKey,
+    keys: TokenKeys,
     roles: BTreeMap<Role, Running>,
     /// Each with its address; none while it is down.
     gateways: Vec<(SocketAddr, Option<Running>)>,
@@ -99,7 +100,7 @@ impl World {
         let config = LogConfig { servers: vec![nats.url().to_owned()], ..setup.log.clone() };
         let log = Log::connect(config).await.unwrap();
         log.open_streams().await.unwrap();
-        let keys = TokenKey::from_pem(&TokenKey::generate().unwrap()).unwrap();
+        let keys = TokenKeys::from_pem(&TokenKeys::generate().unwrap()).unwrap();
         let (mut gateways, mut urls) = (Vec::new(), Vec::new());
         for _ in 0..GATEWAYS {
             let mut config = setup.gateway.clone();

@@ -4,11 +4,11 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gateway::TokenKey;
 use gateway::socket::SubProtocol;
 use prost::Message as _;
 use proto::v1::client_frame::Frame as Ask;
 use proto::v1::{Authenticate, ClientFrame};
+use tokens::TokenKeys;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -82,7 +82,7 @@ async fn x3_no_token_stands_in_the_log_or_in_an_answer() {
     let _capturing = tracing::subscriber::set_default(subscriber);
 
     let token = deployment.token(1);
-    let foreign = TokenKey::from_pem(&TokenKey::generate().unwrap()).unwrap();
+    let foreign = TokenKeys::from_pem(&TokenKeys::generate().unwrap()).unwrap();
     let foreign = foreign.mint(user(1), Duration::from_secs(60)).unwrap();
     let expired = expired(&deployment.pem);
     let text = "the text of a message that is nobody else's business".to_owned();

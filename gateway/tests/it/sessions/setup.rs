@@ -10,10 +10,11 @@ use domain::{
 };
 use event_log::{Log, LogConfig, Record, Stream, Tenure};
 use gateway::socket::SubProtocol;
-use gateway::{Config, Dependencies, Gateway, TokenKey};
+use gateway::{Config, Dependencies, Gateway};
 use store::{Append, ChatAppend, Checkpoint, MemberRow, Projection, Reader, Store, SummaryRow, UserChatRow};
 use testkit::logs::{self, Watch};
 use testkit::{NatsOptions, NatsServer, Scratch};
+use tokens::TokenKeys;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +39,7 @@ pub(crate) struct Deployment {
     pub(crate) log: Log,
     pub(crate) store: Store,
     pub(crate) pem: String,
-    pub(crate) keys: TokenKey,
+    pub(crate) keys: TokenKeys,
     pub(crate) epoch: Epoch,
     pub(crate) address: SocketAddr,
     pub(crate) shutdown: CancellationToken,
@@ -67,8 +68,8 @@ impl Deployment {
         let epoch = log.open_streams().await.unwrap()[0];
         let folder = Scratch::new("gateway").unwrap();
         let store = Store::open(store::Config::in_folder(folder.join("store"))).await.unwrap();
-        let pem = TokenKey::generate().unwrap();
-        let keys = TokenKey::from_pem(&pem).unwrap();
+        let pem = TokenKeys::generate().unwrap();
+        let keys = TokenKeys::from_pem(&pem).unwrap();
         let dependencies = Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone() };
         let gateway = Gateway::bind(config, dependencies).unwrap();
         let (address, shutdown) = (gateway.local_addr(), CancellationToken::new());

@@ -1,11 +1,11 @@
 //! The handshake, and frames that are none.
 
 use bytes::Bytes;
-use gateway::TokenKey;
 use gateway::socket::{CloseCode, SubProtocol};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use proto::v1::client_frame::Frame as Ask;
 use proto::v1::{self, ErrorCode};
+use tokens::TokenKeys;
 use tokio_websockets::Message;
 
 use super::client::{authenticate, encoded, message};
@@ -37,14 +37,16 @@ struct Claims {
 pub(crate) fn expired(pem: &str) -> String {
     let claims = Claims {
         iss: "heliograph",
-        aud: "heliograph.socket",
+        aud: "heliograph",
         sub: user(1).to_string(),
         iat: 1_000_000_000,
         nbf: 1_000_000_000,
         exp: 1_000_000_600,
     };
     let key = EncodingKey::from_ed_der(pem::parse(pem).unwrap().contents());
-    encode(&Header::new(Algorithm::EdDSA), &claims, &key).unwrap()
+    let kid = Some(TokenKeys::from_pem(pem).unwrap().public()[0].kid.to_string());
+    let header = Header { typ: Some("at+jwt".to_owned()), kid, ..Header::new(Algorithm::EdDSA) };
+    encode(&header, &claims, &key).unwrap()
 }
 
 async fn a_good_token_is_welcomed_as_its_user(over: SubProtocol) {
@@ -61,7 +63,7 @@ async fn a_good_token_is_welcomed_as_its_user(over: SubProtocol) {
 async fn a_bad_an_expired_and_a_foreign_token_are_refused_each_with_its_code(over: SubProtocol) {
     let deployment = Deployment::start(over).await;
     let mut healthy = deployment.client(1).await;
-    let foreign = TokenKey::from_pem(&TokenKey::generate().unwrap()).unwrap();
+    let foreign = TokenKeys::from_pem(&TokenKeys::generate().unwrap()).unwrap();
     let foreign = foreign.mint(user(1), std::time::Duration::from_secs(600)).unwrap();
     let cases = [
         ("nonsense".to_owned(), CloseCode::Unauthenticated),

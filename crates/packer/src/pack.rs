@@ -10,23 +10,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{Code, Epoch, GatewayId, Partition, SessionId, crash_point};
+use domain::{Epoch, GatewayId, Partition, SessionId, crash_point};
 use event_log::{Log, PublishError};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use metrics::counter;
-use proto::v1::Accepted;
-use proto::v1::server_frame::Frame;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::frames;
 use crate::machine::{Packer, PackerAction, PackerInput, Waiting};
-use crate::registry::Registry;
-use crate::socket::Class;
 
-/// Commands between the sockets and the packers; what waits longer waits in its packer.
+/// Commands between their senders and the packers; what waits longer waits in its packer.
 const INBOX: usize = 32_768;
 /// The same in bytes (N9).
 const INBOX_BYTES: usize = 32 << 20;
@@ -34,19 +29,28 @@ const INBOX_BYTES: usize = 32 << 20;
 const TAKEN_MAX: usize = 4_096;
 /// How long a record that is not answered holds up those of other partitions: several syncs of a slow disk.
 const ROUND_MAX: Duration = Duration::from_millis(20);
-/// How long a gateway that leaves goes on publishing what its sockets gave; the rest is asked again elsewhere.
+/// How long a process that leaves goes on publishing what it was given; the rest is asked again elsewhere.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Who gave commands, and hears what became of them. Called from the task that packs: it must not wait.
+pub trait Senders: Send + Sync + 'static {
+    /// The command of this request is in the log: its outcome follows, as a rule at once.
+    fn accepted(&self, session: SessionId, request: u64);
+
+    /// The log has no room now: nothing of the command is in it.
+    fn busy(&self, session: SessionId, request: u64);
+}
 
 /// The way into the log.
 #[derive(Clone, Debug)]
-pub(crate) struct Pack {
+pub struct Pack {
     inbox: mpsc::Sender<(Partition, Waiting)>,
     bytes: Arc<AtomicUsize>,
 }
 
 impl Pack {
     /// Hands a command over; false: there is no room, its sender must come back later.
-    pub(crate) fn put(&self, partition: Partition, command: Waiting) -> bool {
+    pub fn put(&self, partition: Partition, command: Waiting) -> bool {
         let bytes = command.bytes.len();
         let had_room = self.bytes.fetch_add(bytes, Ordering::Relaxed) < INBOX_BYTES;
         let is_taken = had_room && self.inbox.try_send((partition, command)).is_ok();
@@ -58,19 +62,21 @@ impl Pack {
 }
 
 /// The way in, and the task that serves it until shut down; partition p has `epochs[p]`.
-pub(crate) fn pack(
-    gateway: GatewayId,
+///
+/// `sender` names this process in the records' message ids: drawn anew at each start, never used by two at a time.
+pub fn pack<S: Senders>(
+    sender: GatewayId,
     epochs: &[Epoch],
     log: Log,
-    registry: Arc<Registry>,
+    senders: Arc<S>,
     shutdown: CancellationToken,
-) -> (Pack, impl Future<Output = ()> + use<>) {
+) -> (Pack, impl Future<Output = ()> + use<S>) {
     let (inbox, commands) = mpsc::channel(INBOX);
     let bytes = Arc::new(AtomicUsize::new(0));
     let packing = Packing {
-        gateway,
+        sender,
         log,
-        registry,
+        senders,
         packers: epochs.iter().map(|epoch| Packer::new(*epoch)).collect(),
         stored: vec![0; epochs.len()],
         wanting: BTreeSet::new(),
@@ -95,10 +101,10 @@ struct Answered {
     input: PackerInput,
 }
 
-struct Packing {
-    gateway: GatewayId,
+struct Packing<S> {
+    sender: GatewayId,
     log: Log,
-    registry: Arc<Registry>,
+    senders: Arc<S>,
     /// By partition.
     packers: Vec<Packer>,
     /// The last record of each partition that went into COMMANDS-p.
@@ -109,7 +115,7 @@ struct Packing {
     round: Round,
 }
 
-impl Packing {
+impl<S: Senders> Packing<S> {
     async fn serve(
         mut self,
         mut commands: mpsc::Receiver<(Partition, Waiting)>,
@@ -117,7 +123,7 @@ impl Packing {
         shutdown: CancellationToken,
     ) {
         let mut arrived = Vec::with_capacity(TAKEN_MAX);
-        // The sockets are gone first and with them the senders; what they gave still goes into the log.
+        // Who gives commands is gone first; what it gave still goes into the log.
         let leave = async {
             shutdown.cancelled().await;
             sleep(LEAVE_WITHIN).await;
@@ -188,7 +194,7 @@ impl Packing {
                 PackerAction::Publish { number, payload } => {
                     crash_point("gateway.before_publish");
                     self.round.unanswered += 1;
-                    let message_id = format!("{}-{partition}-{number}", self.gateway);
+                    let message_id = format!("{}-{partition}-{number}", self.sender);
                     let after = self.stored.get(usize::from(partition.0)).copied().unwrap_or_default();
                     let (log, round) = (self.log.clone(), self.round.number);
                     let publishing = async move {
@@ -199,15 +205,13 @@ impl Packing {
                 }
                 PackerAction::Accepted(asked) => {
                     for (session, request) in asked {
-                        let frame = frames::frame(request, Frame::Accepted(Accepted {}));
-                        // The outcome follows, as a rule at once.
-                        self.registry.reply(SessionId(session), &frame, Class::Unhurried);
+                        self.senders.accepted(SessionId(session), request);
                     }
                 }
                 PackerAction::Busy(asked) => {
-                    counter!("gateway_commands_busy_total").increment(asked.len() as u64);
+                    counter!("commands_busy_total").increment(asked.len() as u64);
                     for (session, request) in asked {
-                        self.registry.reply(SessionId(session), &frames::error(request, Code::Busy), Class::Ordinary);
+                        self.senders.busy(SessionId(session), request);
                     }
                 }
             }

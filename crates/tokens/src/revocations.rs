@@ -8,14 +8,14 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use domain::UserId;
 use proto::log;
 
-use crate::token::{Grant, NAME_BYTES_MAX};
+use crate::{Grant, NAME_BYTES_MAX};
 
 /// Revocations that a user may have at a time; at the bound they become one, of all tokens so far.
 const PER_USER_MAX: usize = 256;
 
 /// Which tokens are no longer good.
 #[derive(Debug, Default)]
-pub(crate) struct Revocations {
+pub struct Revocations {
     by_user: RwLock<HashMap<UserId, Vec<Revoked>>>,
 }
 
@@ -51,12 +51,12 @@ impl Revoked {
 
 impl Revocations {
     /// Whether the token is one of those.
-    pub(crate) fn cover(&self, grant: &Grant) -> bool {
+    pub fn cover(&self, grant: &Grant) -> bool {
         self.read().get(&grant.user).is_some_and(|revoked| revoked.iter().any(|revoked| revoked.covers(grant)))
     }
 
     /// Learns one; false: it names nobody.
-    pub(crate) fn learn(&self, revocation: log::Revocation, now_s: u64) -> bool {
+    pub fn learn(&self, revocation: log::Revocation, now_s: u64) -> bool {
         let log::Revocation { user, issued_through_s, device, sign_in, forget_after_s } = revocation;
         let Ok(user) = UserId::try_from(&user[..]) else { return false };
         if device.len() > NAME_BYTES_MAX || sign_in.len() > NAME_BYTES_MAX {
@@ -86,7 +86,7 @@ impl Revocations {
     }
 
     /// Forgets what has expired by itself.
-    pub(crate) fn forget(&self, now_s: u64) {
+    pub fn forget(&self, now_s: u64) {
         self.write().retain(|_, revoked| {
             revoked.retain(|revoked| revoked.forget_after_s >= now_s);
             !revoked.is_empty()

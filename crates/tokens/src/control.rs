@@ -1,66 +1,82 @@
-//! Follows CONTROL: what is revoked signs nobody in any more, and the sockets that it signed in are closed.
+//! CONTROL: revocations on their way to every process that takes tokens.
 //!
-//! Read whole before the first socket is accepted. A socket that signs in meanwhile is found either here, since it stands
-//! in the registry first, or by its own look at the revocations behind that.
+//! Read whole before the first token is taken. Who signs in while one comes is told of it by [`Control::follow`], if it is
+//! on the caller's lists by then, or finds it by its own look at the revocations behind that.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use event_log::{ControlReader, Record};
+use domain::UserId;
+use event_log::{ControlReader, Log, PublishError, Record};
 use metrics::counter;
 use prost::Message as _;
 use proto::log;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::registry::Registry;
-use crate::revocations::Revocations;
-use crate::socket::CloseCode;
-use crate::token::now_s;
+use crate::grant::now_s;
+use crate::{Revocations, VALID_MAX};
 
 /// Between two looks for what has expired by itself.
 const FORGET_EVERY: Duration = Duration::from_mins(10);
 
-/// Applies what every gateway must learn.
-pub(crate) struct Control {
+/// Learns what is revoked.
+#[derive(Debug)]
+pub struct Control {
     reader: ControlReader,
     revocations: Arc<Revocations>,
-    registry: Arc<Registry>,
 }
 
 impl Control {
     /// Reads all that stands there.
-    pub(crate) async fn open(
-        mut reader: ControlReader,
-        revocations: Arc<Revocations>,
-        registry: Arc<Registry>,
-    ) -> Result<Self, event_log::Error> {
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub async fn open(mut reader: ControlReader, revocations: Arc<Revocations>) -> Result<Self, event_log::Error> {
         loop {
             let records = reader.waiting().await?;
             if records.is_empty() {
-                return Ok(Self { reader, revocations, registry });
+                return Ok(Self { reader, revocations });
             }
             learn(&revocations, &records);
         }
     }
 
-    /// Follows until shut down.
-    pub(crate) async fn follow(mut self, shutdown: CancellationToken) {
+    /// Follows until shut down; `learnt` is called behind each change.
+    pub async fn follow(mut self, mut learnt: impl FnMut(), shutdown: CancellationToken) {
         let mut forgets = interval(FORGET_EVERY);
         forgets.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 records = self.reader.next() => {
                     learn(&self.revocations, &records);
-                    let revocations = &self.revocations;
-                    let closed = self.registry.close_those(|grant| revocations.cover(grant), CloseCode::Revoked);
-                    tracing::info!(records = records.len(), closed, "tokens were revoked");
+                    learnt();
                 }
                 _ = forgets.tick() => self.revocations.forget(now_s()),
                 () = shutdown.cancelled() => return,
             }
         }
     }
+}
+
+/// Makes what was issued to `user` until now worthless; of it only what is for `device` or from `sign_in`, unless empty.
+///
+/// `id` names the revocation: repeated under it, it is one.
+///
+/// # Errors
+/// The log did not store it, or nobody knows whether it did.
+pub async fn revoke(log: &Log, user: UserId, device: &str, sign_in: &str, id: &str) -> Result<(), PublishError> {
+    let now_s = now_s();
+    let revocation = log::Revocation {
+        user: user.to_wire(),
+        issued_through_s: now_s,
+        device: device.to_owned(),
+        sign_in: sign_in.to_owned(),
+        forget_after_s: now_s + VALID_MAX.as_secs(),
+    };
+    let what = Some(log::control::What::Revocation(revocation));
+    log.publish_control(log::Control { schema: 1, what }.encode_to_vec().into(), id).await?;
+    Ok(())
 }
 
 fn learn(revocations: &Revocations, records: &[Record]) {

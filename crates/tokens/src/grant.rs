@@ -1,0 +1,30 @@
+//! What a token grants.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use domain::UserId;
+
+/// The longest that a token may be valid: revocations are kept as long.
+pub const VALID_MAX: Duration = Duration::from_hours(30 * 24);
+/// Of the names of a device and of a sign-in.
+pub const NAME_BYTES_MAX: usize = 128;
+
+/// What a token grants: whom it signs in, and what its revocation may name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Grant {
+    /// Who is signed in.
+    pub user: UserId,
+    /// The device that it is for; empty: any.
+    pub device: Box<str>,
+    /// The sign-in that it comes from; empty: not known.
+    pub sign_in: Box<str>,
+    /// When it was issued, in seconds since 1970 UTC.
+    pub issued_s: u64,
+    /// When it expires, in seconds since 1970 UTC.
+    pub expires_s: u64,
+}
+
+/// Seconds since 1970 UTC.
+pub(crate) fn now_s() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,18 @@
+//! Tokens that sign users in, and which of them are no longer good.
+//!
+//! ```text
+//! api, cli ─ mint ▶ TokenKeys ◀ check ─ gateway, api        CONTROL ▶ Control ▶ Revocations ◀ cover ─ gateway, api
+//! ```
+//! It knows nothing of passwords and sockets: who gets a token, and what a revocation closes, is decided elsewhere.
+
+mod control;
+mod error;
+mod grant;
+mod key;
+mod revocations;
+
+pub use control::{Control, revoke};
+pub use error::TokenError;
+pub use grant::{Grant, NAME_BYTES_MAX, VALID_MAX};
+pub use key::{PublicKey, TokenKeys};
+pub use revocations::Revocations;
