@@ -21,7 +21,7 @@ use crate::receipts::Receipts;
 use crate::registry::Registry;
 use crate::relay::{Relay, answers};
 use crate::revocations::Revocations;
-use crate::socket::Acceptor;
+use crate::socket::{Acceptor, CertificateReload};
 use crate::users::Users;
 use crate::{Config, Error, TokenKey};
 
@@ -60,6 +60,11 @@ impl Gateway {
     /// The bound address.
     pub fn local_addr(&self) -> SocketAddr {
         self.acceptor.local_addr()
+    }
+
+    /// Has the files of the certificate looked at; none without TLS.
+    pub fn certificate_reload(&self) -> Option<CertificateReload> {
+        self.acceptor.certificate_reload()
     }
 
     /// Serves until shut down: then nothing new is accepted, sockets are told to come back elsewhere, and what they
