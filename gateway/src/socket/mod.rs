@@ -70,7 +70,7 @@ pub enum Error {
     #[error("setting refused: {0}")]
     Config(&'static str),
     /// The certificate or its key cannot be used.
-    #[error("TLS: {0}")]
+    #[error(transparent)]
     Certificate(#[from] CertificateError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}")]

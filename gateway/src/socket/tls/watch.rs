@@ -5,7 +5,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::{CertificateError, Certified, Digest, Pair};
@@ -22,16 +22,16 @@ pub(super) fn tell_expiry(expires_s: u64) {
 impl Tls {
     /// Looks at the files every so often, and whenever somebody asks, until stopped.
     pub(in crate::socket) async fn watch(self: Arc<Self>, stop: CancellationToken) {
-        let mut looks = interval(Duration::from_millis(self.files.reload_interval_ms));
+        let every = Duration::from_millis(self.files.reload_interval_ms);
+        let mut looks = interval_at(Instant::now() + every, every);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut refused = Refused::None;
-        let next = async || {
+        let mut next = async || {
             tokio::select! {
                 _ = looks.tick() => {}
                 () = self.asked.notified() => {}
             }
         };
-        let mut next = next;
         while stop.run_until_cancelled(next()).await.is_some() {
             let tls = Arc::clone(&self);
             let Ok((digest, looked)) = tokio::task::spawn_blocking(move || tls.look()).await else { continue };

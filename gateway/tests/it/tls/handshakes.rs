@@ -7,7 +7,7 @@ use rustls::AlertDescription;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::authority::{Authority, Files};
+use super::files::{self, Files};
 use super::peer::{Secured, handshake, trusting};
 use crate::socket::peer::{Behaviour, RawClient, config, upgrade_request, within};
 
@@ -47,13 +47,14 @@ async fn plain_http_is_told_that_tls_is_spoken_here() {
 }
 
 #[tokio::test]
-async fn what_is_no_tls_or_an_old_one_hears_an_alert() {
+async fn what_is_no_tls_or_an_old_one_is_refused_in_order() {
     let secured = Secured::start(Behaviour::Trust);
     let alert = answer(&secured, &hello_of_tls_1_1()).await;
     assert_eq!((alert[0], &alert[5..]), (ALERT, &[FATAL, AlertDescription::ProtocolVersion.into()][..]));
     for garbage in [&[0; 64][..], &[0x16; 64], &[0xff; 64], b"\x16\x03\x01\x00\x04nope"] {
+        // Where not even a record can be made out, there is nobody who would understand an alert.
         let alert = answer(&secured, garbage).await;
-        assert_eq!((alert.len(), alert[0], alert[5]), (7, ALERT, FATAL), "{garbage:?}");
+        assert!(alert.is_empty() || (alert.len() == 7 && alert[0] == ALERT && alert[5] == FATAL), "{alert:?}");
     }
 }
 
@@ -96,7 +97,7 @@ async fn http_1_1_is_the_only_protocol_and_nobody_has_to_ask_for_it() {
 async fn a_client_that_trusts_another_authority_does_not_connect() {
     let secured = Secured::start(Behaviour::Trust);
     let stream = TcpStream::connect(secured.gateway.address).await.unwrap();
-    let error = handshake(Arc::new(trusting(&Authority::new())), stream).await.unwrap_err();
+    let error = handshake(Arc::new(trusting(&files::authority())), stream).await.unwrap_err();
     assert!(error.to_string().contains("UnknownIssuer"), "{error}");
 }
 
@@ -112,8 +113,8 @@ async fn an_upgrade_is_refused_over_tls_as_over_tcp() {
 
 #[tokio::test]
 async fn a_bad_pair_is_refused_before_a_port_is_bound_and_the_file_is_named() {
-    let authority = Authority::new();
-    let (one, other) = (authority.issue(), authority.issue());
+    let authority = files::authority();
+    let (one, other) = (authority.issue().unwrap(), authority.issue().unwrap());
     let secret: String = one.key.lines().nth(1).unwrap().to_owned();
     let cases = [
         ("", one.key.as_str(), "tls.crt"),

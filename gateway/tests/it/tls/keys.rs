@@ -7,7 +7,7 @@ use gateway::socket::{Class, Config};
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
 
-use super::peer::Secured;
+use super::peer::{Secured, roots};
 use crate::socket::peer::{Behaviour, config, frame};
 
 const BINARY: u8 = 0x82;
@@ -51,7 +51,7 @@ async fn both_versions_are_spoken_and_a_ticket_saves_the_second_handshake() {
     for (version, is) in [(&TLS13, ProtocolVersion::TLSv1_3), (&TLS12, ProtocolVersion::TLSv1_2)] {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(&[version]).unwrap();
-        let config = config.with_root_certificates(secured.authority.roots()).with_no_client_auth();
+        let config = config.with_root_certificates(roots(&secured.authority)).with_no_client_auth();
         let [first, second] = comes_back(&mut secured, config).await;
         assert!(matches!(first, Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest)), "{first:?}");
         assert_eq!(second, Some(HandshakeKind::Resumed), "{is:?}");

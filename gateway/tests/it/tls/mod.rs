@@ -1,7 +1,7 @@
 //! TLS in the gateway: what differs from a plain socket, and that nothing else does.
 
-mod authority;
 mod ending;
+mod files;
 mod handshakes;
 mod keys;
 mod peer;

@@ -4,14 +4,19 @@ use std::sync::Arc;
 
 use gateway::socket::Config;
 use rustls::ClientConfig;
+use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::ServerName;
+use testkit::Authority;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::authority::{Authority, Files, NAME};
+use super::files::{self, Files};
 use crate::socket::peer::{Behaviour, Gateway, Opened, RawClient, config, within};
+
+/// Who the certificates say that a gateway is.
+pub(crate) const NAME: &str = "localhost";
 
 pub(crate) type Client = RawClient<TlsStream<TcpStream>>;
 
@@ -22,11 +27,17 @@ pub(crate) struct Secured {
     pub(crate) client: Arc<ClientConfig>,
 }
 
+pub(crate) fn roots(authority: &Authority) -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().to_vec().into()).unwrap();
+    roots
+}
+
 /// What a client offers that trusts this authority.
 pub(crate) fn trusting(authority: &Authority) -> ClientConfig {
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));
     let config = config.with_safe_default_protocol_versions().unwrap();
-    config.with_root_certificates(authority.roots()).with_no_client_auth()
+    config.with_root_certificates(roots(authority)).with_no_client_auth()
 }
 
 /// The TLS handshake alone.
@@ -41,8 +52,8 @@ impl Secured {
     }
 
     pub(crate) fn start_with(settings: Config, behaviour: Behaviour) -> Self {
-        let authority = Authority::new();
-        let files = Files::of(&authority.issue());
+        let authority = files::authority();
+        let files = Files::of(&authority.issue().unwrap());
         Self::of(Config { tls: Some(files.config()), ..settings }, authority, files, behaviour)
     }
 

@@ -5,9 +5,9 @@ use std::os::unix::fs::symlink;
 
 use gateway::socket::{Config, TlsConfig};
 use rustls::HandshakeKind;
-use testkit::logs;
+use testkit::{Issued, logs};
 
-use super::authority::{Authority, Files, Issued};
+use super::files::{self, Files};
 use super::peer::{Client, Secured};
 use crate::socket::peer::{Behaviour, config, frame, within};
 
@@ -33,8 +33,8 @@ impl Secured {
 
 /// One whose files are looked at this often.
 fn start(reload_interval_ms: u64) -> (Secured, Issued) {
-    let authority = Authority::new();
-    let issued = authority.issue();
+    let authority = files::authority();
+    let issued = authority.issue().unwrap();
     let files = Files::of(&issued);
     let tls = TlsConfig { reload_interval_ms, ..files.config() };
     (Secured::of(Config { tls: Some(tls), ..config() }, authority, files, Behaviour::Echo), issued)
@@ -50,7 +50,7 @@ async fn new_sockets_get_the_new_certificate_and_old_ones_live() {
     let (mut secured, old) = start(AN_HOUR_MS);
     let (mut client, _opened) = secured.open().await;
     still_lives(&mut client).await;
-    let new = secured.authority.issue();
+    let new = secured.authority.issue().unwrap();
     secured.files.write(&new.certificate, &new.key);
     assert_eq!(secured.shown().await, old.der, "control: nobody has looked");
     secured.ask_to_reload();
@@ -68,7 +68,7 @@ async fn nobody_resumes_by_a_certificate_that_was_replaced() {
     let mut kinds = Vec::new();
     for round in 0..3 {
         if round == 2 {
-            let new = secured.authority.issue();
+            let new = secured.authority.issue().unwrap();
             secured.files.write(&new.certificate, &new.key);
             secured.ask_to_reload();
             // With tickets of its own, so that it uses up none.
@@ -86,8 +86,8 @@ async fn nobody_resumes_by_a_certificate_that_was_replaced() {
 
 #[tokio::test]
 async fn a_symlink_that_is_swapped_is_seen_by_itself() {
-    let authority = Authority::new();
-    let (old, new) = (authority.issue(), authority.issue());
+    let authority = files::authority();
+    let (old, new) = (authority.issue().unwrap(), authority.issue().unwrap());
     let files = Files::of(&old);
     let folder = files.folder();
     for (name, issued) in [("..1", &old), ("..2", &new)] {
@@ -118,7 +118,7 @@ async fn a_pair_that_cannot_be_used_changes_nothing_and_is_told_once() {
     watch.allow(REFUSED);
     let (mut secured, old) = start(20);
     let (mut client, _opened) = secured.open().await;
-    let (new, other) = (secured.authority.issue(), secured.authority.issue());
+    let (new, other) = (secured.authority.issue().unwrap(), secured.authority.issue().unwrap());
     let folder = secured.files.folder().display().to_string();
     let told = || watch.lines().iter().filter(|line| line.contains(REFUSED) && line.contains(&folder)).count();
     let bad = [("nonsense", new.key.as_str()), (&new.certificate, "nonsense"), (&new.certificate, &other.key)];

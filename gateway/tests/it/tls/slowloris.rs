@@ -10,8 +10,7 @@ use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
-use super::authority::NAME;
-use super::peer::{Client, Secured, handshake};
+use super::peer::{Client, NAME, Secured, handshake};
 use crate::abuse::slowloris::{BESIEGERS, HANDSHAKE_TIMEOUT, besiege, besieged, drop_closed, raise_open_files, siege};
 use crate::abuse::{address, limited};
 use crate::socket::peer::{Behaviour, RawClient, within};
