@@ -68,7 +68,12 @@ async fn a_stream_that_stalls_in_the_midst_of_records_goes_on_where_it_was() {
     for n in 0..100 {
         opened.outbound.push(small(n), Class::Ordinary).unwrap();
     }
-    assert!(opened.outbound.queued_bytes() > large.len(), "nobody has read it");
+    // Whoever writes has had a turn.
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(opened.outbound.queued_bytes() > large.len() - (1 << 20), "nobody has read it");
+    assert!(opened.outbound.queued_frames() > 100, "the large one and all behind it are sealed ahead of the kernel");
     for n in 0..100 {
         assert_eq!(client.frame().await.unwrap().payload, small(n));
     }
