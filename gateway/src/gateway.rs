@@ -41,7 +41,8 @@ pub struct Dependencies {
 pub struct Gateway {
     config: Config,
     dependencies: Dependencies,
-    acceptor: Acceptor,
+    /// Boxed: it is large, and futures hold it.
+    acceptor: Box<Acceptor>,
 }
 
 impl Gateway {
@@ -53,7 +54,7 @@ impl Gateway {
         if let Some(reason) = config.users.fault(config.socket.max_message_bytes) {
             return Err(Error::Socket(crate::socket::Error::Config(reason)));
         }
-        let acceptor = Acceptor::bind(config.socket.clone())?;
+        let acceptor = Box::new(Acceptor::bind(config.socket.clone())?);
         Ok(Self { config, dependencies, acceptor })
     }
 

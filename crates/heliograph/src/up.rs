@@ -170,7 +170,8 @@ async fn serve(
 
     say_what_next(&address, options);
     let mut folding = tokio::time::interval(FOLD_SAMPLES_EVERY);
-    tokio::pin!(stop, reloading);
+    let mut reloading = Box::pin(reloading);
+    tokio::pin!(stop);
     let ended = loop {
         tokio::select! {
             () = &mut stop => break Ok(()),

@@ -1,6 +1,6 @@
 //! The ends of a TLS socket: each says what happened, and nobody takes a cut for an end.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::time::Duration;
 
 use gateway::socket::{CloseCode, Closed, Config, PeerClose};
@@ -71,8 +71,8 @@ async fn a_connection_that_ends_without_a_close_frame_is_lost_whatever_tls_says(
 
     // TLS ends, and the connection stays.
     let (mut client, mut opened) = secured.open().await;
-    client.send_record(&frame(0x82, b"last words")).await;
     let (_, tls) = client.stream.get_mut();
+    tls.writer().write_all(&frame(0x82, b"last words")).unwrap();
     tls.send_close_notify();
     within(client.stream.flush()).await.unwrap();
     assert_eq!(opened.message().await.payload, "last words");
@@ -80,10 +80,14 @@ async fn a_connection_that_ends_without_a_close_frame_is_lost_whatever_tls_says(
     drop(client);
 
     // What comes is no TLS any more; what came before in the same read is heard all the same.
-    let (mut client, mut opened) = secured.open().await;
-    client.send_record(&frame(0x82, b"last words")).await;
-    let (mut stream, _tls) = client.stream.into_inner();
-    stream.write_all(&[0x17, 3, 3, 0, 64].iter().copied().chain([7; 64]).collect::<Vec<_>>()).await.unwrap();
+    let (client, mut opened) = secured.open().await;
+    let (mut stream, mut tls) = client.stream.into_inner();
+    tls.writer().write_all(&frame(0x82, b"last words")).unwrap();
+    let mut wire = Vec::new();
+    tls.write_tls(&mut wire).unwrap();
+    wire.extend([0x17, 3, 3, 0, 64]);
+    wire.extend([7; 64]);
+    stream.write_all(&wire).await.unwrap();
     assert_eq!(opened.message().await.payload, "last words");
     assert_eq!(opened.closed().await, Closed::Lost);
     // It hears an alert before the end.

