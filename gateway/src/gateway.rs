@@ -20,7 +20,7 @@ use crate::heads::Heads;
 use crate::receipts::Receipts;
 use crate::registry::Registry;
 use crate::relay::{Relay, answers};
-use crate::socket::{Acceptor, CloseCode};
+use crate::socket::{Acceptor, CertificateReload, CloseCode};
 use crate::users::Users;
 use crate::{Config, Error};
 
@@ -40,7 +40,8 @@ pub struct Dependencies {
 pub struct Gateway {
     config: Config,
     dependencies: Dependencies,
-    acceptor: Acceptor,
+    /// Boxed: it is large, and futures hold it.
+    acceptor: Box<Acceptor>,
 }
 
 impl Gateway {
@@ -52,13 +53,18 @@ impl Gateway {
         if let Some(reason) = config.users.fault(config.socket.max_message_bytes) {
             return Err(Error::Socket(crate::socket::Error::Config(reason)));
         }
-        let acceptor = Acceptor::bind(config.socket.clone())?;
+        let acceptor = Box::new(Acceptor::bind(config.socket.clone())?);
         Ok(Self { config, dependencies, acceptor })
     }
 
     /// The bound address.
     pub fn local_addr(&self) -> SocketAddr {
         self.acceptor.local_addr()
+    }
+
+    /// Has the files of the certificate looked at; none without TLS.
+    pub fn certificate_reload(&self) -> Option<CertificateReload> {
+        self.acceptor.certificate_reload()
     }
 
     /// Serves until shut down: then nothing new is accepted, sockets are told to come back elsewhere, and what they

@@ -36,6 +36,9 @@ pub enum Error {
     /// There is no token to sign in with.
     #[error("there is no token: {0}")]
     Token(String),
+    /// Nobody is known who could vouch for a server.
+    #[error("no authority to trust: {0}")]
+    Trust(String),
     /// The server closed the socket before it was signed in.
     #[error("the server closed the socket with code {0}")]
     Closed(u16),

@@ -19,6 +19,7 @@ mod renewal;
 mod rules;
 mod shared;
 mod token;
+mod trust;
 
 pub use client::{Answer, Client, Sent};
 pub use error::Error;
@@ -28,3 +29,4 @@ pub use machine::{Event, Identity, SendId, Settlement};
 pub use options::{Observer, Options};
 pub use rules::Rules;
 pub use token::Token;
+pub use trust::Trust;

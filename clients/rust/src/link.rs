@@ -14,7 +14,7 @@ use prost::Message as _;
 use proto::v1::{self, client_frame, server_frame};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_websockets::{ClientBuilder, Config, Limits, MaybeTlsStream, Message, WebSocketStream};
+use tokio_websockets::{ClientBuilder, Config, Connector, Limits, MaybeTlsStream, Message, WebSocketStream};
 
 use crate::Error;
 use crate::client::Desk;
@@ -74,6 +74,8 @@ async fn carry(desk: &Desk) {
     let mut turn = 0_usize;
     // Addresses tried since a socket was signed in.
     let mut failures = 0;
+    // Whom to trust, and what earlier servers said to resume by.
+    let mut connector = None;
     loop {
         // Each socket tells something: who takes nothing gets no new one.
         room(desk).await;
@@ -81,7 +83,7 @@ async fn carry(desk: &Desk) {
         let url = urls.get(turn % urls.len().max(1)).map_or("", String::as_str);
         let token = desk.options.token.next();
         let used = token.as_ref().ok().cloned();
-        let signing = timeout(desk.options.sign_in_within, Box::pin(sign_in(desk, url, token)));
+        let signing = timeout(desk.options.sign_in_within, Box::pin(sign_in(desk, url, token, &mut connector)));
         let signed_in = signing.await.unwrap_or_else(|_late| Err(Refusal::Failed(Error::SignInTimeout)));
         let (loss, error) = match signed_in {
             Ok((socket, hello, welcome)) => (Box::pin(live(desk, socket, &hello, &welcome)).await, None),
@@ -100,6 +102,9 @@ async fn carry(desk: &Desk) {
             turn = turn.wrapping_add(1);
         }
         failures = if error.is_some() { failures + 1 } else { 0 };
+        if error.is_some() {
+            connector = None;
+        }
         if let Some(error) = error {
             tracing::debug!(%error, "no socket");
             // Once an outage, and only after every address was tried.
@@ -143,9 +148,15 @@ async fn sign_in(
     desk: &Desk,
     url: &str,
     token: Result<String, Error>,
+    connector: &mut Option<Connector>,
 ) -> Result<(Socket, v1::Hello, v1::Welcome), Refusal> {
     let token = token?;
     let address = |error: &dyn std::fmt::Display| Refusal::Failed(Error::Address(error.to_string()));
+    let connector = match connector {
+        Some(connector) => connector,
+        None if url.starts_with("wss:") => connector.insert(desk.options.trust.connector().await?),
+        None => &mut Connector::Plain,
+    };
     let builder = ClientBuilder::new()
         .uri(url)
         .map_err(|error| address(&error))?
@@ -155,9 +166,13 @@ async fn sign_in(
             "sec-websocket-protocol".parse().map_err(|error| address(&error))?,
             SUB_PROTOCOL.parse().map_err(|error| address(&error))?,
         )
-        .map_err(Error::Socket)?;
+        .map_err(Error::Socket)?
+        .connector(connector);
     let (mut socket, _response) = builder.connect().await.map_err(Error::Socket)?;
-    let MaybeTlsStream::Plain(stream) = socket.get_ref();
+    let stream = match socket.get_ref() {
+        MaybeTlsStream::Plain(stream) => stream,
+        MaybeTlsStream::Rustls(stream) => stream.get_ref().0,
+    };
     // A small frame must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
     let server_frame::Frame::Hello(hello) = expect(&mut socket).await? else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::machine::{Bounds, Event, Kept, Progress, TimelineBounds};
-use crate::{Rules, Token};
+use crate::{Rules, Token, Trust};
 
 /// Sees everything that a client sees, in order, under the client's lock: keep it short.
 pub trait Observer: Send + Sync {
@@ -16,8 +16,10 @@ pub trait Observer: Send + Sync {
 /// How a client connects and what it goes on from.
 #[derive(Clone)]
 pub struct Options {
-    /// Addresses such as `ws://127.0.0.1:7070/v1/socket`: the first at first, the next whenever one cannot be had or leaves.
+    /// Addresses such as `wss://chat.example/v1/socket`, or `ws://` without TLS: the first at first, the next whenever one cannot be had or leaves.
     pub urls: Vec<String>,
+    /// Who may vouch for the servers behind `wss://`; read anew after each failure to connect.
+    pub trust: Trust,
     /// Says who signs in; asked for at each connection.
     pub token: Token,
     /// Names the device; drawn once and kept.
@@ -52,6 +54,7 @@ impl Options {
     pub fn new(url: impl Into<String>, token: impl Into<Token>, device: impl Into<String>) -> Self {
         Self {
             urls: vec![url.into()],
+            trust: Trust::default(),
             token: token.into(),
             device: device.into(),
             receipts: true,

@@ -14,7 +14,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use client::{Client, Options, Token};
+use client::{Client, Options, Token, Trust};
 use tokio::io::{AsyncBufRead, BufReader};
 use tokio::time::{Instant, sleep_until};
 
@@ -27,8 +27,10 @@ const SETTLES_WITHIN: Duration = Duration::from_secs(5);
 /// What a chat needs to know.
 #[derive(Clone)]
 pub struct ChatArgs {
-    /// Address of the gateway, such as `127.0.0.1:7070`.
+    /// Address of the gateway, such as `127.0.0.1:7070`, or `wss://chat.example` over TLS.
     pub address: String,
+    /// Who may vouch for it.
+    pub trust: Trust,
     /// Says who signs in, at each connection; must be of the user that `name` stands for.
     pub token: Token,
     /// Own name.
@@ -56,10 +58,11 @@ pub async fn run(args: ChatArgs) -> Result<()> {
 /// # Errors
 /// What the server ends the session with, and how much of what was typed has no answer by then.
 pub async fn run_on(args: ChatArgs, input: impl AsyncBufRead + Unpin, output: impl Write) -> Result<()> {
-    let url = format!("ws://{}/v1/socket", args.address);
+    let scheme = if args.address.contains("://") { "" } else { "ws://" };
+    let url = format!("{scheme}{}/v1/socket", args.address.trim_end_matches('/'));
     // Two terminals of one name are two devices: else the newer one would take the older one's place.
     let device = format!("terminal {} of {}", std::process::id(), args.name);
-    let (client, mut events) = Client::connect(Options::new(url, args.token, device));
+    let (client, mut events) = Client::connect(Options { trust: args.trust, ..Options::new(url, args.token, device) });
     let mut terminal = Terminal::new(client.clone(), output, (&args.address, &args.name, args.to.as_deref()));
     let mut lines = Lines::new(input);
     // Set once nothing more is read; each answer that comes moves it on.

@@ -9,9 +9,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
-use client::Token;
+use client::{Token, Trust};
 use domain::UserId;
 use gateway::limits::Network;
+use gateway::socket::TlsConfig;
 use tokens::TokenKeys;
 
 use crate::broker::Sync;
@@ -51,6 +52,12 @@ struct UpArgs {
     /// Address that clients connect to.
     #[arg(long, env = "HELIOGRAPH_LISTEN", default_value = "127.0.0.1:7070")]
     listen: String,
+    /// PEM file of a certificate chain: clients connect over TLS. Without it a proxy ends TLS. Read again when it changes.
+    #[arg(long, env = "HELIOGRAPH_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// PEM file of the certificate's private key.
+    #[arg(long, env = "HELIOGRAPH_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
     /// An origin whose pages may connect, as a browser sends it: `https://app.example`; repeated or with commas.
     #[arg(long = "allow-origin", env = "HELIOGRAPH_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     allowed_origins: Vec<String>,
@@ -111,6 +118,12 @@ struct ChatArgs {
     /// Whom to talk with; without it, the latest chat is opened.
     #[arg(long, value_parser = name)]
     to: Option<String>,
+    /// Where to connect, such as `wss://chat.example`; without it, to the `up` that runs on the folder.
+    #[arg(long, env = "HELIOGRAPH_ADDRESS")]
+    address: Option<String>,
+    /// PEM file of the only authorities that may vouch for the gateway; without it, those that this machine trusts.
+    #[arg(long, env = "HELIOGRAPH_TRUSTED_AUTHORITY", value_name = "FILE")]
+    trusted_authority: Option<PathBuf>,
 }
 
 /// Parses the arguments and runs the command.
@@ -124,6 +137,7 @@ pub fn run() -> Result<()> {
         Command::Up(args) => runtime.block_on(up::run(up::Options {
             data: args.data.folder,
             listen: args.listen,
+            tls: args.tls_certificate.zip(args.tls_key).map(|(certificate, key)| TlsConfig::of_files(certificate, key)),
             allowed_origins: args.allowed_origins,
             trusted_proxies: args.trusted_proxies,
             partitions: args.partitions,
@@ -146,7 +160,8 @@ pub fn run() -> Result<()> {
         Command::Chat(args) => {
             let tokens = Tokens::open(&args.data, &args.name, 1)?;
             let done = runtime.block_on(chat::run(chat::ChatArgs {
-                address: folder::address(&args.data.folder)?,
+                address: args.address.map_or_else(|| folder::address(&args.data.folder), Ok)?,
+                trust: args.trusted_authority.map_or(Trust::Platform, Trust::File),
                 token: Token::made_by(move || Ok(tokens.mint()?)),
                 name: args.name,
                 to: args.to,
@@ -203,6 +218,15 @@ impl Tokens {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_certificate_and_its_key_come_together_or_not_at_all() {
+        let parse = |args: &str| Cli::try_parse_from(["heliograph", "up"].into_iter().chain(args.split_whitespace()));
+        assert!(parse("--tls-certificate a --tls-key b").is_ok() && parse("").is_ok());
+        for alone in ["--tls-certificate a", "--tls-key b"] {
+            assert_eq!(parse(alone).unwrap_err().kind(), ErrorKind::MissingRequiredArgument);
+        }
+    }
 
     #[test]
     fn names_that_nobody_has_are_refused_in_words() {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! lock              held while `up` runs
-//! address           where the gateway listens: what `chat` connects to
+//! address           where the gateway listens: what `chat` connects to, with `wss://` before it if that is TLS
 //! token-key.pem     signs tokens; made once, readable by its owner only
 //! broker/           configuration, pid, port and streams of the broker
 //! store/            the embedded store

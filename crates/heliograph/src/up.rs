@@ -4,6 +4,8 @@
 //! folder → store → broker → log → gateway bound → roles → ready ; on a signal or an error: gateway, roles, store, broker
 //! ```
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +14,7 @@ use bytes::Bytes;
 use event_log::{Durability, Log, LogConfig};
 use gateway::Gateway;
 use gateway::limits::Network;
+use gateway::socket::{self, CertificateReload, TlsConfig};
 use store::Store;
 use telemetry::{LogConfig as Logging, Metrics};
 use tokens::TokenKeys;
@@ -43,6 +46,8 @@ pub struct Options {
     pub data: PathBuf,
     /// Address that clients connect to.
     pub listen: String,
+    /// The certificate that they are shown, if they connect over TLS.
+    pub tls: Option<TlsConfig>,
     /// Exact origins whose pages may connect.
     pub allowed_origins: Vec<String>,
     /// Networks of proxies that say who a client is.
@@ -68,6 +73,7 @@ pub async fn run(options: Options) -> Result<()> {
     let metrics = Metrics::install()?;
     let stop = stop_signal()?;
     let mut gateway = gateway::Config::listening_on(&options.listen)?;
+    gateway.socket.tls.clone_from(&options.tls);
     gateway.socket.allowed_origins.clone_from(&options.allowed_origins);
     gateway.socket.limits.trusted_proxies.clone_from(&options.trusted_proxies);
     let folder = DataFolder::open(&options.data)?;
@@ -134,10 +140,19 @@ async fn serve(
         None => None,
     };
     let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys };
-    let gateway = Gateway::bind(gateway, dependencies)
-        .with_context(|| format!("cannot listen on {}; choose another address with --listen", options.listen))?;
-    let address = gateway.local_addr();
-    folder.announce_address(&address.to_string())?;
+    let gateway = Gateway::bind(gateway, dependencies).map_err(|error| {
+        let is_address = matches!(error, gateway::Error::Socket(socket::Error::Bind { .. }));
+        let error = anyhow::Error::new(error);
+        if is_address {
+            error.context(format!("cannot listen on {}; choose another address with --listen", options.listen))
+        } else {
+            error
+        }
+    })?;
+    let scheme = if options.tls.is_some() { "wss://" } else { "" };
+    let address = format!("{scheme}{}", gateway.local_addr());
+    folder.announce_address(&address)?;
+    let reloading = reload_at_hang_up(gateway.certificate_reload())?;
 
     // The gateway goes first, so that what it was given is still stored and answered.
     let (at_edge, in_roles) = (CancellationToken::new(), CancellationToken::new());
@@ -154,13 +169,15 @@ async fn serve(
         roles.spawn(admin.run(in_roles.clone()));
     }
 
-    say_what_next(&address.to_string(), options);
+    say_what_next(&address, options);
     let mut folding = tokio::time::interval(FOLD_SAMPLES_EVERY);
+    let mut reloading = Box::pin(reloading);
     tokio::pin!(stop);
     let ended = loop {
         tokio::select! {
             () = &mut stop => break Ok(()),
             _ = folding.tick() => metrics.fold_samples(),
+            never = &mut reloading => match never {},
             Some(ended) = edge.join_next() => break ended.context("a task").flatten(),
             Some(ended) = roles.join_next() => break ended.context("a task").flatten(),
         }
@@ -197,6 +214,19 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
+    })
+}
+
+/// Has the certificate looked at whenever SIGHUP comes. Without one that signal ends the process, as it does by default.
+fn reload_at_hang_up(reload: Option<CertificateReload>) -> Result<impl Future<Output = Infallible>> {
+    let reload = reload.map(|reload| Ok::<_, std::io::Error>((signal(SignalKind::hangup())?, reload))).transpose()?;
+    Ok(async move {
+        if let Some((mut hang_up, reload)) = reload {
+            while hang_up.recv().await.is_some() {
+                reload.ask();
+            }
+        }
+        pending().await
     })
 }
 

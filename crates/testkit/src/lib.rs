@@ -3,6 +3,7 @@
 //! Never depends on a role: it knows processes, files and time, and nothing of messages.
 //!
 //! ```text
+//! authority certificates of a test's own
 //! children  any child process: its lines, its signals, its end
 //! gate      a proxy that holds what passes and lets it go
 //! nats      a real nats-server in its own folder
@@ -11,6 +12,7 @@
 //! logs      a run fails on an unlisted WARN or ERROR line
 //! ```
 
+mod authority;
 pub mod children;
 pub mod gate;
 mod leash;
@@ -19,6 +21,7 @@ pub mod nats;
 pub mod scratch;
 pub mod wait;
 
+pub use authority::{Authority, Issued};
 pub use children::Running;
 pub use gate::{Direction, Gate};
 pub use nats::{NatsOptions, NatsServer};

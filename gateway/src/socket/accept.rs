@@ -31,6 +31,8 @@ use super::connection::{Connection, Peer};
 use super::edge::Edge;
 use super::outbound::Outbound;
 use super::room::Place;
+use super::tls::{CertificateReload, Tls};
+use super::transport::Transport;
 use super::upgrade::{Asked, Refusal, check, switch};
 use crate::limits::Seat;
 
@@ -75,15 +77,17 @@ pub struct Acceptor {
     config: Config,
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Acceptor {
-    /// Checks the settings and binds the address.
+    /// Checks the settings, reads the certificate if there is to be one, and binds the address.
     ///
     /// # Errors
-    /// A setting cannot work, or the address cannot be had.
+    /// A setting or the certificate cannot work, or the address cannot be had.
     pub fn bind(config: Config) -> Result<Self, Error> {
         config.validate()?;
+        let tls = config.tls.as_ref().map(Tls::open).transpose()?.map(Arc::new);
         let bind = || {
             let socket = if config.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
             socket.set_reuseaddr(true)?;
@@ -97,7 +101,7 @@ impl Acceptor {
             Ok((listener, address))
         };
         let (listener, address) = bind().map_err(|source| Error::Bind { address: config.listen, source })?;
-        Ok(Self { config, listener, address })
+        Ok(Self { config, listener, address, tls })
     }
 
     /// The address that clients connect to, its port known.
@@ -106,10 +110,16 @@ impl Acceptor {
         self.address
     }
 
+    /// Has the files of the certificate looked at, if there is one.
+    #[must_use]
+    pub fn certificate_reload(&self) -> Option<CertificateReload> {
+        self.tls.as_ref().map(|tls| tls.reload())
+    }
+
     /// Accepts until shutdown, then drains: closes the sockets over the drain time and waits for their tasks.
     pub async fn run<H: Handler>(self, handler: H, shutdown: CancellationToken) {
-        let Self { config, listener, .. } = self;
-        let edge = Arc::new(Edge::new(config));
+        let Self { config, listener, tls, .. } = self;
+        let edge = Arc::new(Edge::new(config, tls));
         let stop = CancellationToken::new();
         let mut workers = tokio::task::JoinSet::new();
         for worker in 0..edge.flusher.workers() {
@@ -125,6 +135,9 @@ impl Acceptor {
             workers.spawn(async move { edge.turn_wheel(stop).await });
         }
         workers.spawn(Arc::clone(&edge.addresses).sweep(stop.clone()));
+        if let Some(tls) = &edge.tls {
+            workers.spawn(Arc::clone(tls).watch(stop.clone()));
+        }
         let handler = Arc::new(handler);
         // Ends the handshakes under way as well: their clients have lost nothing yet.
         let _accepting_ended = shutdown.run_until_cancelled(accept(&edge, &listener, &handler, &shutdown)).await;
@@ -158,8 +171,11 @@ async fn accept<H: Handler>(edge: &Arc<Edge>, listener: &TcpListener, handler: &
             Ok(let_in) => let_in,
             Err(refusal) => {
                 count_refusal(refusal);
-                // Best effort: a peer that does not take it sees the connection close.
-                let _ = stream.try_write(refusal.bytes().as_bytes());
+                // Best effort: a peer that does not take it sees the connection close. A handshake only to say it over TLS
+                // would cost what the refusal is to save.
+                if edge.tls.is_none() {
+                    let _ = stream.try_write(refusal.bytes().as_bytes());
+                }
                 continue;
             }
         };
@@ -214,28 +230,35 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
-/// Serves one HTTP upgrade within the handshake timeout (X16).
+/// Serves one handshake, TLS and HTTP upgrade, within the handshake timeout (X16).
 async fn open(edge: &Arc<Edge>, stream: TcpStream, connecting: Connecting) -> Option<Connection> {
     let Connecting { address, permit, seat } = connecting;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no nodelay");
     }
     let limit = Duration::from_millis(edge.config.handshake_timeout_ms);
-    let Ok(upgraded) = timeout(limit, upgrade(edge, stream, address, seat)).await else {
+    let opening = async {
+        let transport = match &edge.tls {
+            Some(tls) => tls.handshake(stream).await?,
+            None => Transport::Plain(stream),
+        };
+        upgrade(edge, transport, address, seat).await
+    };
+    let Ok(upgraded) = timeout(limit, opening).await else {
         metrics::counter!("gateway_handshakes_refused_total", "code" => "timeout").increment(1);
         return None;
     };
-    let (stream, read, Asked { sub_protocol, bearer }, seat) = upgraded?;
-    Some(Connection::start(edge, stream, read, Peer { address, sub_protocol, bearer, permit, seat }))
+    let (transport, read, Asked { sub_protocol, bearer }, seat) = upgraded?;
+    Some(Connection::start(edge, transport, read, Peer { address, sub_protocol, bearer, permit, seat }))
 }
 
-/// Runs HTTP on the connection until it is refused or upgraded; gives back the bare stream.
+/// Runs HTTP on the connection until it is refused or upgraded; gives back the bare transport.
 async fn upgrade(
     edge: &Arc<Edge>,
-    stream: TcpStream,
+    transport: Transport,
     address: SocketAddr,
     seat: Option<Seat>,
-) -> Option<(TcpStream, Bytes, Asked, Option<Seat>)> {
+) -> Option<(Transport, Bytes, Asked, Option<Seat>)> {
     let switched: Mutex<Option<(UpgradeFut, Asked)>> = Mutex::new(None);
     // Taken at accept, or by the request.
     let seat = Mutex::new(seat);
@@ -261,7 +284,7 @@ async fn upgrade(
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .header_read_timeout(None);
-    let served = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+    let served = http.serve_connection(TokioIo::new(transport), service).with_upgrades().await;
     if let Err(error) = served {
         tracing::debug!(%error, "upgrade failed");
         metrics::counter!("gateway_handshakes_refused_total", "code" => "transport").increment(1);
@@ -270,7 +293,7 @@ async fn upgrade(
     let (upgrade, asked) = switched.into_inner().unwrap_or_else(PoisonError::into_inner)?;
     // The crate's socket is born with an 8 KiB buffer and has read nothing yet: only its stream is kept.
     let upgraded = upgrade.await.ok()?.into_inner().into_inner();
-    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgraded.downcast::<TokioIo<Transport>>().ok()?;
     // Copied, because what came behind the request would keep hyper's whole buffer alive.
     let seat = seat.into_inner().unwrap_or_else(PoisonError::into_inner);
     Some((parts.io.into_inner(), Bytes::copy_from_slice(&parts.read_buf), asked, seat))

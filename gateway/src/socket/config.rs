@@ -1,6 +1,7 @@
 //! What an operator may set about sockets.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::limits::{ClientLimits, Rate};
 pub struct Config {
     /// Address that sockets are accepted on; port 0 takes a free one.
     pub listen: SocketAddr,
+    /// TLS in this process; without it a proxy ends TLS, or nobody does.
+    pub tls: Option<TlsConfig>,
     /// Exact `Origin` values that may connect; a client without the header (no browser) always may.
     pub allowed_origins: Vec<String>,
     /// Most sockets at once; a further one is refused with 503.
@@ -57,10 +60,37 @@ pub struct Config {
     pub limits: ClientLimits,
 }
 
+/// The certificate of a gateway that speaks TLS itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// PEM file of the certificate chain, the gateway's own certificate first.
+    pub certificate: PathBuf,
+    /// PEM file of its private key.
+    pub key: PathBuf,
+    /// How often both files are looked at, so that a new certificate is taken into use.
+    #[serde(default = "reload_interval_ms")]
+    pub reload_interval_ms: u64,
+}
+
+/// A certificate is replaced days before it expires.
+const fn reload_interval_ms() -> u64 {
+    60_000
+}
+
+impl TlsConfig {
+    /// The defaults for these files.
+    #[must_use]
+    pub const fn of_files(certificate: PathBuf, key: PathBuf) -> Self {
+        Self { certificate, key, reload_interval_ms: reload_interval_ms() }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 7070)),
+            tls: None,
             allowed_origins: Vec::new(),
             max_connections: 65_536,
             // After a restart everybody is back within ten seconds.
@@ -91,6 +121,7 @@ impl Config {
     /// Names the first setting that cannot work.
     pub fn validate(&self) -> Result<(), Error> {
         let checks = [
+            (self.tls.as_ref().is_none_or(|tls| tls.reload_interval_ms > 0), "tls.reload_interval_ms must not be 0"),
             (self.max_connections > 0, "max_connections must not be 0"),
             (self.admissions.is_valid(), "admissions must let something through"),
             (self.max_handshakes > 0, "max_handshakes must not be 0"),

@@ -15,7 +15,6 @@ use bytes::{BufMut, Bytes, BytesMut};
 use fastwebsockets::OpCode;
 use futures_util::task::AtomicWaker;
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -26,6 +25,8 @@ use super::outbound::Outbound;
 use super::queue::{Admitted, Bound, Class, Queue};
 use super::reader::Reader;
 use super::room::Place;
+use super::tls::Over;
+use super::transport::{Halves, Sink, Transport};
 use super::upgrade::{Bearer, SubProtocol};
 use crate::limits::{Allowance, Seat};
 
@@ -69,6 +70,8 @@ pub struct Connection {
 pub(super) struct Shared {
     pub(super) id: u64,
     pub(super) sub_protocol: SubProtocol,
+    /// What the reader gets is sealed.
+    pub(super) is_tls: bool,
     pub(super) edge: Arc<Edge>,
     opened_ms: u64,
     last_read_ms: AtomicU64,
@@ -82,7 +85,7 @@ pub(super) struct Shared {
 
 struct State {
     queue: Queue,
-    sink: Option<OwnedWriteHalf>,
+    sink: Option<Sink>,
     writer: Writer,
     /// The socket stands on the list of those that are written later, whoever writes it first.
     late: bool,
@@ -102,12 +105,14 @@ enum Writer {
 
 impl Connection {
     /// Takes over an upgraded stream; `read` is what came behind the upgrade request.
-    pub(super) fn start(edge: &Arc<Edge>, stream: TcpStream, read: Bytes, peer: Peer) -> Self {
-        let (input, sink) = stream.into_split();
+    pub(super) fn start(edge: &Arc<Edge>, transport: Transport, read: Bytes, peer: Peer) -> Self {
+        let Halves { input, sink, read: opened, is_over } = transport.into_split();
+        let read = if opened.is_empty() { read } else { [read, opened].concat().into() };
         let now_ms = edge.now_ms();
         let shared = Arc::new(Shared {
             id: edge.next_id(),
             sub_protocol: peer.sub_protocol,
+            is_tls: sink.is_tls(),
             edge: Arc::clone(edge),
             opened_ms: now_ms,
             last_read_ms: AtomicU64::new(now_ms),
@@ -124,6 +129,8 @@ impl Connection {
             }),
         });
         edge.watch(&shared);
+        // TLS may have something to say already.
+        shared.with_queue(|_queue| ());
         let waits = match edge.unauthenticated.enter(now_ms, Arc::clone(&shared)) {
             Some((place, leaves)) => {
                 if let Some(leaves) = leaves {
@@ -143,7 +150,7 @@ impl Connection {
             peer: peer.address,
             sub_protocol: peer.sub_protocol,
             bearer: peer.bearer,
-            reader: Reader::new(Arc::clone(&shared), input, read, held, allowance.clone()),
+            reader: Reader::new(Arc::clone(&shared), (input, read, is_over), held, allowance.clone()),
             allowance,
             outbound: Outbound::new(shared),
         }
@@ -183,32 +190,32 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn bound(&self) -> Bound {
-        Bound { bytes: self.edge.config.queue_bytes, frames: self.edge.config.queue_frames }
+    fn bound(&self, held: usize) -> Bound {
+        Bound { bytes: self.edge.config.queue_bytes, frames: self.edge.config.queue_frames, held }
     }
 
     /// Changes the queue and sees to it that somebody writes what is in it.
     ///
     /// The writing itself is left to the flusher, so that what is pushed in one go leaves in one write.
     pub(super) fn with_queue<T>(self: &Arc<Self>, change: impl FnOnce(&mut Queue) -> T) -> T {
-        self.change_queue(true, change)
+        self.change(true, |state| change(&mut state.queue))
     }
 
-    fn change_queue<T>(self: &Arc<Self>, hurried: bool, change: impl FnOnce(&mut Queue) -> T) -> T {
+    fn change<T>(self: &Arc<Self>, hurried: bool, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.lock();
-        let result = change(&mut state.queue);
+        let result = change(&mut state);
         if state.sink.is_none() {
             state.queue.clear();
             return result;
         }
         let hurried = hurried || state.queue.frames() >= UNHURRIED_MAX;
         match state.writer {
-            Writer::Nobody | Writer::Later if hurried && !state.queue.is_empty() => {
+            Writer::Nobody | Writer::Later if hurried && state.waits() => {
                 state.writer = Writer::Listed;
                 drop(state);
                 self.edge.flusher.list(Arc::clone(self));
             }
-            Writer::Nobody if !state.queue.is_empty() => {
+            Writer::Nobody if state.waits() => {
                 state.writer = Writer::Later;
                 if !std::mem::replace(&mut state.late, true) {
                     drop(state);
@@ -225,20 +232,22 @@ impl Shared {
     /// A full queue is first written to the kernel: a client is slow only if the kernel takes no more, not because
     /// one burst outran the flusher.
     pub(super) fn admit(self: &Arc<Self>, opcode: OpCode, frame: &Bytes, class: Class) -> Option<Admitted> {
-        let bound = self.bound();
-        // Asked under the queue's lock: nothing may be queued behind a close frame.
-        let admit = |queue: &mut Queue| self.is_open().then(|| queue.admit(opcode, frame.clone(), class, bound));
+        let admit = |state: &mut State| {
+            let bound = self.bound(state.held());
+            // Asked under the queue's lock: nothing may be queued behind a close frame.
+            self.is_open().then(|| state.queue.admit(opcode, frame.clone(), class, bound))
+        };
         let hurried = class != Class::Unhurried;
-        let admitted = self.change_queue(hurried, admit);
+        let admitted = self.change(hurried, admit);
         if admitted != Some(Admitted::Full) || !self.flush_listed() {
             return admitted;
         }
-        self.change_queue(hurried, admit)
+        self.change(hurried, admit)
     }
 
     pub(super) fn waiting(&self) -> (usize, usize) {
         let state = self.lock();
-        (state.queue.bytes(), state.queue.frames())
+        (state.waiting_bytes(), state.queue.frames())
     }
 
     pub(super) fn is_open(&self) -> bool {
@@ -300,6 +309,36 @@ impl Shared {
         state.settle();
         drop(state);
         self.reader.wake();
+    }
+
+    /// Opens what the reader got of a TLS socket; what was in it goes to the end of `plain`.
+    ///
+    /// # Errors
+    /// Nothing more comes. What was said before is in `plain` all the same.
+    pub(super) fn open(self: &Arc<Self>, wire: &[u8], plain: &mut Vec<u8>) -> Result<(), Over> {
+        let mut state = self.lock();
+        let Some(Sink::Tls(session)) = &mut state.sink else {
+            // Given up: nothing of what comes is looked at any more.
+            return Ok(());
+        };
+        let opened = session.open(wire, plain);
+        if opened.is_err() {
+            // The peer should hear why, and the socket ends with this. An error is what the reader meets as well.
+            let _ = state.try_write();
+        } else if session.held() > 0 {
+            drop(state);
+            self.with_queue(|_queue| ());
+        }
+        opened
+    }
+
+    /// Says at the end of what is written that nothing follows, where that is TLS' to say.
+    pub(super) fn end_tls(self: &Arc<Self>) {
+        self.change(true, |state| {
+            if let Some(Sink::Tls(session)) = &mut state.sink {
+                session.close();
+            }
+        });
     }
 
     pub(super) fn register_reader(&self, waker: &Waker) {
@@ -379,10 +418,10 @@ impl Shared {
         if !matches!(state.writer, Writer::Listed | Writer::Later) {
             return false;
         }
-        let before = state.queue.bytes();
+        let before = state.waiting_bytes();
         // An error is left to the flusher, which meets it again.
         let _ = state.try_write();
-        state.queue.bytes() < before
+        state.waiting_bytes() < before
     }
 
     /// Goes on when the kernel takes more; ready once nothing waits.
@@ -419,7 +458,7 @@ impl Shared {
     /// Ready once nothing waits to be written.
     pub(super) fn poll_drained(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.lock();
-        if state.queue.is_empty() {
+        if !state.waits() {
             return Poll::Ready(());
         }
         if !state.drained.iter().any(|waker| waker.will_wake(cx.waker())) {
@@ -430,6 +469,19 @@ impl Shared {
 }
 
 impl State {
+    /// Bytes that TLS has and the kernel has not.
+    fn held(&self) -> usize {
+        self.sink.as_ref().map_or(0, Sink::held)
+    }
+
+    fn waiting_bytes(&self) -> usize {
+        self.queue.bytes() + self.held()
+    }
+
+    fn waits(&self) -> bool {
+        !self.queue.is_empty() || self.held() > 0
+    }
+
     fn try_write(&mut self) -> Poll<io::Result<()>> {
         self.write(|sink, slices| match sink.try_write_vectored(slices) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
@@ -437,24 +489,12 @@ impl State {
         })
     }
 
-    /// Writes until the queue is empty, the kernel takes no more or the socket is broken.
+    /// Writes until nothing waits, the kernel takes no more or the socket is broken.
     fn write(
         &mut self,
-        mut write: impl FnMut(&mut OwnedWriteHalf, &[io::IoSlice<'_>]) -> Poll<io::Result<usize>>,
+        write: impl FnMut(&mut OwnedWriteHalf, &[io::IoSlice<'_>]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<()>> {
-        let Some(sink) = &mut self.sink else {
-            return Poll::Ready(Ok(()));
-        };
-        while !self.queue.is_empty() {
-            match write(sink, &self.queue.slices()) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => self.queue.advance(written),
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-            }
-        }
-        Poll::Ready(Ok(()))
+        self.sink.as_mut().map_or(Poll::Ready(Ok(())), |sink| sink.write(&mut self.queue, write))
     }
 
     /// Nothing waits any more: nobody writes, and who waited for that goes on.

@@ -18,10 +18,12 @@ use super::connection::Shared;
 use super::flush::Flusher;
 use super::heartbeat::Wheel;
 use super::room::Room;
+use super::tls::Tls;
 use crate::limits::{Addresses, Admissions};
 
 pub(super) struct Edge {
     pub(super) config: Config,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) flusher: Flusher,
     pub(super) tasks: TaskTracker,
     pub(super) addresses: Arc<Addresses>,
@@ -47,9 +49,10 @@ enum Watched {
 }
 
 impl Edge {
-    pub(super) fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config, tls: Option<Arc<Tls>>) -> Self {
         let runtime = Handle::current();
         Self {
+            tls,
             wheel: Mutex::new(Wheel::new(&config)),
             flusher: Flusher::new(runtime.metrics().num_workers()),
             tasks: TaskTracker::new(),

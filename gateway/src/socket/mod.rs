@@ -1,8 +1,8 @@
 //! Sockets: from a TCP connection to whole messages in, and shared frames out.
 //!
 //! ```text
-//! accept → upgrade → connection ─┬─ reader   → frame_guard → Message
-//!                                └─ outbound → queue → flush
+//! accept → tls → upgrade → connection ─┬─ reader   → frame_guard → Message
+//!                                      └─ outbound → queue → flush → transport
 //! heartbeat (one wheel for all sockets) ; close (codes) ; edge (what all sockets share) ; room (for newcomers)
 //! ```
 //!
@@ -45,6 +45,8 @@ mod outbound;
 mod queue;
 mod reader;
 mod room;
+mod tls;
+mod transport;
 mod upgrade;
 
 use std::io;
@@ -52,12 +54,13 @@ use std::net::SocketAddr;
 
 pub use accept::{Acceptor, Handler};
 pub use close::{CloseCode, PeerClose};
-pub use config::Config;
+pub use config::{Config, TlsConfig};
 pub use connection::{Closed, Connection};
 pub use frame_guard::{Kind, Message};
 pub use outbound::{Outbound, PushError};
 pub use queue::Class;
 pub use reader::Reader;
+pub use tls::{CertificateError, CertificateReload};
 pub use upgrade::{Bearer, PATH, Refusal, SubProtocol};
 
 /// Why sockets cannot be served.
@@ -66,6 +69,9 @@ pub enum Error {
     /// A setting that cannot work.
     #[error("setting refused: {0}")]
     Config(&'static str),
+    /// The certificate or its key cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     /// The address is taken or not ours.
     #[error("cannot listen on {address}")]
     Bind {

@@ -95,6 +95,8 @@ impl Waiting {
 pub(super) struct Bound {
     pub(super) bytes: usize,
     pub(super) frames: usize,
+    /// Bytes that have left the queue and count as waiting still: TLS has them.
+    pub(super) held: usize,
 }
 
 /// The frames that wait for one socket.
@@ -125,13 +127,13 @@ impl Queue {
         match class {
             Class::Ephemeral => {
                 // Half of the room is kept for what may not be dropped.
-                if self.bytes >= bound.bytes / 2 || self.frames.len() >= bound.frames / 2 {
+                if self.bytes + bound.held >= bound.bytes / 2 || self.frames.len() >= bound.frames / 2 {
                     return Admitted::Dropped;
                 }
                 self.push(Waiting::new(opcode, payload, Role::Ephemeral));
             }
             Class::History => {
-                if !self.frames.is_empty() {
+                if !self.frames.is_empty() || bound.held > 0 {
                     return Admitted::NotEmpty;
                 }
                 self.push(Waiting::new(opcode, payload, Role::Data));
@@ -220,7 +222,7 @@ impl Queue {
     }
 
     fn is_full(&self, bound: Bound) -> bool {
-        self.bytes >= bound.bytes || self.frames.len() >= bound.frames
+        self.bytes + bound.held >= bound.bytes || self.frames.len() >= bound.frames
     }
 
     fn push(&mut self, waiting: Waiting) {
@@ -268,7 +270,7 @@ mod tests {
 
     use super::*;
 
-    const BOUND: Bound = Bound { bytes: 1_000, frames: 8 };
+    const BOUND: Bound = Bound { bytes: 1_000, frames: 8, held: 0 };
 
     fn admit(queue: &mut Queue, len: usize, class: Class) -> Admitted {
         queue.admit(OpCode::Binary, vec![1; len].into(), class, BOUND)
@@ -298,6 +300,15 @@ mod tests {
             assert_eq!(admit(&mut queue, 0, Class::Ordinary), Admitted::Queued);
         }
         assert_eq!(admit(&mut queue, 0, Class::Ordinary), Admitted::Full);
+    }
+
+    #[test]
+    fn what_tls_holds_counts_as_waiting() {
+        let held = |held, class| Queue::default().admit(OpCode::Binary, Bytes::new(), class, Bound { held, ..BOUND });
+        assert_eq!(held(999, Class::Ordinary), Admitted::Queued);
+        assert_eq!(held(1_000, Class::Ordinary), Admitted::Full);
+        assert_eq!((held(499, Class::Ephemeral), held(500, Class::Ephemeral)), (Admitted::Queued, Admitted::Dropped));
+        assert_eq!((held(0, Class::History), held(1, Class::History)), (Admitted::Queued, Admitted::NotEmpty));
     }
 
     #[test]
@@ -388,7 +399,7 @@ mod tests {
             lens in prop::collection::vec(0..300_usize, 1..600),
             takes in prop::collection::vec(1..400_usize, 1..50),
         ) {
-            let bound = Bound { bytes: usize::MAX, frames: usize::MAX };
+            let bound = Bound { bytes: usize::MAX, frames: usize::MAX, held: 0 };
             let mut queue = Queue::default();
             let mut expected = Vec::new();
             for (at, len) in lens.iter().enumerate() {

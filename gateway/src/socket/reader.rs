@@ -21,11 +21,19 @@ use super::frame_guard::{Event, Fault, FrameGuard, Kind, Message};
 use super::upgrade::SubProtocol;
 use crate::limits::Allowance;
 
-/// Bytes of one read; also the most that may wait unparsed for one socket.
+/// Bytes of one read; also the most that may wait unparsed for one socket, but for the rest of a TLS record.
 const READ_BYTES: usize = 16 * 1024;
 
+/// What a read goes through.
+struct Buffers {
+    wire: Box<[u8]>,
+    /// What TLS opened of it.
+    plain: Vec<u8>,
+}
+
 thread_local! {
-    static READ_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+    static BUFFERS: RefCell<Buffers> =
+        RefCell::new(Buffers { wire: vec![0; READ_BYTES].into_boxed_slice(), plain: Vec::new() });
 }
 
 /// Reads one socket. Dropping it closes the socket, unless it is closed already.
@@ -41,6 +49,8 @@ struct Input {
     guard: FrameGuard,
     /// Bytes that were read behind the last message, not yet parsed.
     rest: Bytes,
+    /// TLS says that nothing follows.
+    is_over: bool,
     /// Boxed: rarely touched, and the reader moves about.
     held: Box<Held>,
     allowance: Option<Arc<Allowance>>,
@@ -65,13 +75,12 @@ impl fmt::Debug for Reader {
 impl Reader {
     pub(super) fn new(
         shared: Arc<Shared>,
-        half: OwnedReadHalf,
-        rest: Bytes,
+        (half, rest, is_over): (OwnedReadHalf, Bytes, bool),
         held: Box<Held>,
         allowance: Option<Arc<Allowance>>,
     ) -> Self {
         let guard = FrameGuard::new(shared.edge.config.limits(false));
-        Self { shared, input: Some(Input { half, guard, rest, held, allowance }) }
+        Self { shared, input: Some(Input { half, guard, rest, is_over, held, allowance }) }
     }
 
     /// Lifts the limits of an unauthenticated socket and its deadline.
@@ -154,7 +163,7 @@ impl Reader {
 
 impl Input {
     /// Takes what waits, then what the kernel has.
-    fn poll_next(&mut self, cx: &mut Context<'_>, shared: &Shared) -> Poll<Read> {
+    fn poll_next(&mut self, cx: &mut Context<'_>, shared: &Arc<Shared>) -> Poll<Read> {
         while !self.rest.is_empty() {
             let mut bytes = &self.rest[..];
             let taken = self.guard.next(&mut bytes);
@@ -168,14 +177,22 @@ impl Input {
             }
         }
         loop {
-            let read = READ_BUFFER.with_borrow_mut(|buffer| {
-                let mut buffer = ReadBuf::new(buffer);
+            if self.is_over {
+                return Poll::Ready(Read::End);
+            }
+            let read = BUFFERS.with_borrow_mut(|Buffers { wire, plain }| {
+                let mut buffer = ReadBuf::new(wire);
                 match ready!(Pin::new(&mut self.half).poll_read(cx, &mut buffer)) {
                     Ok(()) if !buffer.filled().is_empty() => {}
                     Ok(()) | Err(_) => return Poll::Ready(Some(Read::End)),
                 }
                 shared.note_read();
                 let mut bytes = buffer.filled();
+                if shared.is_tls {
+                    plain.clear();
+                    self.is_over = shared.open(bytes, plain).is_err();
+                    bytes = plain;
+                }
                 let taken = self.guard.next(&mut bytes);
                 self.rest = Bytes::copy_from_slice(bytes);
                 Poll::Ready(read_of(taken))
@@ -193,7 +210,7 @@ impl Input {
     }
 
     /// Reads on to the peer's close frame or the end of the transport, giving nothing out.
-    async fn discard_to_close(&mut self, shared: &Shared) {
+    async fn discard_to_close(&mut self, shared: &Arc<Shared>) {
         loop {
             match poll_fn(|cx| self.poll_next(cx, shared)).await {
                 Read::Event(Event::Close(_)) | Read::End => return,
@@ -224,20 +241,30 @@ impl Drop for Reader {
 /// Ends the close handshake (RFC 6455 §7.1.1): our close frame out, the peer's in, then the connection is dropped.
 ///
 /// After a fault no close frame of the peer can be told from garbage. Then all is read up to its end: the kernel
-/// would answer unread bytes with a reset, which takes our close frame from the peer. One deadline holds for all.
+/// would answer unread bytes with a reset, which takes our close frame from the peer. One deadline holds for all. Over TLS its own end comes last (RFC 8446
+/// §6.1): a peer that sees the connection end without it was cut off.
 async fn end(shared: Arc<Shared>, mut input: Input) {
     let closing = async {
         let close_sent = poll_fn(|cx| shared.poll_drained(cx));
+        let end_of_tls = async {
+            shared.end_tls();
+            poll_fn(|cx| shared.poll_drained(cx)).await;
+        };
         match shared.ended() {
             Some(Closed::ByServer(_)) if !input.guard.is_done() => {
                 tokio::join!(close_sent, input.discard_to_close(&shared));
+                end_of_tls.await;
             }
             Some(Closed::ByServer(_)) => {
                 close_sent.await;
+                end_of_tls.await;
                 shared.give_up_writing();
                 input.discard_to_close(&shared).await;
             }
-            Some(Closed::ByPeer(_)) => close_sent.await,
+            Some(Closed::ByPeer(_)) => {
+                close_sent.await;
+                end_of_tls.await;
+            }
             Some(Closed::Lost) | None => {}
         }
     };

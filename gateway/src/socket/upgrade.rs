@@ -66,6 +66,8 @@ impl fmt::Debug for Bearer {
 /// Why an upgrade was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// Plain HTTP where TLS is spoken.
+    TlsRequired,
     /// Another path, or a query string behind it.
     Path,
     /// Not GET.
@@ -105,6 +107,7 @@ impl Refusal {
     #[must_use]
     pub const fn code(self) -> &'static str {
         match self {
+            Self::TlsRequired => "tls_required",
             Self::Path => "unknown_path",
             Self::Method => "method_not_allowed",
             Self::HttpVersion => "http_version",
@@ -127,7 +130,7 @@ impl Refusal {
             Self::Path => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::HttpVersion => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            Self::BodyNotEmpty | Self::Key | Self::SubProtocol => StatusCode::BAD_REQUEST,
+            Self::TlsRequired | Self::BodyNotEmpty | Self::Key | Self::SubProtocol => StatusCode::BAD_REQUEST,
             Self::NotAnUpgrade | Self::WebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             Self::Origin => StatusCode::FORBIDDEN,
             Self::Full | Self::TooManyAtOnce { .. } => StatusCode::SERVICE_UNAVAILABLE,
@@ -142,7 +145,8 @@ impl Refusal {
             Self::TooManyAtOnce { retry_after_s } | Self::TooManyConnects { retry_after_s } => Some(retry_after_s),
             // Until one of its sockets has gone.
             Self::TooManySockets => Some(10),
-            Self::Path
+            Self::TlsRequired
+            | Self::Path
             | Self::Method
             | Self::HttpVersion
             | Self::BodyNotEmpty
@@ -186,7 +190,8 @@ impl Refusal {
             Self::WebSocketVersion => {
                 headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
             }
-            Self::Path
+            Self::TlsRequired
+            | Self::Path
             | Self::HttpVersion
             | Self::BodyNotEmpty
             | Self::Key

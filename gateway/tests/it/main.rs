@@ -8,3 +8,4 @@ mod corpus;
 mod rfc6455;
 mod sessions;
 mod socket;
+mod tls;

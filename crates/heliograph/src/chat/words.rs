@@ -60,6 +60,7 @@ pub(super) fn failure(error: &Error) -> String {
         | Error::Ended
         | Error::Address(_)
         | Error::Token(_)
+        | Error::Trust(_)
         | Error::Closed(_)
         | Error::SignInTimeout
         | Error::Silent

@@ -21,6 +21,7 @@ use tokens::TokenKeys;
 use tokio::net::TcpListener;
 
 use crate::process::Up;
+use crate::tls::Secured;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../clients/foreign");
 /// Beyond it the script's own deadlines have failed.
@@ -79,6 +80,29 @@ async fn the_ws_package_of_node_is_served() {
     up.start().await;
     converse(&up, "node", "node.mjs", &[]).await;
     up.stop().await;
+}
+
+/// Over TLS in the gateway itself: each of these takes from its environment whom to trust.
+async fn is_served_over_tls(program: &str, script: &str, trusts_by: &str) {
+    let mut secured = Secured::new();
+    secured.start().await;
+    let url = format!("wss://{}/v1/socket", secured.up.listen);
+    let mut command = command(&secured.up, program, script, &url, &[]);
+    command.env(trusts_by, secured.trusted());
+    succeeds(script, command).await;
+    secured.up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a Python with `websockets`: `cargo xtask test foreign`"]
+async fn the_websockets_package_of_python_is_served_over_tls() {
+    is_served_over_tls(&given("HELIOGRAPH_FOREIGN_PYTHON"), "conversation.py", "SSL_CERT_FILE").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Node.js with `ws`: `cargo xtask test foreign`"]
+async fn the_ws_package_of_node_is_served_over_tls() {
+    is_served_over_tls("node", "node.mjs", "NODE_EXTRA_CA_CERTS").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -29,3 +29,4 @@ mod rolling;
 mod slow;
 mod stale_owner;
 mod start;
+mod tls;

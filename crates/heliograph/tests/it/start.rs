@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use client::Trust;
 use heliograph::chat::{ChatArgs, run_on};
 use heliograph::folder;
 use nix::sys::signal::{Signal, kill};
@@ -131,7 +132,7 @@ async fn a_lazily_synced_broker_whose_host_went_down_is_not_gone_on_from() {
 }
 
 /// One person at a terminal.
-struct Person {
+pub(crate) struct Person {
     keyboard: DuplexStream,
     screen: Screen,
 }
@@ -150,16 +151,20 @@ impl Write for Screen {
     }
 }
 
-fn at_terminal(up: &Up, name: &str, to: &str) -> ChatArgs {
+fn at_terminal(up: &Up, trust: Trust, name: &str, to: &str) -> ChatArgs {
     let key = TokenKeys::from_pem(&folder::token_key(up.folder()).unwrap()).unwrap();
     let token = key.mint(domain::UserId::new(user(name).0), Duration::from_secs(60)).unwrap();
     let address = folder::address(up.folder()).unwrap();
-    ChatArgs { address, token: token.into(), name: name.to_owned(), to: Some(to.to_owned()) }
+    ChatArgs { address, trust, token: token.into(), name: name.to_owned(), to: Some(to.to_owned()) }
 }
 
 impl Person {
     fn sit_down(up: &Up, name: &str, to: &str) -> Self {
-        let args = at_terminal(up, name, to);
+        Self::sit_down_trusting(up, Trust::Platform, name, to)
+    }
+
+    pub(crate) fn sit_down_trusting(up: &Up, trust: Trust, name: &str, to: &str) -> Self {
+        let args = at_terminal(up, trust, name, to);
         let (keyboard, input) = duplex(4_096);
         let screen = Screen::default();
         let output = screen.clone();
@@ -167,11 +172,11 @@ impl Person {
         Self { keyboard, screen }
     }
 
-    async fn types(&mut self, line: &str) {
+    pub(crate) async fn types(&mut self, line: &str) {
         self.keyboard.write_all(format!("{line}\n").as_bytes()).await.unwrap();
     }
 
-    async fn reads(&self, text: &str) {
+    pub(crate) async fn reads(&self, text: &str) {
         until(SOON, &format!("`{text}` on a screen"), async || {
             String::from_utf8_lossy(&self.screen.0.lock().unwrap()).contains(text)
         })
@@ -203,7 +208,7 @@ async fn all_that_is_piped_in_is_stored_in_order_or_the_end_says_how_much_is_not
     (1..=1_500).for_each(|number| input.extend(format!("line {number}\n").bytes()));
     let mut up = Up::new();
     up.start().await;
-    let (args, screen) = (at_terminal(&up, "alice", "bob"), Screen::default());
+    let (args, screen) = (at_terminal(&up, Trust::Platform, "alice", "bob"), Screen::default());
     run_on(args.clone(), input.as_slice(), screen.clone()).await.unwrap();
     let screen = String::from_utf8_lossy(&screen.0.lock().unwrap()).into_owned();
     assert!(!screen.contains('\u{2717}'), "{screen}");

@@ -13,7 +13,7 @@ mod per_address;
 mod per_user;
 mod secrets;
 mod slow_readers;
-mod slowloris;
+pub(crate) mod slowloris;
 mod stock;
 
 use std::net::Ipv4Addr;
@@ -27,7 +27,7 @@ use proto::v1::{ErrorCode, ServerFrame};
 use super::socket::peer::{RawClient, config};
 
 /// Settings for tests in which limits hold for this machine too.
-fn limited(change: impl FnOnce(&mut ClientLimits)) -> Config {
+pub(crate) fn limited(change: impl FnOnce(&mut ClientLimits)) -> Config {
     let mut limits = ClientLimits { unlimited: Vec::new(), ..ClientLimits::default() };
     change(&mut limits);
     Config { limits, ..config() }
@@ -44,7 +44,7 @@ fn is_about_once(passed: usize, burst: usize) -> bool {
 }
 
 /// One of many client addresses that this machine has.
-fn address(number: usize) -> Ipv4Addr {
+pub(crate) fn address(number: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 1, 0, 1).to_bits() + u32::try_from(number).unwrap())
 }
 

@@ -18,7 +18,8 @@ use tokio_websockets::{ClientBuilder, CloseCode, MaybeTlsStream, Message, WebSoc
 use super::setup::SOON;
 
 pub(crate) struct Client {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    // Boxed: the library keeps room for TLS in it.
+    socket: Box<WebSocketStream<MaybeTlsStream<TcpStream>>>,
     over: SubProtocol,
     pub(crate) hello: v1::Hello,
     pub(crate) session: u64,
@@ -38,7 +39,7 @@ impl Client {
             .connect()
             .await
             .unwrap();
-        let mut client = Self { socket, over, hello: v1::Hello::default(), session: 0, last_id: 0 };
+        let mut client = Self { socket: Box::new(socket), over, hello: v1::Hello::default(), session: 0, last_id: 0 };
         match client.next().await {
             Ok(ServerFrame { id: 0, frame: Some(Frame::Hello(hello)) }) => client.hello = hello,
             other => panic!("{other:?}"),

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use gateway::socket::{Acceptor, Bearer, Closed, Config, Connection, Handler, Message, Outbound, SubProtocol};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use gateway::socket::{
+    Acceptor, Bearer, CertificateReload, Closed, Config, Connection, Handler, Message, Outbound, SubProtocol,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -116,19 +118,20 @@ pub(crate) struct Gateway {
     pub(crate) shutdown: CancellationToken,
     pub(crate) running: JoinHandle<()>,
     pub(crate) draining: Arc<Mutex<Vec<(u64, Duration)>>>,
+    pub(crate) reload: Option<CertificateReload>,
     opened: mpsc::UnboundedReceiver<Opened>,
 }
 
 impl Gateway {
     pub(crate) fn start(config: Config, behaviour: Behaviour) -> Self {
         let acceptor = Acceptor::bind(config).unwrap();
-        let address = acceptor.local_addr();
+        let (address, reload) = (acceptor.local_addr(), acceptor.certificate_reload());
         let (sender, opened) = mpsc::unbounded_channel();
         let draining = Arc::default();
         let shutdown = CancellationToken::new();
         let sockets = Sockets { behaviour, opened: sender, draining: Arc::clone(&draining) };
         let running = tokio::spawn(acceptor.run(sockets, shutdown.clone()));
-        Self { address, shutdown, running, draining, opened }
+        Self { address, shutdown, running, draining, reload, opened }
     }
 
     /// The gateway's side of the next socket.
@@ -171,8 +174,8 @@ pub(crate) struct ServerFrame {
 }
 
 /// A client that sends what it is told to and reads server frames.
-pub(crate) struct RawClient {
-    pub(crate) stream: TcpStream,
+pub(crate) struct RawClient<S = TcpStream> {
+    pub(crate) stream: S,
     read: Vec<u8>,
 }
 
@@ -195,10 +198,23 @@ impl RawClient {
         Self { stream: within(socket.connect(address)).await.unwrap(), read: Vec::new() }
     }
 
+    pub(crate) async fn open(address: SocketAddr) -> Self {
+        let mut client = Self::connect(address).await;
+        client.upgrade().await;
+        client
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
+    pub(crate) const fn from_stream(stream: S) -> Self {
+        Self { stream, read: Vec::new() }
+    }
+
     /// Asks for a socket with one header replaced or added; the head of the answer, empty if there was none.
     pub(crate) async fn asks(&mut self, change: &str) -> String {
         // One that is refused before it asked may be gone already.
         let _ = self.stream.write_all(upgrade_request(change).as_bytes()).await;
+        let _ = self.stream.flush().await;
         loop {
             if let Some(end) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
                 let rest = self.read.split_off(end + 4);
@@ -208,16 +224,6 @@ impl RawClient {
                 return String::new();
             }
         }
-    }
-
-    pub(crate) const fn from_stream(stream: TcpStream) -> Self {
-        Self { stream, read: Vec::new() }
-    }
-
-    pub(crate) async fn open(address: SocketAddr) -> Self {
-        let mut client = Self::connect(address).await;
-        client.upgrade().await;
-        client
     }
 
     pub(crate) async fn upgrade(&mut self) {
@@ -237,6 +243,7 @@ impl RawClient {
 
     pub(crate) async fn send(&mut self, bytes: &[u8]) {
         within(self.stream.write_all(bytes)).await.unwrap();
+        within(self.stream.flush()).await.unwrap();
     }
 
     async fn more(&mut self) -> bool {
