@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! callers ──queue──▶ writer: batch (compare, stage) ──▶ commit ──▶ answers, waiters     about once a second: sync
+//!                    └ what nothing can replay: the same in a commit of its own ──▶ sync ──▶ answers
 //! callers ──▶ read: a view as of one moment
 //! ```
 //! A commit is atomic and the journal recovers to a prefix, so after a kill a position stands for rows that are there;
 //! what a power cut takes is behind `synced_position`, and the log replays it.
 
+mod accounts;
 mod batch;
 mod codec;
 mod keys;
@@ -208,17 +210,17 @@ impl Embedded {
         if let Some(chat) = self.view().direct(a, b)? {
             return Ok(chat);
         }
-        match self.queue.submit(Write::Direct { a, b, proposed }).await? {
-            Written::Chat(chat) => Ok(chat),
-            Written::Done | Written::Value(_) => Err(Error::Closed),
-        }
+        let claimed = self.queue.submit(Write::Direct { a, b, proposed }).await?;
+        let Written::Chat(chat) = claimed else { return Err(Error::Closed) };
+        Ok(chat)
     }
 
     pub(crate) async fn claim_meta(&self, key: &str, value: Bytes) -> Result<Bytes, Error> {
-        match self.queue.submit(Write::Meta { key: Bytes::copy_from_slice(key.as_bytes()), value }).await? {
-            Written::Value(value) => Ok(value),
-            Written::Done | Written::Chat(_) => Err(Error::Closed),
-        }
+        let key = Bytes::copy_from_slice(key.as_bytes());
+        let Written::Value(value) = self.queue.submit(Write::Meta { key, value }).await? else {
+            return Err(Error::Closed);
+        };
+        Ok(value)
     }
 
     pub(crate) async fn project(&self, projection: Projection) -> Result<(), Error> {

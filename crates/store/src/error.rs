@@ -68,6 +68,26 @@ pub enum Error {
         /// The chat of the row.
         chat: ChatId,
     },
+    /// A text or a list of an account's row is longer than its bound, or empty where it may not be.
+    #[error("{what} has a length of {length}; from {min} to {max} are allowed")]
+    Length {
+        /// What it is.
+        what: &'static str,
+        /// Bytes of the text, or rows of the list.
+        length: usize,
+        /// The least that is allowed.
+        min: usize,
+        /// The most that is allowed.
+        max: usize,
+    },
+    /// A user has as many of these as one may have.
+    #[error("the user has {max} {what} already")]
+    Full {
+        /// What there are too many of.
+        what: &'static str,
+        /// How many one may have.
+        max: usize,
+    },
     /// The row that was waited for did not come in time. Asking again later is fine.
     #[error("chat {chat} is not stored through seq {at_least} yet")]
     NotYet {

@@ -4,11 +4,15 @@
 //! ingest ──append──▶ chat_log, chat_members, chat_snapshots, partitions ──▶ history, members, load_chat, position
 //! projections ──project──▶ chats_by_user, chat_summaries, watermarks, checkpoints ──▶ chats_of, summaries, heads
 //! gateway, api ──claim_direct──▶ direct_chats
+//! api ──put_user, claim_handle──▶ users, handles ──▶ user, user_of_handle, handles
+//! api ──put_refresh_family──▶ refresh_families, refresh_families_by_user ──▶ refresh_family, refresh_families_of
+//! api ──claim_send──▶ send_claims ──forget_send_claims──▶ ∅
 //! ```
 //! [`Store`] is the port: purposeful operations, each of which a CQL table with the same key could serve too. Rows,
 //! positions, checkpoints and watermarks only move forward (M8), so a write that comes late or twice changes nothing.
 //! The store never looks into a message body, and never decides anything about a chat.
 
+mod accounts;
 mod config;
 mod embedded;
 mod error;
@@ -17,6 +21,11 @@ mod merge;
 mod rows;
 mod store;
 
+pub use accounts::{
+    AVATAR_BYTES_MAX, DEVICE_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, HANDLE_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX,
+    PASSWORD_BYTES_MAX, REFRESH_FAMILIES_MAX, RefreshFamily, SEND_CLAIM_KEPT_US, SPENT_MAX, SendClaim, Spent, UserRow,
+    UserState,
+};
 pub use config::Config;
 pub use embedded::Embedded;
 pub use error::Error;

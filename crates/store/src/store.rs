@@ -2,6 +2,8 @@
 //!
 //! Futures of writes may be dropped: a write that was taken is still carried out.
 
+mod accounts;
+
 use bytes::Bytes;
 use domain::{Chat, ChatId, Partition, PartitionPosition, Seq, UserId, Watermark};
 use tokio::time::Instant;

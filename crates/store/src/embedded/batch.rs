@@ -3,7 +3,7 @@
 //! fjall's batch cannot be read, so it is built here first: a write sees what the ones before it in the same commit
 //! staged. A write that fails leaves nothing behind; the others of its commit go on.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use bytes::Bytes;
 use domain::{ChatId, Partition, PartitionPosition, Seq};
@@ -27,13 +27,18 @@ struct SnapshotHead {
     first_seq: u64,
 }
 
+/// A row's table and key.
+type Place = (Table, Slice);
+/// What a commit does to a row: its new value, or none to take it out.
+type Change = Option<Slice>;
+
 /// The rows of one commit.
 #[derive(Debug)]
 pub(super) struct Batch<'a> {
     tables: &'a Tables,
-    staged: HashMap<(Table, Slice), Slice>,
+    staged: HashMap<Place, Change>,
     // How to take back what the present write staged.
-    undo: Vec<((Table, Slice), Option<Slice>)>,
+    undo: Vec<(Place, Option<Change>)>,
     // What is committed, where it is known.
     recent: &'a Recent,
     /// Chats with new rows in this commit, and the highest of them.
@@ -83,6 +88,7 @@ impl<'a> Batch<'a> {
             Write::Meta { key, value } => {
                 self.claim(Table::Meta, key, value).map(|stored| Written::Value(Bytes::copy_from_slice(&stored)))
             }
+            Write::Account(write) => self.account(write),
             Write::Sync => {
                 self.sync = true;
                 Ok(Written::Done)
@@ -99,7 +105,7 @@ impl<'a> Batch<'a> {
         added
     }
 
-    /// Writes all of it at once; without rows there is nothing to write, and no commit. `learned` is told each row.
+    /// Writes all of it at once; without rows there is nothing to write, and no commit. `learned` is told each new row.
     pub(super) fn commit(self, mut learned: impl FnMut(Table, &Slice, &Slice)) -> Result<Size, Error> {
         let mut size = Size::default();
         if self.staged.is_empty() {
@@ -108,9 +114,14 @@ impl<'a> Batch<'a> {
         let mut batch = fjall::OwnedWriteBatch::with_capacity(self.tables.database.clone(), self.staged.len());
         for ((table, key), value) in self.staged {
             size.rows += 1;
-            size.bytes[table as usize] += (key.len() + value.len()) as u64;
-            learned(table, &key, &value);
-            batch.insert(self.tables.keyspace(table), key, value);
+            size.bytes[table as usize] += (key.len() + value.as_ref().map_or(0, |value| value.len())) as u64;
+            match value {
+                Some(value) => {
+                    learned(table, &key, &value);
+                    batch.insert(self.tables.keyspace(table), key, value);
+                }
+                None => batch.remove(self.tables.keyspace(table), key),
+            }
         }
         let durability = if self.sync { PersistMode::SyncData } else { PersistMode::Buffer };
         batch.durability(Some(durability)).commit().map_err(Error::engine)?;
@@ -250,22 +261,62 @@ impl<'a> Batch<'a> {
     /// a row, about a third of the writer's work.
     fn newest_row(&self, chat: ChatId, seq: Seq, key: &[u8]) -> Result<Option<Slice>, Error> {
         if self.recent.head(chat).is_some_and(|head| head < seq) {
-            return Ok(self.staged.get(&(Table::Log, Slice::from(key))).cloned());
+            return Ok(self.staged.get(&(Table::Log, Slice::from(key))).cloned().flatten());
         }
         self.newest(Table::Log, key)
     }
 
-    fn newest(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Error> {
+    /// The row as the present write sees it: staged, else committed.
+    pub(super) fn newest(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Error> {
         let place = (table, Slice::from(key));
-        match self.staged.get(&place).or_else(|| self.recent.value(&place)) {
+        if let Some(staged) = self.staged.get(&place) {
+            return Ok(staged.clone());
+        }
+        match self.recent.value(&place) {
             Some(value) => Ok(Some(value.clone())),
             None => self.tables.newest(table, key),
         }
     }
 
-    fn stage(&mut self, table: Table, key: &[u8], value: impl AsRef<[u8]>) {
+    /// Rows as the present write sees them, by key: at most `limit` from the key `from` on, while they are `within`.
+    pub(super) fn rows(
+        &self,
+        table: Table,
+        from: &[u8],
+        within: impl Fn(&[u8]) -> bool,
+        limit: usize,
+    ) -> Result<BTreeMap<Slice, Slice>, Error> {
+        let is_asked = |key: &Slice| key[..] >= *from && within(key);
+        let staged = self.staged.iter().filter(|((of, key), _)| *of == table && is_asked(key));
+        let staged: Vec<_> = staged.map(|((_, key), change)| (key, change)).collect();
+        let gone = staged.iter().filter(|(_, change)| change.is_none()).count();
+        // Enough that `limit` are left when the staged ones are gone.
+        let committed =
+            self.tables.rows_from(table, from).take_while(|row| row.as_ref().map_or(true, |(key, _)| within(key)));
+        let mut rows: BTreeMap<_, _> = committed.take(limit.saturating_add(gone)).collect::<Result<_, _>>()?;
+        for (key, change) in staged {
+            match change {
+                Some(value) => rows.insert(key.clone(), value.clone()),
+                None => rows.remove(key),
+            };
+        }
+        while rows.len() > limit {
+            rows.pop_last();
+        }
+        Ok(rows)
+    }
+
+    pub(super) fn stage(&mut self, table: Table, key: &[u8], value: impl AsRef<[u8]>) {
+        self.change(table, key, Some(Slice::from(value.as_ref())));
+    }
+
+    /// Takes a row out, if it is there.
+    pub(super) fn remove(&mut self, table: Table, key: &[u8]) {
+        self.change(table, key, None);
+    }
+
+    fn change(&mut self, table: Table, key: &[u8], value: Change) {
         let place = (table, Slice::from(key));
-        let value = Slice::from(value.as_ref());
         let before = match self.staged.entry(place.clone()) {
             Entry::Occupied(mut entry) => Some(entry.insert(value)),
             Entry::Vacant(entry) => {

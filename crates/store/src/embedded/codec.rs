@@ -14,13 +14,13 @@ use crate::{Checkpoint, Error, MemberRow, SummaryRow, UserChatRow};
 const VERSION: u8 = 1;
 
 /// Reads the fields of one value; any lack or surplus is an error that names the table.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     table: &'static str,
     bytes: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    fn of(table: &'static str, bytes: &'a [u8]) -> Result<Self, Error> {
+    pub(super) fn of(table: &'static str, bytes: &'a [u8]) -> Result<Self, Error> {
         let mut fields = Self { table, bytes };
         match fields.byte()? {
             VERSION => Ok(fields),
@@ -32,11 +32,11 @@ impl<'a> Fields<'a> {
         Error::corrupt(self.table, "it is too short")
     }
 
-    fn byte(&mut self) -> Result<u8, Error> {
+    pub(super) fn byte(&mut self) -> Result<u8, Error> {
         self.bytes.try_get_u8().map_err(|_short| self.short())
     }
 
-    fn number(&mut self) -> Result<u64, Error> {
+    pub(super) fn number(&mut self) -> Result<u64, Error> {
         self.bytes.try_get_u64().map_err(|_short| self.short())
     }
 
@@ -50,15 +50,40 @@ impl<'a> Fields<'a> {
         std::mem::take(&mut self.bytes)
     }
 
-    fn end<T>(self, value: T) -> Result<T, Error> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
+        let mut array = [0; N];
+        self.bytes.try_copy_to_slice(&mut array).map_err(|_short| self.short())?;
+        Ok(array)
+    }
+
+    pub(super) fn text(&mut self) -> Result<Box<str>, Error> {
+        let length = usize::from(self.bytes.try_get_u16().map_err(|_short| self.short())?);
+        let (text, rest) = self.bytes.split_at_checked(length).ok_or_else(|| self.short())?;
+        self.bytes = rest;
+        text_of(self.table, text)
+    }
+
+    pub(super) fn end<T>(self, value: T) -> Result<T, Error> {
         if self.bytes.is_empty() { Ok(value) } else { Err(Error::corrupt(self.table, "it is too long")) }
     }
 }
 
-fn value(capacity: usize) -> Vec<u8> {
+pub(super) fn value(capacity: usize) -> Vec<u8> {
     let mut value = Vec::with_capacity(1 + capacity);
     value.put_u8(VERSION);
     value
+}
+
+/// Text of a key or a value.
+pub(super) fn text_of(table: &'static str, bytes: &[u8]) -> Result<Box<str>, Error> {
+    str::from_utf8(bytes).map(Into::into).map_err(|error| Error::corrupt(table, error.to_string()))
+}
+
+/// A text after its length in two bytes; the caller has checked it against a bound far below 64 KiB.
+pub(super) fn put_text(value: &mut Vec<u8>, text: &str) {
+    debug_assert!(u16::try_from(text.len()).is_ok(), "a text of {} bytes", text.len());
+    value.put_u16(u16::try_from(text.len()).unwrap_or(u16::MAX));
+    value.put_slice(text.as_bytes());
 }
 
 fn put_option(value: &mut Vec<u8>, number: Option<u64>) {

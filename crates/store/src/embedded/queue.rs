@@ -15,10 +15,11 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{Append, Checkpoint, Config, Error, Projection, Reader};
+use super::accounts::AccountWrite;
+use crate::{Append, Checkpoint, Config, Error, Projection, Reader, RefreshFamily, SendClaim};
 
 /// Bytes that a row takes beside what is counted of it: its struct, key and bookkeeping.
-const ROW_OVERHEAD: usize = 128;
+pub(super) const ROW_OVERHEAD: usize = 128;
 
 /// One write.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(super) enum Write {
     Checkpoint { reader: Reader, partition: Partition, checkpoint: Checkpoint },
     Direct { a: UserId, b: UserId, proposed: ChatId },
     Meta { key: Bytes, value: Bytes },
+    Account(AccountWrite),
     Sync,
 }
 
@@ -37,9 +39,22 @@ pub(super) enum Written {
     Done,
     Chat(ChatId),
     Value(Bytes),
+    Flag(bool),
+    Count(usize),
+    User(UserId),
+    Family(Option<Box<RefreshFamily>>),
+    Claim(Box<SendClaim>),
 }
 
 impl Write {
+    /// Whether nothing could replay it, so that it is on disk before it is answered.
+    pub(super) fn is_lasting(&self) -> bool {
+        match self {
+            Self::Direct { .. } | Self::Meta { .. } | Self::Account(_) => true,
+            Self::Append(_) | Self::Project(_) | Self::Checkpoint { .. } | Self::Sync => false,
+        }
+    }
+
     fn weight(&self) -> usize {
         match self {
             Self::Append(append) => append
@@ -56,6 +71,7 @@ impl Write {
                 previews + rows * ROW_OVERHEAD
             }
             Self::Meta { key, value } => key.len() + value.len(),
+            Self::Account(write) => write.weight(),
             Self::Checkpoint { .. } | Self::Direct { .. } | Self::Sync => 0,
         }
     }

@@ -28,7 +28,7 @@ impl<'a> View<'a> {
         Self { tables, snapshot: tables.database.snapshot() }
     }
 
-    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Error> {
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Error> {
         self.snapshot.get(self.tables.keyspace(table), key).map_err(Error::engine)
     }
 
@@ -41,6 +41,29 @@ impl<'a> View<'a> {
         self.snapshot
             .range(self.tables.keyspace(table), range)
             .map(|guard: Guard| guard.into_inner().map_err(Error::engine))
+    }
+
+    /// Rows whose key begins with `prefix`, by key, those up to the key `after` left out.
+    pub(super) fn page(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+    ) -> impl Iterator<Item = Result<(Slice, Slice), Error>> + use<> {
+        // An `after` below the prefix leaves all of them, one above them none.
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            Some(_) | None => Bound::Included(prefix),
+        };
+        let prefix = prefix.to_vec();
+        self.pairs(table, (from, Bound::Unbounded))
+            .take_while(move |row| row.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix)))
+    }
+
+    /// The first keys below a bound.
+    pub(super) fn keys_below(&self, table: Table, bound: &[u8], limit: usize) -> Result<Vec<Slice>, Error> {
+        let below = self.pairs(table, (Bound::Unbounded, Bound::Excluded(bound)));
+        below.take(limit).map(|row| Ok(row?.0)).collect()
     }
 
     fn starting_with(
@@ -163,32 +186,17 @@ impl<'a> View<'a> {
     ) -> Result<Vec<UserChatRow>, Error> {
         let limit = limit.clamp(1, LIST_ROWS_MAX);
         let prefix = |partition: Partition| [&user.as_bytes()[..], &partition.0.to_be_bytes()].concat();
-        let mut begin = partition.map_or_else(|| user.as_bytes().to_vec(), prefix);
-        let within = begin.clone();
-        let mut from = Bound::Included(&begin[..]);
-        let key;
-        if let Some(after) = after {
-            key = keys::user_chat(user, after);
-            // An `after` of a lower partition leaves the whole range, one of a higher partition nothing of it.
-            if key[..] >= begin[..] {
-                begin = key.to_vec();
-                from = Bound::Excluded(&begin[..]);
-            }
-        }
-        let mut rows = Vec::new();
-        for pair in self.pairs(Table::UserChats, (from, Bound::Unbounded)) {
-            let (key, value) = pair?;
-            if !key.starts_with(&within) {
-                break;
-            }
-            let chat = keys::user_chat_chat(&key)
-                .ok_or_else(|| Error::corrupt("chats_by_user", "its key has another length"))?;
-            rows.push(codec::user_chat(user, chat, &value)?);
-            if rows.len() == limit {
-                break;
-            }
-        }
-        Ok(rows)
+        let within = partition.map_or_else(|| user.as_bytes().to_vec(), prefix);
+        let after = after.map(|after| keys::user_chat(user, after));
+        self.page(Table::UserChats, &within, after.as_ref().map(|key| &key[..]))
+            .take(limit)
+            .map(|pair| {
+                let (key, value) = pair?;
+                let chat = keys::user_chat_chat(&key)
+                    .ok_or_else(|| Error::corrupt("chats_by_user", "its key has another length"))?;
+                codec::user_chat(user, chat, &value)
+            })
+            .collect()
     }
 
     pub(super) fn summary(&self, chat: ChatId) -> Result<Option<SummaryRow>, Error> {

@@ -15,11 +15,11 @@ use std::{
     sync::Arc,
 };
 
-use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
+use fjall::{Database, Guard, Keyspace, KeyspaceCreateOptions, PersistMode, Slice};
 
 use crate::{Config, Error};
 
-/// Version of the whole folder: keys, values and set of tables.
+/// Version of the whole folder: keys and values. A table that an older folder lacks is made, empty, when it is opened.
 const FORMAT: u8 = 1;
 const FORMAT_KEY: &str = "format";
 const LOCK_FILE: &str = "lock";
@@ -38,6 +38,12 @@ const NAMES: [&str; Table::COUNT] = [
     "watermarks",
     "checkpoints",
     "meta",
+    "users",
+    "handles",
+    "refresh_families",
+    "refresh_families_by_user",
+    "send_claims",
+    "send_claims_by_time",
 ];
 
 /// One table: a keyspace of the engine.
@@ -53,10 +59,16 @@ pub(super) enum Table {
     Watermarks,
     Checkpoints,
     Meta,
+    Users,
+    Handles,
+    Families,
+    UserFamilies,
+    SendClaims,
+    SendClaimTimes,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 10;
+    pub(super) const COUNT: usize = 16;
 
     pub(super) const fn name(self) -> &'static str {
         NAMES[self as usize]
@@ -99,6 +111,15 @@ impl Tables {
     /// The newest value; only for the writer, which alone knows that no commit is half applied.
     pub(super) fn newest(&self, table: Table, key: &[u8]) -> Result<Option<Slice>, Error> {
         self.keyspace(table).get(key).map_err(Error::engine)
+    }
+
+    /// The newest rows from a key on, by key; only for the writer, as [`Self::newest`].
+    pub(super) fn rows_from(
+        &self,
+        table: Table,
+        from: &[u8],
+    ) -> impl Iterator<Item = Result<(Slice, Slice), Error>> + use<> {
+        self.keyspace(table).range(from.to_vec()..).map(|guard: Guard| guard.into_inner().map_err(Error::engine))
     }
 
     /// Seals the table's memtable; background threads write it to a file.

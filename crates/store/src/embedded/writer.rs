@@ -1,10 +1,12 @@
 //! The one writer: takes all writes that wait, of all partitions and callers, into one commit, and answers each.
 //!
 //! While a commit runs the next writes gather, so under load one commit carries many messages (P19b) and no timer is
-//! needed. Rows that the log can replay are synced about once a second; a claim, which nothing can replay, brings its
-//! whole commit to the disk before anybody is answered. On its own thread, since commits and syncs block.
+//! needed. Rows that the log can replay are synced about once a second. What nothing can replay (claims, accounts) lasts
+//! once it is answered: it goes into commits of its own, behind the others that wait, and each of these is on disk before
+//! its callers know. On its own thread, since commits and syncs block.
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     sync::{
         PoisonError,
@@ -29,6 +31,14 @@ use crate::{Config, Error};
 
 /// Most bytes that one commit takes up: some milliseconds of work, so that nobody waits long for the others.
 const COMMIT_BYTES_MAX: usize = 4 << 20;
+/// Most writes of a commit that is synced: beyond some hundreds they share a sync as well as they can.
+const LASTING_WRITES_MAX: usize = 256;
+/// Bytes that are perhaps not on disk, from which on they are written ahead of a commit that must be.
+///
+/// Less takes about as long as the sync alone; more would hold up the appends behind it.
+const AHEAD_BYTES_MIN: u64 = 256 << 10;
+/// Between two looks at a presync that a caller waits for, when no write comes.
+const AHEAD_PAUSE: Duration = Duration::from_millis(1);
 /// Between two looks at a presync that runs, when no write comes.
 const PRESYNC_PAUSE: Duration = Duration::from_millis(5);
 /// Bytes that a row takes in a memtable beside key and value.
@@ -45,6 +55,12 @@ const TABLES: [Table; Table::COUNT] = [
     Table::Watermarks,
     Table::Checkpoints,
     Table::Meta,
+    Table::Users,
+    Table::Handles,
+    Table::Families,
+    Table::UserFamilies,
+    Table::SendClaims,
+    Table::SendClaimTimes,
 ];
 
 /// The writer's own state.
@@ -59,6 +75,10 @@ pub(super) struct Writer<'a> {
     recent: Recent,
     /// Positions that are committed and perhaps not on disk.
     unsynced: Vec<(Partition, PartitionPosition)>,
+    /// Writes that nothing can replay, in order of arrival.
+    lasting: VecDeque<Waiting>,
+    /// Bytes of what is perhaps not on disk.
+    unsynced_bytes: u64,
     /// What runs ahead of the next sync.
     presync: Option<Presync>,
     /// The engine's own folder.
@@ -77,6 +97,8 @@ pub(super) fn run(config: &Config, tables: &Tables, shared: &Shared, writes: &Re
         unsealed: [0; Table::COUNT],
         recent: Recent::default(),
         unsynced: Vec::new(),
+        lasting: VecDeque::new(),
+        unsynced_bytes: 0,
         presync: None,
         engine: tables::engine_folder(config),
         dirty_since: None,
@@ -92,11 +114,15 @@ impl Writer<'_> {
                 Some(patience) => writes.recv_timeout(patience),
             };
             match first {
-                Ok(first) => self.commit(first, writes),
+                Ok(first) => self.take(first, writes),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            self.commit_lasting_when_due();
             self.sync_when_due();
+        }
+        while !self.lasting.is_empty() {
+            self.commit_lasting();
         }
         if self.dirty_since.is_some() {
             self.sync_or_say();
@@ -105,11 +131,27 @@ impl Writer<'_> {
 
     /// How long to wait for a write before the next look at what is to be synced.
     fn patience(&self) -> Option<Duration> {
+        if !self.lasting.is_empty() {
+            return Some(if self.presync.is_some() { AHEAD_PAUSE } else { Duration::ZERO });
+        }
         let since = self.dirty_since?;
         Some(match self.presync {
             Some(_) => PRESYNC_PAUSE,
             None => self.sync_interval.saturating_sub(since.elapsed()),
         })
+    }
+
+    /// Once what is ahead of them in the journal is on its way to the disk, so that appends go on meanwhile.
+    fn commit_lasting_when_due(&mut self) {
+        if self.lasting.is_empty() || self.presync.as_ref().is_some_and(|presync| !presync.is_finished()) {
+            return;
+        }
+        if self.presync.take().is_none() && self.unsynced_bytes >= AHEAD_BYTES_MIN {
+            self.presync = Presync::start(&self.engine);
+        }
+        if self.presync.is_none() {
+            self.commit_lasting();
+        }
     }
 
     /// First ahead of the sync on another thread, then the sync that counts.
@@ -132,20 +174,49 @@ impl Writer<'_> {
         }
     }
 
-    /// One commit out of `first` and all that waits behind it.
-    fn commit(&mut self, first: Waiting, writes: &Receiver<Waiting>) {
-        let mut recent = std::mem::take(&mut self.recent);
-        let mut batch = Batch::new(self.tables, &recent);
+    /// Takes `first` and all that waits behind it: one commit, and what lasts is set aside.
+    fn take(&mut self, first: Waiting, writes: &Receiver<Waiting>) {
         let mut taken = Vec::new();
         let mut weight = 0;
-        let mut wants_sync = false;
         let mut next = Some(first);
         while let Some(waiting) = next {
             weight += waiting.weight;
+            if waiting.write.is_lasting() {
+                self.lasting.push_back(waiting);
+            } else {
+                taken.push(waiting);
+            }
+            next = if weight < COMMIT_BYTES_MAX { writes.try_recv().ok() } else { None };
+        }
+        if !taken.is_empty() {
+            self.commit(taken);
+        }
+    }
+
+    /// One commit out of the first of those that last.
+    fn commit_lasting(&mut self) {
+        let mut taken = Vec::new();
+        let mut weight = 0;
+        while taken.len() < LASTING_WRITES_MAX
+            && weight < COMMIT_BYTES_MAX
+            && let Some(waiting) = self.lasting.pop_front()
+        {
+            weight += waiting.weight;
+            taken.push(waiting);
+        }
+        self.commit(taken);
+    }
+
+    /// One commit of these writes, in their order, and their answers.
+    fn commit(&mut self, writes: Vec<Waiting>) {
+        let mut recent = std::mem::take(&mut self.recent);
+        let mut batch = Batch::new(self.tables, &recent);
+        let mut wants_sync = false;
+        let mut taken = Vec::with_capacity(writes.len());
+        for waiting in writes {
             wants_sync |= matches!(waiting.write, Write::Sync);
             let added = batch.add(&waiting.write);
             taken.push((waiting, added));
-            next = if weight < COMMIT_BYTES_MAX { writes.try_recv().ok() } else { None };
         }
         let appended = std::mem::take(&mut batch.appended);
         let mut rows = Vec::new();
@@ -188,6 +259,7 @@ impl Writer<'_> {
                 return Err(error);
             }
         };
+        self.unsynced_bytes += size.bytes.iter().sum::<u64>();
         if size.rows > 0 {
             self.count(&size, began);
             self.dirty_since.get_or_insert(began);
@@ -249,6 +321,7 @@ impl Writer<'_> {
     /// All that was committed is on disk now.
     fn synced(&mut self) {
         self.dirty_since = None;
+        self.unsynced_bytes = 0;
         let mut synced = self.shared.synced.lock().unwrap_or_else(PoisonError::into_inner);
         synced.extend(self.unsynced.drain(..));
     }

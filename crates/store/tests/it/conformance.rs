@@ -3,6 +3,7 @@
 //! An engine is known by an async function that opens it and returns the store and what must live beside it. Each test
 //! uses chats, users and partitions of its own, so an engine may be shared.
 
+mod accounts;
 mod appends;
 mod histories;
 mod loads;
@@ -51,6 +52,24 @@ macro_rules! conformance {
                 models::checkpoints_only_move_forward,
                 models::readers_keep_their_own_checkpoints,
                 models::projections_in_any_order_and_grouping_give_the_same_rows,
+                accounts::a_user_comes_back_whole_with_its_version,
+                accounts::a_user_is_written_only_over_the_expected_version,
+                accounts::of_many_writes_with_one_expected_version_exactly_one_lands,
+                accounts::a_counter_by_compare_and_set_loses_no_step,
+                accounts::a_handle_belongs_to_whoever_claimed_it_first,
+                accounts::of_many_claims_of_one_handle_exactly_one_wins,
+                accounts::a_handle_is_given_up_only_by_its_owner,
+                accounts::handles_are_listed_by_prefix_in_the_order_of_their_bytes,
+                accounts::a_refresh_family_comes_back_whole_and_is_listed,
+                accounts::a_refresh_family_is_written_only_over_the_expected_version,
+                accounts::a_refresh_family_never_changes_its_user,
+                accounts::a_refresh_family_is_removed_once,
+                accounts::families_of_a_user_are_bounded_and_listed_whole,
+                accounts::a_send_claim_is_fixed_for_a_day,
+                accounts::of_many_claims_of_one_key_exactly_one_wins,
+                accounts::keys_of_two_users_are_apart,
+                accounts::a_sweep_takes_the_old_send_claims_alone,
+                accounts::texts_beyond_their_bounds_are_refused,
             );
         }
     };

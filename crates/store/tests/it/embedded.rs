@@ -16,7 +16,7 @@ pub(crate) async fn open() -> (Store, Scratch) {
     (store, scratch)
 }
 
-fn quick_sync(scratch: &Scratch) -> Config {
+pub(crate) fn quick_sync(scratch: &Scratch) -> Config {
     Config { sync_interval_ms: 100, ..Config::in_folder(scratch.join("store")) }
 }
 

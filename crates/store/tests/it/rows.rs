@@ -11,7 +11,10 @@ use domain::{
     PartitionPosition, Role, Seq, UserId, WriterId,
 };
 use prost::Message;
-use store::{Append, ChatAppend, Checkpoint, MemberRow, Projection, Reader, SummaryRow};
+use store::{
+    Append, ChatAppend, Checkpoint, MemberRow, Projection, Reader, RefreshFamily, SendClaim, Spent, SummaryRow,
+    UserRow, UserState,
+};
 use tokio::time::Instant;
 
 static DRAWN: AtomicU64 = AtomicU64::new(1);
@@ -152,4 +155,50 @@ pub(crate) fn projection(partition: u16, epoch: u64, events: Seq, statuses: Seq)
 /// The seqs of some rows.
 pub(crate) fn seqs(rows: &[LoggedEntry]) -> Vec<Seq> {
     rows.iter().map(|row| row.entry.seq).collect()
+}
+
+/// A text that no other test knows; none of them begins with another.
+pub(crate) fn new_text(what: &str) -> String {
+    format!("{what}-{:08}-", draw())
+}
+
+/// The name of a refresh family that no other test knows.
+pub(crate) fn new_family() -> [u8; 16] {
+    let mut family = [9; 16];
+    family[8..].copy_from_slice(&draw().to_be_bytes());
+    family
+}
+
+/// An account as it is before its first write.
+pub(crate) fn user_row(user: UserId, display_name: &str) -> UserRow {
+    UserRow {
+        user,
+        handle: "handle".into(),
+        display_name: display_name.into(),
+        avatar: "".into(),
+        password: "$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA".into(),
+        created_us: 1_790_000_000_000_000,
+        state: UserState::Active,
+        version: 0,
+    }
+}
+
+/// A refresh family with one spent token, as it is before its first write.
+pub(crate) fn family(user: UserId, family: [u8; 16]) -> RefreshFamily {
+    RefreshFamily {
+        family,
+        user,
+        device: "device".into(),
+        live: [3; 32],
+        spent: vec![Spent { hash: [4; 32], at_us: 11 }],
+        created_us: 10,
+        expires_us: 20,
+        version: 0,
+    }
+}
+
+/// What a key was first used for.
+pub(crate) fn send_claim(user: UserId, key: &str, at_us: u64) -> SendClaim {
+    let chat = ChatId::draw(Partition(4), 1, 1);
+    SendClaim { user, key: key.into(), chat, origin: 5, n: 6, basis: 7, fingerprint: 8, at_us }
 }

@@ -1,0 +1,191 @@
+//! Accounts in the embedded engine: a file a table has its key, its value, its writes and its reads.
+//!
+//! A write is compared with what is stored by the writer, in order and within its commit, so of two at once one sees the
+//! other. An index row is staged with its row, so a crash leaves both or none. Reads are in place: what is visible was
+//! synced before it became so.
+
+mod claims;
+mod families;
+mod handles;
+mod users;
+
+use domain::{Micros, UserId};
+use fjall::Slice;
+
+use super::{
+    Embedded,
+    batch::Batch,
+    queue::{ROW_OVERHEAD, Write, Written},
+};
+use crate::{Error, RefreshFamily, SendClaim, UserRow, accounts};
+
+/// Most rows that one call sweeps: some milliseconds of the writer's work.
+const SWEPT_MAX: usize = 1_024;
+
+/// A write to the tables of accounts.
+#[derive(Debug)]
+pub(super) enum AccountWrite {
+    PutUser { row: Box<UserRow>, expected: u64 },
+    ClaimHandle { handle: Box<str>, user: UserId },
+    ReleaseHandle { handle: Box<str>, user: UserId },
+    PutFamily { row: Box<RefreshFamily>, expected: u64 },
+    RemoveFamily { family: [u8; 16] },
+    ClaimSend(Box<SendClaim>),
+    ForgetSendClaims { old: Vec<Slice> },
+}
+
+impl AccountWrite {
+    /// Bytes of what has no fixed size.
+    pub(super) fn weight(&self) -> usize {
+        match self {
+            Self::PutUser { row, .. } => {
+                row.handle.len() + row.display_name.len() + row.avatar.len() + row.password.len()
+            }
+            Self::ClaimHandle { handle, .. } | Self::ReleaseHandle { handle, .. } => handle.len(),
+            Self::PutFamily { row, .. } => row.device.len() + size_of_val(&row.spent[..]),
+            Self::ClaimSend(claim) => claim.key.len(),
+            Self::ForgetSendClaims { old } => weight_of(old),
+            Self::RemoveFamily { .. } => 0,
+        }
+    }
+}
+
+impl Batch<'_> {
+    /// Adds one write to the tables of accounts.
+    pub(super) fn account(&mut self, write: &AccountWrite) -> Result<Written, Error> {
+        match write {
+            AccountWrite::PutUser { row, expected } => self.put_user(row, *expected).map(Written::Flag),
+            AccountWrite::ClaimHandle { handle, user } => self.claim_handle(handle, *user).map(Written::User),
+            AccountWrite::ReleaseHandle { handle, user } => self.release_handle(handle, *user).map(Written::Flag),
+            AccountWrite::PutFamily { row, expected } => self.put_family(row, *expected).map(Written::Flag),
+            AccountWrite::RemoveFamily { family } => {
+                self.remove_family(*family).map(|removed| Written::Family(removed.map(Box::new)))
+            }
+            AccountWrite::ClaimSend(claim) => self.claim_send(claim).map(|held| Written::Claim(Box::new(held))),
+            AccountWrite::ForgetSendClaims { old } => self.forget_send_claims(old).map(Written::Count),
+        }
+    }
+}
+
+/// Bytes of a sweep: its keys, and what each row takes beside them.
+fn weight_of(keys: &[Slice]) -> usize {
+    keys.iter().map(|key| key.len() + ROW_OVERHEAD).sum()
+}
+
+/// The version that a row has after a compare and set; none if what is stored is not what was expected.
+fn next_version(stored: Option<u64>, expected: u64) -> Option<u64> {
+    if stored.unwrap_or_default() == expected { expected.checked_add(1) } else { None }
+}
+
+impl Embedded {
+    async fn account(&self, write: AccountWrite) -> Result<Written, Error> {
+        self.queue.submit(Write::Account(write)).await
+    }
+
+    async fn flag(&self, write: AccountWrite) -> Result<bool, Error> {
+        let Written::Flag(flag) = self.account(write).await? else { return Err(Error::Closed) };
+        Ok(flag)
+    }
+
+    async fn count(&self, write: AccountWrite) -> Result<usize, Error> {
+        let Written::Count(count) = self.account(write).await? else { return Err(Error::Closed) };
+        Ok(count)
+    }
+
+    pub(crate) fn user(&self, user: UserId) -> Result<Option<UserRow>, Error> {
+        self.view().user(user)
+    }
+
+    pub(crate) async fn put_user(&self, row: UserRow, expected: u64) -> Result<bool, Error> {
+        row.check()?;
+        self.flag(AccountWrite::PutUser { row: Box::new(row), expected }).await
+    }
+
+    pub(crate) async fn claim_handle(&self, handle: &str, user: UserId) -> Result<UserId, Error> {
+        accounts::check_handle(handle)?;
+        if let Some(first) = self.view().user_of_handle(handle)? {
+            return Ok(first);
+        }
+        let write = AccountWrite::ClaimHandle { handle: handle.into(), user };
+        let Written::User(first) = self.account(write).await? else { return Err(Error::Closed) };
+        Ok(first)
+    }
+
+    pub(crate) async fn release_handle(&self, handle: &str, user: UserId) -> Result<bool, Error> {
+        accounts::check_handle(handle)?;
+        self.flag(AccountWrite::ReleaseHandle { handle: handle.into(), user }).await
+    }
+
+    pub(crate) fn user_of_handle(&self, handle: &str) -> Result<Option<UserId>, Error> {
+        accounts::check_handle(handle)?;
+        self.view().user_of_handle(handle)
+    }
+
+    pub(crate) async fn handles(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(Box<str>, UserId)>, Error> {
+        accounts::check_handle(prefix)?;
+        let (prefix, after) = (Box::<str>::from(prefix), after.map(Box::<str>::from));
+        let limit = limit.clamp(1, crate::LIST_ROWS_MAX);
+        self.read(limit, move |view| view.handles(&prefix, after.as_deref(), limit)).await
+    }
+
+    pub(crate) fn refresh_family(&self, family: [u8; 16]) -> Result<Option<RefreshFamily>, Error> {
+        self.view().family(family)
+    }
+
+    pub(crate) async fn put_refresh_family(&self, row: RefreshFamily, expected: u64) -> Result<bool, Error> {
+        row.check()?;
+        self.flag(AccountWrite::PutFamily { row: Box::new(row), expected }).await
+    }
+
+    pub(crate) async fn remove_refresh_family(&self, family: [u8; 16]) -> Result<Option<RefreshFamily>, Error> {
+        let removed = self.account(AccountWrite::RemoveFamily { family }).await?;
+        let Written::Family(removed) = removed else { return Err(Error::Closed) };
+        Ok(removed.map(|family| *family))
+    }
+
+    pub(crate) async fn refresh_families_of(&self, user: UserId) -> Result<Vec<RefreshFamily>, Error> {
+        // Index and row.
+        self.read(2 * crate::REFRESH_FAMILIES_MAX, move |view| view.families_of(user)).await
+    }
+
+    pub(crate) async fn claim_send(&self, claim: SendClaim) -> Result<SendClaim, Error> {
+        claim.check()?;
+        if let Some(held) = self.view().send_claim(claim.user, &claim.key)?
+            && held.holds_at(claim.at_us)
+        {
+            return Ok(held);
+        }
+        let held = self.account(AccountWrite::ClaimSend(Box::new(claim))).await?;
+        let Written::Claim(held) = held else { return Err(Error::Closed) };
+        Ok(*held)
+    }
+
+    pub(crate) async fn forget_send_claims(&self, before_us: Micros, limit: usize) -> Result<usize, Error> {
+        let limit = limit.min(SWEPT_MAX);
+        // Sought here and not by the writer: the way leads past all that was swept before, and appends would wait for it.
+        let old = self.read(SWEPT_MAX, move |view| view.send_claims_before(before_us, limit)).await?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        self.count(AccountWrite::ForgetSendClaims { old }).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_follows_the_expected_one_alone() {
+        assert_eq!(next_version(None, 0), Some(1));
+        assert_eq!(next_version(Some(1), 1), Some(2));
+        assert_eq!(next_version(Some(1), 0), None);
+        assert_eq!(next_version(None, 1), None);
+        assert_eq!(next_version(Some(u64::MAX), u64::MAX), None);
+    }
+}

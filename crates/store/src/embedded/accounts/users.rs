@@ -1,0 +1,113 @@
+//! `users`: user.
+
+use bytes::BufMut;
+use domain::UserId;
+
+use super::{
+    super::{
+        batch::Batch,
+        codec::{Fields, put_text, value},
+        read::View,
+        tables::Table,
+    },
+    next_version,
+};
+use crate::{Error, UserRow, UserState};
+
+const TABLE: Table = Table::Users;
+
+fn encode(row: &UserRow, version: u64) -> Vec<u8> {
+    let texts = [&row.handle, &row.display_name, &row.avatar, &row.password];
+    let mut value = value(17 + texts.iter().map(|text| 2 + text.len()).sum::<usize>());
+    value.put_u64(version);
+    value.put_u8(match row.state {
+        UserState::Active => 1,
+        UserState::Banned => 2,
+        UserState::Deleted => 3,
+    });
+    value.put_u64(row.created_us);
+    for text in texts {
+        put_text(&mut value, text);
+    }
+    value
+}
+
+fn decode(user: UserId, bytes: &[u8]) -> Result<UserRow, Error> {
+    let mut fields = Fields::of(TABLE.name(), bytes)?;
+    let version = fields.number()?;
+    let state = match fields.byte()? {
+        1 => UserState::Active,
+        2 => UserState::Banned,
+        3 => UserState::Deleted,
+        other => return Err(Error::corrupt(TABLE.name(), format!("user state {other} is not known"))),
+    };
+    let row = UserRow {
+        user,
+        version,
+        state,
+        created_us: fields.number()?,
+        handle: fields.text()?,
+        display_name: fields.text()?,
+        avatar: fields.text()?,
+        password: fields.text()?,
+    };
+    fields.end(row)
+}
+
+impl Batch<'_> {
+    pub(super) fn put_user(&mut self, row: &UserRow, expected: u64) -> Result<bool, Error> {
+        let key = row.user.as_bytes();
+        let stored = self.newest(TABLE, key)?.map(|value| decode(row.user, &value)).transpose()?;
+        let Some(version) = next_version(stored.map(|stored| stored.version), expected) else { return Ok(false) };
+        self.stage(TABLE, key, encode(row, version));
+        self.sync = true;
+        Ok(true)
+    }
+}
+
+impl View<'_> {
+    pub(super) fn user(&self, user: UserId) -> Result<Option<UserRow>, Error> {
+        self.get(TABLE, user.as_bytes())?.map(|value| decode(user, &value)).transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row() -> UserRow {
+        UserRow {
+            user: UserId::new([7; 16]),
+            handle: "an".into(),
+            display_name: "Ån".into(),
+            avatar: "".into(),
+            password: "$x".into(),
+            created_us: 0x0102,
+            state: UserState::Banned,
+            version: 3,
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_these() {
+        let bytes = encode(&row(), 3);
+        let expected = b"\x01\0\0\0\0\0\0\0\x03\x02\0\0\0\0\0\0\x01\x02\0\x02an\0\x03\xc3\x85n\0\0\0\x02$x";
+        assert_eq!(bytes, expected);
+        assert_eq!(decode(row().user, &bytes).unwrap(), row());
+    }
+
+    #[test]
+    fn damage_is_an_error() {
+        let bytes = encode(&row(), 3);
+        for length in 0..bytes.len() {
+            assert!(decode(row().user, &bytes[..length]).is_err(), "{length} bytes");
+        }
+        assert!(decode(row().user, &[&bytes[..], &[0]].concat()).is_err());
+        // Version, state, a byte of the display name's first character.
+        for place in [0, 9, 24] {
+            let mut bytes = bytes.clone();
+            bytes[place] = 0xff;
+            assert!(decode(row().user, &bytes).is_err(), "byte {place}");
+        }
+    }
+}
