@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{ChatId, Code, LoggedEntry, Seq, limits};
+use domain::{ChatId, Code, Seq, limits};
 use futures_util::future::BoxFuture;
 use proto::v1::{History, ReadHistory};
-use store::MemberRow;
+use store::{Asked, ReadError};
 use tokio::time::Instant;
 
 use crate::edge::Edge;
@@ -98,34 +98,16 @@ async fn read(edge: &Edge, session: &Session, request: Request) -> Result<(), Co
     session.outbound.drained().await;
     let end = Instant::now() + Duration::from_millis(edge.config.history_wait_ms);
     metrics::counter!("gateway_history_reads_total").increment(1);
-    let stays = match own_stays(edge, session, chat, 0, end).await {
-        // Pushes run ahead of the store: that which lets the reader in may not be stored yet (M18).
-        Err(Code::UnknownChat | Code::NotAMember) if at_least > 0 => {
-            own_stays(edge, session, chat, at_least, end).await?
-        }
-        stays => stays?,
+    let asked = Asked { after, entries: limit as usize, bytes: answer_bytes_max(sub_protocol), at_least };
+    let page = edge.store.history_of(chat, session.user, asked, end).await.map_err(code)?;
+    let rows: Vec<_> = page.rows.iter().collect();
+    let head = History {
+        chat: chat.to_wire(),
+        epoch: epoch.0,
+        entries: Vec::new(),
+        through: page.through,
+        first_seq: page.first_seq,
     };
-    let page = edge
-        .store
-        .history_at_least(chat, after, limit as usize, answer_bytes_max(sub_protocol), at_least, end)
-        .await
-        .map_err(|error| code(&error))?;
-    // The page may hold the entry that lets the reader in, or out: membership as of the page (M18).
-    let stays = if page.rows.is_empty() { stays } else { own_stays(edge, session, chat, page.through, end).await? };
-    // What goes on in the chat after the reader's last stay is not told, not even that it does.
-    let left = stays.iter().max_by_key(|stay| stay.joined_seq).and_then(|stay| stay.left_seq);
-    let through = page.through.min(left.unwrap_or(Seq::MAX));
-    if after > through {
-        return Err(Code::OutOfRange);
-    }
-    let is_shown = |row: &&LoggedEntry| {
-        stays
-            .iter()
-            .any(|stay| stay.joined_seq <= row.entry.seq && stay.left_seq.is_none_or(|left| row.entry.seq <= left))
-    };
-    let rows: Vec<_> = page.rows.iter().filter(is_shown).collect();
-    let head =
-        History { chat: chat.to_wire(), epoch: epoch.0, entries: Vec::new(), through, first_seq: page.first_seq };
     let Ok(frame) = frames::history(sub_protocol, id, head, &rows) else {
         frames::give_up(&session.outbound);
         return Ok(());
@@ -139,25 +121,14 @@ async fn read(edge: &Edge, session: &Session, request: Request) -> Result<(), Co
     }
 }
 
-async fn own_stays(
-    edge: &Edge,
-    session: &Session,
-    chat: ChatId,
-    at_least: Seq,
-    deadline: Instant,
-) -> Result<Vec<MemberRow>, Code> {
-    let members = edge.store.members(chat, at_least, deadline).await.map_err(|error| code(&error))?;
-    if members.is_empty() {
-        return Err(Code::UnknownChat);
-    }
-    let own: Vec<_> = members.into_iter().filter(|row| row.user == session.user).collect();
-    if own.is_empty() { Err(Code::NotAMember) } else { Ok(own) }
-}
-
-fn code(error: &store::Error) -> Code {
-    if matches!(error, store::Error::NotYet { .. }) {
-        return Code::NotYet;
-    }
-    tracing::warn!(error = error as &dyn std::error::Error, "history cannot be read");
+fn code(error: ReadError) -> Code {
+    let error = match error {
+        ReadError::UnknownChat => return Code::UnknownChat,
+        ReadError::NotAMember => return Code::NotAMember,
+        ReadError::OutOfRange => return Code::OutOfRange,
+        ReadError::Store(store::Error::NotYet { .. }) => return Code::NotYet,
+        ReadError::Store(error) => error,
+    };
+    tracing::warn!(error = &error as &dyn std::error::Error, "history cannot be read");
     if error.is_retryable() { Code::Unavailable } else { Code::Internal }
 }

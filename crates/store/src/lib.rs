@@ -32,7 +32,7 @@ pub use error::Error;
 pub use rows::{
     Append, ChatAppend, Checkpoint, Head, HistoryPage, MemberRow, Projection, Reader, SummaryRow, UserChatRow,
 };
-pub use store::Store;
+pub use store::{Asked, ReadError, Store};
 
 /// A chat in a user's list, as it is read.
 pub type UserChat = UserChatRow;

@@ -3,6 +3,9 @@
 //! Futures of writes may be dropped: a write that was taken is still carried out.
 
 mod accounts;
+mod reading;
+
+pub use reading::{Asked, ReadError};
 
 use bytes::Bytes;
 use domain::{Chat, ChatId, Partition, PartitionPosition, Seq, UserId, Watermark};

@@ -1,0 +1,95 @@
+//! A chat as one of its members may read it.
+
+use domain::{ChatId, LoggedEntry, Seq, UserId};
+use tokio::time::Instant;
+
+use super::Store;
+use crate::{Error, HistoryPage, MemberRow};
+
+/// What of a chat is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Entries above this seq, in order.
+    pub after: Seq,
+    /// At most so many.
+    pub entries: usize,
+    /// At most so many bytes, but for a single one.
+    pub bytes: usize,
+    /// Not before this seq is stored; 0 waits for nothing.
+    pub at_least: Seq,
+}
+
+/// Why a member reads nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such chat.
+    #[error("no such chat")]
+    UnknownChat,
+    /// The reader never was in it.
+    #[error("not a member")]
+    NotAMember,
+    /// Asked for what lies above all that the reader may know of.
+    #[error("nothing is that high")]
+    OutOfRange,
+    /// The store said no.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl Store {
+    /// All stays of `user` in the chat, as [`Store::members`] knows them.
+    ///
+    /// # Errors
+    /// Also for who never was in it.
+    pub async fn stays(
+        &self,
+        chat: ChatId,
+        user: UserId,
+        at_least: Seq,
+        deadline: Instant,
+    ) -> Result<Vec<MemberRow>, ReadError> {
+        let members = self.members(chat, at_least, deadline).await?;
+        if members.is_empty() {
+            return Err(ReadError::UnknownChat);
+        }
+        let own: Vec<_> = members.into_iter().filter(|row| row.user == user).collect();
+        if own.is_empty() { Err(ReadError::NotAMember) } else { Ok(own) }
+    }
+
+    /// A page of history with the rows that the reader's stays show, whole through its `through` (M22).
+    ///
+    /// # Errors
+    /// [`Error::NotYet`] at `deadline`, and what a reader may not see.
+    pub async fn history_of(
+        &self,
+        chat: ChatId,
+        reader: UserId,
+        asked: Asked,
+        deadline: Instant,
+    ) -> Result<HistoryPage, ReadError> {
+        let Asked { after, entries, bytes, at_least } = asked;
+        let stays = match self.stays(chat, reader, 0, deadline).await {
+            // What lets the reader in may not be stored yet, though it was told of it (M18).
+            Err(ReadError::UnknownChat | ReadError::NotAMember) if at_least > 0 => {
+                self.stays(chat, reader, at_least, deadline).await?
+            }
+            stays => stays?,
+        };
+        let page = self.history_at_least(chat, after, entries, bytes, at_least, deadline).await?;
+        // The page may hold the entry that lets the reader in, or out: membership as of the page (M18).
+        let stays = if page.rows.is_empty() { stays } else { self.stays(chat, reader, page.through, deadline).await? };
+        // What goes on in the chat after the reader's last stay is not told, not even that it does.
+        let left = stays.iter().max_by_key(|stay| stay.joined_seq).and_then(|stay| stay.left_seq);
+        let through = page.through.min(left.unwrap_or(Seq::MAX));
+        if after > through {
+            return Err(ReadError::OutOfRange);
+        }
+        let is_shown = |row: &LoggedEntry| {
+            let seq = row.entry.seq;
+            stays.iter().any(|stay| stay.joined_seq <= seq && stay.left_seq.is_none_or(|left| seq <= left))
+        };
+        let HistoryPage { mut rows, first_seq, .. } = page;
+        rows.retain(is_shown);
+        Ok(HistoryPage { rows, through, first_seq })
+    }
+}
