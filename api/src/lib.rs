@@ -1,1 +1,31 @@
+//! Accounts, chats and history over HTTP.
+//!
+//! ```text
+//! serve (connections, header deadline) → router → caller (token) → accounts │ chats │ members │ messages → problem
+//!   accounts ─ passwords (bounded pool) ─ refresh ▶ store, tokens        chats, members, messages ─ desk ▶ packer ▶ log
+//! ```
+//! What changes a chat goes through the command log like everything else: decided by the fold, answered with its seq.
+//! This role keeps nothing of its own; any number of it may run.
 
+#![expect(unused_qualifications, reason = "what the description is made with writes them")]
+
+mod accounts;
+mod caller;
+mod chats;
+mod config;
+mod desk;
+mod error;
+mod members;
+mod messages;
+mod passwords;
+mod problem;
+mod refresh;
+mod router;
+mod serve;
+mod state;
+mod wire;
+
+pub use config::Config;
+pub use error::Error;
+pub use router::openapi;
+pub use serve::{Api, Dependencies};

@@ -39,7 +39,16 @@ impl Target {
         let admin = free_address().await?;
         let mut command = Command::new(binary()?);
         command
-            .args(["up", "--lazy-sync", "--listen", "127.0.0.1:0", "--partitions", &partitions.to_string()])
+            .args([
+                "up",
+                "--lazy-sync",
+                "--listen",
+                "127.0.0.1:0",
+                "--api",
+                "127.0.0.1:0",
+                "--partitions",
+                &partitions.to_string(),
+            ])
             .args(["--admin", &admin.to_string(), "--data"])
             .arg(folder.join("data"))
             .env("HELIOGRAPH_NATS_SERVER", testkit::nats::find_binary()?);

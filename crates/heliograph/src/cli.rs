@@ -58,6 +58,9 @@ struct UpArgs {
     /// PEM file of the certificate's private key.
     #[arg(long, env = "HELIOGRAPH_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
+    /// Address of the HTTP API.
+    #[arg(long, env = "HELIOGRAPH_API", default_value = "127.0.0.1:7080")]
+    api: String,
     /// An origin whose pages may connect, as a browser sends it: `https://app.example`; repeated or with commas.
     #[arg(long = "allow-origin", env = "HELIOGRAPH_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     allowed_origins: Vec<String>,
@@ -137,6 +140,7 @@ pub fn run() -> Result<()> {
         Command::Up(args) => runtime.block_on(up::run(up::Options {
             data: args.data.folder,
             listen: args.listen,
+            api: args.api,
             tls: args.tls_certificate.zip(args.tls_key).map(|(certificate, key)| TlsConfig::of_files(certificate, key)),
             allowed_origins: args.allowed_origins,
             trusted_proxies: args.trusted_proxies,

@@ -3,6 +3,7 @@
 //! ```text
 //! lock              held while `up` runs
 //! address           where the gateway listens: what `chat` connects to, with `wss://` before it if that is TLS
+//! api               where the HTTP API listens
 //! token-key.pem     signs tokens; made once, readable by its owner only
 //! broker/           configuration, pid, port and streams of the broker
 //! store/            the embedded store
@@ -56,6 +57,14 @@ impl DataFolder {
     /// What the file system refuses.
     pub fn announce_address(&self, address: &str) -> Result<()> {
         replace(&address_file(&self.path), address.as_bytes(), 0o644)
+    }
+
+    /// Says where the HTTP API is.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn announce_api(&self, address: &str) -> Result<()> {
+        replace(&self.path.join("api"), address.as_bytes(), 0o644)
     }
 
     /// The key that signs tokens, made by `make` at the first start.

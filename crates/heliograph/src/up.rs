@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use api::Api;
 use bytes::Bytes;
 use event_log::{Durability, Log, LogConfig};
 use gateway::Gateway;
@@ -48,6 +49,8 @@ pub struct Options {
     pub listen: String,
     /// The certificate that they are shown, if they connect over TLS.
     pub tls: Option<TlsConfig>,
+    /// Address of the HTTP API.
+    pub api: String,
     /// Exact origins whose pages may connect.
     pub allowed_origins: Vec<String>,
     /// Networks of proxies that say who a client is.
@@ -74,6 +77,7 @@ pub async fn run(options: Options) -> Result<()> {
     let stop = stop_signal()?;
     let mut gateway = gateway::Config::listening_on(&options.listen)?;
     gateway.socket.tls.clone_from(&options.tls);
+    let api = api::Config::listening_on(&options.api)?;
     gateway.socket.allowed_origins.clone_from(&options.allowed_origins);
     gateway.socket.limits.trusted_proxies.clone_from(&options.trusted_proxies);
     let folder = DataFolder::open(&options.data)?;
@@ -98,7 +102,7 @@ pub async fn run(options: Options) -> Result<()> {
             () = broker_gone.cancelled() => {}
         }
     };
-    let served = serve(&options, gateway, log, &folder, store.clone(), keys, metrics, stop).await;
+    let served = serve(&options, (gateway, api), log, &folder, store.clone(), keys, metrics, stop).await;
     let synced = store.sync().await.context("the store");
     under_all.cancel();
     let supervised = supervising.await.context("the broker's task").flatten();
@@ -125,7 +129,7 @@ fn log_config(options: &Options, partitions: u16) -> LogConfig {
 #[expect(clippy::too_many_arguments, reason = "everything that the roles are made of")]
 async fn serve(
     options: &Options,
-    gateway: gateway::Config,
+    (gateway, api): (gateway::Config, api::Config),
     log: LogConfig,
     folder: &DataFolder,
     store: Store,
@@ -139,6 +143,9 @@ async fn serve(
         Some(address) => Some(Admin::bind(address, metrics.clone(), store.clone()).await?),
         None => None,
     };
+    let dependencies = api::Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone() };
+    let api = Api::bind(api, dependencies)
+        .with_context(|| format!("cannot listen on {}; choose another address with --api", options.api))?;
     let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys };
     let gateway = Gateway::bind(gateway, dependencies).map_err(|error| {
         let is_address = matches!(error, gateway::Error::Socket(socket::Error::Bind { .. }));
@@ -152,12 +159,15 @@ async fn serve(
     let scheme = if options.tls.is_some() { "wss://" } else { "" };
     let address = format!("{scheme}{}", gateway.local_addr());
     folder.announce_address(&address)?;
+    let http = api.local_addr().to_string();
+    folder.announce_api(&http)?;
     let reloading = reload_at_hang_up(gateway.certificate_reload())?;
 
-    // The gateway goes first, so that what it was given is still stored and answered.
+    // Gateway and API go first, so that what they were given is still stored and answered.
     let (at_edge, in_roles) = (CancellationToken::new(), CancellationToken::new());
     let mut edge = JoinSet::new();
     edge.spawn(named("gateway", gateway.run(at_edge.clone())));
+    edge.spawn(named("api", api.run(at_edge.clone())));
     let mut roles = JoinSet::new();
     let dependencies = ingest::Dependencies { log: log.clone(), store: store.clone() };
     roles.spawn(named("ingest", ingest::run(ingest::Config::default(), dependencies, in_roles.clone())));
@@ -169,7 +179,7 @@ async fn serve(
         roles.spawn(admin.run(in_roles.clone()));
     }
 
-    say_what_next(&address, options);
+    say_what_next(&address, &http, options);
     let mut folding = tokio::time::interval(FOLD_SAMPLES_EVERY);
     let mut reloading = Box::pin(reloading);
     tokio::pin!(stop);
@@ -253,7 +263,7 @@ async fn partitions(store: &Store, wanted: Option<u16>) -> Result<u16> {
 }
 
 #[expect(clippy::print_stdout, reason = "a command-line program")]
-fn say_what_next(address: &str, options: &Options) {
+fn say_what_next(address: &str, http: &str, options: &Options) {
     let program = std::env::args().next().unwrap_or_else(|| "heliograph".to_owned());
     let data = if options.data.as_os_str() == "heliograph-data" {
         String::new()
@@ -263,5 +273,6 @@ fn say_what_next(address: &str, options: &Options) {
     println!("Heliograph listens on {address}. In two more terminals:\n");
     println!("  {program} chat{data} --as alice --to bob");
     println!("  {program} chat{data} --as bob --to alice\n");
+    println!("HTTP API: http://{http}/v1, described at /v1/openapi.json.");
     println!("Ctrl-C stops it; what was said stays in {}.", options.data.display());
 }

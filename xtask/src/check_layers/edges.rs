@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", &["domain", "proto"]),
     ("packer", &["domain", "event-log", "proto"]),
     ("tokens", &["domain", "event-log", "proto"]),
+    ("api", ROLE),
     ("gateway", ROLE),
     ("ingest", ROLE),
     ("delivery", ROLE),
@@ -24,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "heliograph",
         &[
+            "api",
             "client",
             "delivery",
             "domain",

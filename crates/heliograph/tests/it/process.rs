@@ -52,6 +52,8 @@ impl Up {
             "2",
             "--listen",
             &self.listen,
+            "--api",
+            "127.0.0.1:0",
             "--data",
         ]);
         command.arg(self.scratch.path());

@@ -1,0 +1,171 @@
+//! What a user says of itself, and how others find it.
+
+use axum::extract::State as Extract;
+use axum::http::StatusCode;
+use domain::UserId;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::sign_ins::end_all;
+use super::{User, active, display_name, password};
+use crate::caller::Caller;
+use crate::problem::{Body, Kind, Problem};
+use crate::state::State;
+use crate::wire::{Asked, At, Json};
+
+/// Users of one page of a search.
+const FOUND_MAX: usize = 20;
+
+/// What is changed; what is left out stays.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Change {
+    /// What others see.
+    display_name: Option<String>,
+}
+
+/// A password to be changed.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangePassword {
+    /// The one of now.
+    current: String,
+    /// 8 to 256 characters.
+    new: String,
+}
+
+/// What is looked for.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Search {
+    /// How the handle begins.
+    prefix: String,
+}
+
+/// Users that were found, by handle.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Found {
+    users: Vec<User>,
+}
+
+/// The caller's own account.
+#[utoipa::path(
+    get, path = "/v1/me", tag = "accounts", security(("bearer" = [])),
+    responses(
+        (status = 200, body = User),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 404, description = "the token's user has no account here", body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn me(Extract(shared): State, caller: Caller) -> Result<axum::Json<User>, Problem> {
+    let row = active(&shared, caller.user).await?.ok_or(Kind::NotFound)?;
+    Ok(axum::Json(row.into()))
+}
+
+/// Changes the caller's account.
+#[utoipa::path(
+    patch, path = "/v1/me", tag = "accounts", security(("bearer" = [])), request_body = Change,
+    responses(
+        (status = 200, body = User),
+        (status = 400, body = Body, content_type = "application/problem+json"),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 404, body = Body, content_type = "application/problem+json"),
+        (status = 409, description = "somebody changed it meanwhile", body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn change(
+    Extract(shared): State,
+    caller: Caller,
+    Json(asked): Json<Change>,
+) -> Result<axum::Json<User>, Problem> {
+    let mut row = active(&shared, caller.user).await?.ok_or(Kind::NotFound)?;
+    if let Some(name) = &asked.display_name {
+        row.display_name = display_name(name)?.into();
+    }
+    let version = row.version;
+    if !shared.store.put_user(row.clone(), version).await? {
+        return Err(Kind::Changed.into());
+    }
+    Ok(axum::Json(row.into()))
+}
+
+/// Changes the caller's password and signs out everywhere.
+#[utoipa::path(
+    put, path = "/v1/me/password", tag = "accounts", security(("bearer" = [])), request_body = ChangePassword,
+    responses(
+        (status = 204, description = "changed; every device signs in again"),
+        (status = 400, body = Body, content_type = "application/problem+json"),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 404, body = Body, content_type = "application/problem+json"),
+        (status = 409, body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn change_password(
+    Extract(shared): State,
+    caller: Caller,
+    Json(asked): Json<ChangePassword>,
+) -> Result<StatusCode, Problem> {
+    password(&asked.new)?;
+    let mut row = active(&shared, caller.user).await?.ok_or(Kind::NotFound)?;
+    if !shared.passwords.verify(asked.current, Some(&row.password)).await? {
+        return Err(Kind::WrongPassword.into());
+    }
+    row.password = shared.passwords.hash(asked.new).await?.into();
+    let version = row.version;
+    if !shared.store.put_user(row, version).await? {
+        return Err(Kind::Changed.into());
+    }
+    end_all(&shared, caller.user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// A user.
+#[utoipa::path(
+    get, path = "/v1/users/{user}", tag = "accounts", security(("bearer" = [])),
+    params(("user" = String, Path, description = "the user's id")),
+    responses(
+        (status = 200, body = User),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 404, body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn user(
+    Extract(shared): State,
+    _caller: Caller,
+    At(user): At<String>,
+) -> Result<axum::Json<User>, Problem> {
+    let user: UserId = user.parse().map_err(|_fault| Kind::NotFound)?;
+    let row = active(&shared, user).await?.ok_or(Kind::NotFound)?;
+    Ok(axum::Json(row.into()))
+}
+
+/// Users whose handle begins so, at most 20, by handle.
+#[utoipa::path(
+    get, path = "/v1/users", tag = "accounts", security(("bearer" = [])), params(Search),
+    responses(
+        (status = 200, body = Found),
+        (status = 400, body = Body, content_type = "application/problem+json"),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn users(
+    Extract(shared): State,
+    _caller: Caller,
+    Asked(asked): Asked<Search>,
+) -> Result<axum::Json<Found>, Problem> {
+    let prefix = asked.prefix.to_ascii_lowercase();
+    if prefix.is_empty() || prefix.len() > 32 {
+        return Err(Problem::bad("`prefix` has 1 to 32 characters"));
+    }
+    let mut users = Vec::new();
+    for (_, user) in shared.store.handles(&prefix, None, FOUND_MAX).await? {
+        users.extend(active(&shared, user).await?.map(User::from));
+    }
+    Ok(axum::Json(Found { users }))
+}

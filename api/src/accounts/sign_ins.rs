@@ -1,0 +1,190 @@
+//! Sign-ins: how one begins, goes on and ends.
+
+use axum::extract::State as Extract;
+use axum::http::StatusCode;
+use domain::UserId;
+use metrics::counter;
+use serde::{Deserialize, Serialize};
+use store::{REFRESH_FAMILIES_MAX, RefreshFamily};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{Tokens, User, active, device, handle, tokens};
+use crate::caller::Caller;
+use crate::problem::{Body, Kind, Problem};
+use crate::refresh::{self, RefreshToken, Use, sign_in_of};
+use crate::state::{Shared, State, now_us};
+use crate::wire::Json;
+
+/// Who signs in.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignIn {
+    #[schema(example = "alice")]
+    handle: String,
+    #[schema(example = "correct horse battery staple")]
+    password: String,
+    /// Names the device; drawn once by the client and kept.
+    #[schema(example = "laptop")]
+    device: String,
+}
+
+/// A device that is signed in.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct SignedIn {
+    user: User,
+    #[serde(flatten)]
+    tokens: Tokens,
+}
+
+/// A refresh token to be used.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refresh {
+    refresh_token: String,
+}
+
+/// Signs a device in.
+#[utoipa::path(
+    post, path = "/v1/sign-ins", tag = "accounts", request_body = SignIn,
+    responses(
+        (status = 201, description = "signed in", body = SignedIn),
+        (status = 400, body = Body, content_type = "application/problem+json"),
+        (status = 401, description = "handle and password do not belong together", body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn sign_in(
+    Extract(shared): State,
+    Json(asked): Json<SignIn>,
+) -> Result<(StatusCode, axum::Json<SignedIn>), Problem> {
+    let device = device(&asked.device)?;
+    let user = match handle(&asked.handle) {
+        Ok(handle) => shared.store.user_of_handle(&handle).await?,
+        // A handle that nobody can have is one that nobody has.
+        Err(_) => None,
+    };
+    let row = match user {
+        Some(user) => active(&shared, user).await?,
+        None => None,
+    };
+    let hashed = row.as_ref().map(|row| &*row.password);
+    let is_right = shared.passwords.verify(asked.password, hashed).await?;
+    let Some(row) = row.filter(|_| is_right) else {
+        counter!("api_sign_ins_refused_total").increment(1);
+        return Err(Kind::WrongPassword.into());
+    };
+    make_room(&shared, row.user).await?;
+    let (family, refresh) = refresh::begin(&shared.config, row.user, device, now_us());
+    shared.store.put_refresh_family(family, 0).await?;
+    let tokens = tokens(&shared, row.user, device, &refresh)?;
+    Ok((StatusCode::CREATED, axum::Json(SignedIn { user: row.into(), tokens })))
+}
+
+/// Ends the oldest sign-ins of a user who has as many as may be.
+async fn make_room(shared: &Shared, user: UserId) -> Result<(), Problem> {
+    let mut families = shared.store.refresh_families_of(user).await?;
+    families.sort_by_key(|family| family.expires_us);
+    let excess = (families.len() + 1).saturating_sub(REFRESH_FAMILIES_MAX);
+    for family in families.into_iter().take(excess) {
+        end(shared, &family).await?;
+    }
+    Ok(())
+}
+
+/// Uses a refresh token: another pair, and the one before is spent.
+#[utoipa::path(
+    post, path = "/v1/sign-ins/refresh", tag = "accounts", request_body = Refresh,
+    responses(
+        (status = 200, description = "the next pair", body = Tokens),
+        (status = 400, body = Body, content_type = "application/problem+json"),
+        (status = 401, description = "it is not good; used twice, its sign-in has been ended", body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn refresh(Extract(shared): State, Json(asked): Json<Refresh>) -> Result<axum::Json<Tokens>, Problem> {
+    let token = RefreshToken::parse(&asked.refresh_token).ok_or(Kind::RefreshRefused)?;
+    loop {
+        let family = shared.store.refresh_family(token.family).await?.ok_or(Kind::RefreshRefused)?;
+        let version = family.version;
+        match refresh::use_token(&shared.config, family.clone(), &token, now_us()) {
+            Use::Next(next, refresh) => {
+                if active(&shared, next.user).await?.is_none() {
+                    end(&shared, &family).await?;
+                    return Err(Kind::RefreshRefused.into());
+                }
+                let (user, device) = (next.user, next.device.clone());
+                if shared.store.put_refresh_family(next, version).await? {
+                    return Ok(axum::Json(tokens(&shared, user, &device, &refresh)?));
+                }
+                // Somebody was faster: what it is now decides.
+            }
+            Use::Expired => {
+                shared.store.remove_refresh_family(token.family).await?;
+                return Err(Kind::RefreshRefused.into());
+            }
+            Use::Stolen => {
+                counter!("api_refresh_tokens_reused_total").increment(1);
+                tracing::warn!(user.id = %family.user, "a spent refresh token was used: its sign-in ends");
+                end(&shared, &family).await?;
+                return Err(Kind::RefreshRefused.into());
+            }
+        }
+    }
+}
+
+/// Signs out the device that asks.
+#[utoipa::path(
+    delete, path = "/v1/sign-ins/current", tag = "accounts", security(("bearer" = [])),
+    responses(
+        (status = 204, description = "signed out; its sockets are closed"),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn sign_out(Extract(shared): State, caller: Caller) -> Result<StatusCode, Problem> {
+    let sign_in = &*caller.grant.sign_in;
+    for family in shared.store.refresh_families_of(caller.user).await? {
+        if sign_in_of(family.family) == sign_in {
+            shared.store.remove_refresh_family(family.family).await?;
+        }
+    }
+    revoke(&shared, caller.user, if sign_in.is_empty() { &caller.grant.device } else { "" }, sign_in).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Signs out everywhere.
+#[utoipa::path(
+    delete, path = "/v1/sign-ins", tag = "accounts", security(("bearer" = [])),
+    responses(
+        (status = 204, description = "signed out everywhere; all sockets are closed"),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn sign_out_everywhere(Extract(shared): State, caller: Caller) -> Result<StatusCode, Problem> {
+    end_all(&shared, caller.user).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Ends all sign-ins of a user.
+pub(super) async fn end_all(shared: &Shared, user: UserId) -> Result<(), Problem> {
+    for family in shared.store.refresh_families_of(user).await? {
+        shared.store.remove_refresh_family(family.family).await?;
+    }
+    revoke(shared, user, "", "").await
+}
+
+/// Ends a sign-in: no further tokens, and those that are about are worthless.
+async fn end(shared: &Shared, family: &RefreshFamily) -> Result<(), Problem> {
+    shared.store.remove_refresh_family(family.family).await?;
+    revoke(shared, family.user, "", &sign_in_of(family.family)).await
+}
+
+async fn revoke(shared: &Shared, user: UserId, device: &str, sign_in: &str) -> Result<(), Problem> {
+    let id = Uuid::new_v4().to_string();
+    tokens::revoke(&shared.log, user, device, sign_in, &id).await.map_err(|error| {
+        tracing::warn!(error = &error as &dyn std::error::Error, "a revocation is not stored");
+        Kind::Unavailable.into()
+    })
+}

@@ -1,0 +1,37 @@
+//! Who makes a request: the user of its bearer token.
+
+use std::sync::Arc;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use domain::UserId;
+use tokens::Grant;
+
+use crate::problem::{Kind, Problem};
+use crate::state::Shared;
+
+/// Who makes a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    pub(crate) user: UserId,
+    pub(crate) grant: Grant,
+}
+
+impl FromRequestParts<Arc<Shared>> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Problem> {
+        let header = parts.headers.get(AUTHORIZATION).ok_or(Kind::Unauthenticated)?;
+        let (scheme, token) =
+            header.to_str().ok().and_then(|text| text.split_once(' ')).ok_or(Kind::Unauthenticated)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Kind::Unauthenticated.into());
+        }
+        let grant = shared.keys.check(token.trim()).map_err(|_fault| Kind::Unauthenticated)?;
+        if shared.revocations.cover(&grant) {
+            return Err(Kind::Unauthenticated.into());
+        }
+        Ok(Self { user: grant.user, grant })
+    }
+}

@@ -1,0 +1,218 @@
+//! Commands on their way to the log and their outcomes on the way back.
+//!
+//! An answer over the broker may be lost: then the same command goes out again, and the fold knows it (N2).
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use domain::{ChatId, Code, Command, GatewayId, Micros, Seq, SessionId, UserId};
+use event_log::{Received, Subscription};
+use metrics::counter;
+use packer::{Pack, Senders, Waiting};
+use prost::Message as _;
+use proto::relay::AnswerBatch;
+use proto::v1::outcome::Result as Decided;
+use proto::{log, v1};
+use store::Store;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::problem::{Kind, Problem};
+
+/// How long an answer is waited for before the same command goes out again.
+const ASK_AGAIN: Duration = Duration::from_millis(1_500);
+/// Rows of one page of a search for an own entry.
+const SEARCH_ROWS: usize = 1_024;
+
+/// What became of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Outcome {
+    /// In the chat for good.
+    Stored { chat: ChatId, seq: Seq, time: Micros },
+    /// Nobody knows yet; asked again, it is told.
+    Pending,
+}
+
+/// What a request hears.
+#[derive(Debug)]
+enum Reply {
+    Busy,
+    Outcome(v1::Outcome),
+}
+
+/// The requests that wait for an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    waiting: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
+}
+
+impl Asked {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Reply>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reply(&self, request: u64, reply: Reply) {
+        let waiting = self.waiting().remove(&request);
+        // Nobody waits for a second answer, and who asked may be gone.
+        let _ = waiting.map(|waiting| waiting.send(reply));
+    }
+}
+
+impl Senders for Asked {
+    fn accepted(&self, _session: SessionId, _request: u64) {}
+
+    fn busy(&self, _session: SessionId, request: u64) {
+        self.reply(request, Reply::Busy);
+    }
+}
+
+/// Sends commands and waits for their outcomes.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    id: GatewayId,
+    session: SessionId,
+    pack: Pack,
+    asked: Arc<Asked>,
+    next: AtomicU64,
+    wait: Duration,
+    store: Store,
+}
+
+/// No longer waited for, however its request ends.
+struct Wait<'a>(&'a Desk, u64);
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.0.asked.waiting().remove(&self.1);
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(id: GatewayId, pack: Pack, asked: Arc<Asked>, wait: Duration, store: Store) -> Self {
+        Self { id, session: SessionId(rand::random()), pack, asked, next: AtomicU64::new(1), wait, store }
+    }
+
+    /// Sends a command until there is an outcome or the time is over; one that is sent again here is the same.
+    pub(crate) async fn send(&self, sender: UserId, mut wire: v1::Command) -> Result<Outcome, Problem> {
+        let command = Command::from_wire(sender, wire.clone()).map_err(Problem::rejected)?;
+        let deadline = Instant::now() + self.wait;
+        loop {
+            let Some(outcome) = self.once(command.chat, sender, &wire, deadline).await? else {
+                if Instant::now() >= deadline {
+                    return Ok(Outcome::Pending);
+                }
+                continue;
+            };
+            let chat = ChatId::try_from(&outcome.chat[..]).unwrap_or(command.chat);
+            let rejected = match outcome.result {
+                Some(Decided::Stored(v1::Stored { seq, time_us })) => {
+                    return Ok(Outcome::Stored { chat, seq, time: time_us });
+                }
+                Some(Decided::Rejected(rejected)) => rejected,
+                None => return Err(Kind::Internal.into()),
+            };
+            let code = Code::try_from(rejected.code).unwrap_or(Code::Internal);
+            if code != Code::OriginUnknown || rejected.head <= wire.basis {
+                return Err(Problem::rejected(code));
+            }
+            // The chat forgot this outbox (M14): what an earlier copy may have left is in the chat, or nowhere.
+            if let Some(found) = self.find(&command, wire.basis, rejected.head, deadline).await? {
+                return Ok(found);
+            }
+            wire.basis = rejected.head;
+        }
+    }
+
+    /// One copy of the command; none if its answer did not come in time.
+    async fn once(
+        &self,
+        chat: ChatId,
+        sender: UserId,
+        wire: &v1::Command,
+        deadline: Instant,
+    ) -> Result<Option<v1::Outcome>, Problem> {
+        let request = self.next.fetch_add(1, Ordering::Relaxed);
+        let (reply, replied) = oneshot::channel();
+        self.asked.waiting().insert(request, reply);
+        let wait = Wait(self, request);
+        let packed = log::Command {
+            route: Some(log::Route { gateway: self.id.0, session: self.session.0, request }),
+            sender: sender.to_wire(),
+            command: Some(wire.clone()),
+        };
+        let waiting = Waiting { session: self.session.0, request, bytes: packed.encode_to_vec().into() };
+        if !self.pack.put(chat.partition(), waiting) {
+            return Err(Kind::Busy.into());
+        }
+        let replied = timeout_at(deadline.min(Instant::now() + ASK_AGAIN), replied).await;
+        drop(wait);
+        match replied {
+            Ok(Ok(Reply::Outcome(outcome))) => Ok(Some(outcome)),
+            Ok(Ok(Reply::Busy)) => Err(Kind::Busy.into()),
+            Ok(Err(_gone)) => Err(Kind::Unavailable.into()),
+            Err(_late) => Ok(None),
+        }
+    }
+
+    /// The command's own entry in the chat, above `after` and through `head`.
+    async fn find(
+        &self,
+        command: &Command,
+        mut after: Seq,
+        head: Seq,
+        deadline: Instant,
+    ) -> Result<Option<Outcome>, Problem> {
+        while after < head {
+            let page = self
+                .store
+                .history_at_least(command.chat, after, SEARCH_ROWS, store::HISTORY_BYTES_MAX, head, deadline)
+                .await?;
+            let own =
+                page.rows.iter().map(|row| &row.entry).find(|entry| {
+                    entry.sender == command.sender && entry.origin == command.origin && entry.n == command.n
+                });
+            if let Some(own) = own {
+                return Ok(Some(Outcome::Stored { chat: command.chat, seq: own.seq, time: own.time }));
+            }
+            if page.through <= after {
+                break;
+            }
+            after = page.through;
+        }
+        Ok(None)
+    }
+}
+
+/// Hands out the answers that come, until stopped.
+pub(crate) async fn answers(
+    mut answers: Subscription,
+    asked: Arc<Asked>,
+    stop: CancellationToken,
+) -> Result<(), Error> {
+    loop {
+        let received = tokio::select! {
+            received = answers.next() => received,
+            () = stop.cancelled() => return Ok(()),
+        };
+        match received {
+            Some(Received::Message(message)) => {
+                let Ok(batch) = AnswerBatch::decode(message.payload) else {
+                    counter!("api_answers_undecodable_total").increment(1);
+                    continue;
+                };
+                for answer in batch.answers {
+                    if let Some(outcome) = answer.outcome {
+                        asked.reply(answer.request, Reply::Outcome(outcome));
+                    }
+                }
+            }
+            // Who waits asks again.
+            Some(Received::Lagged) => counter!("api_answers_lagged_total").increment(1),
+            None => return Err(Error::Stopped("the subscription of answers")),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Who is let into a chat and put out of it.
+
+use axum::extract::State as Extract;
+use axum::http::{HeaderMap, StatusCode};
+use domain::UserId;
+use proto::v1::{self, command::Action};
+
+use crate::caller::Caller;
+use crate::chats::{self, Accepted, Answer, NewMember, Stored};
+use crate::messages::key::{self, IdempotencyKey};
+use crate::problem::{Body, Kind, Problem};
+use crate::state::{Shared, State};
+use crate::wire::{At, Json};
+
+/// Lets somebody in.
+#[utoipa::path(
+    post, path = "/v1/chats/{chat}/members", tag = "chats", security(("bearer" = [])), request_body = NewMember,
+    params(("chat" = String, Path, description = "the chat's id"), key::Header),
+    responses(
+        (status = 201, body = Stored),
+        (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
+        (status = 400, body = Body, content_type = "application/problem+json"),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 404, body = Body, content_type = "application/problem+json"),
+        (status = 409, body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn add(
+    Extract(shared): State,
+    caller: Caller,
+    At(chat): At<String>,
+    headers: HeaderMap,
+    Json(asked): Json<NewMember>,
+) -> Result<Answer, Problem> {
+    let member = Some(asked.to_wire()?);
+    act(&shared, &caller, &chat, &headers, Action::AddMember(v1::AddMember { member })).await
+}
+
+/// Puts somebody out, or leaves.
+#[utoipa::path(
+    delete, path = "/v1/chats/{chat}/members/{user}", tag = "chats", security(("bearer" = [])),
+    params(
+        ("chat" = String, Path, description = "the chat's id"),
+        ("user" = String, Path, description = "the user's id; one's own leaves"),
+        key::Header
+    ),
+    responses(
+        (status = 201, body = Stored),
+        (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
+        (status = 400, body = Body, content_type = "application/problem+json"),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 404, body = Body, content_type = "application/problem+json"),
+        (status = 409, body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn remove(
+    Extract(shared): State,
+    caller: Caller,
+    At((chat, user)): At<(String, String)>,
+    headers: HeaderMap,
+) -> Result<Answer, Problem> {
+    let user: UserId = user.parse().map_err(|_fault| Kind::NotFound)?;
+    let action = if user == caller.user {
+        Action::LeaveChat(v1::LeaveChat {})
+    } else {
+        Action::RemoveMember(v1::RemoveMember { user: user.to_wire() })
+    };
+    act(&shared, &caller, &chat, &headers, action).await
+}
+
+/// Sends one command to a chat under the request's key.
+pub(crate) async fn act(
+    shared: &Shared,
+    caller: &Caller,
+    chat: &str,
+    headers: &HeaderMap,
+    action: Action,
+) -> Result<Answer, Problem> {
+    let chat = chats::id(shared, chat)?;
+    let key = IdempotencyKey::of(headers)?;
+    // As new as the read model: where that is too old for the chat, the chat says so and how old (M14).
+    let head = shared.store.summaries(&[chat]).await?.into_iter().flatten().next().map_or(1, |summary| summary.head);
+    let claim = key.claim(shared, caller.user, chat, &action, head).await?;
+    let command = v1::Command {
+        chat: chat.to_wire(),
+        origin: claim.origin,
+        n: claim.n,
+        after: 0,
+        basis: claim.basis,
+        action: Some(action),
+    };
+    let outcome = shared.desk.send(caller.user, command).await?;
+    Ok(Answer::of(StatusCode::CREATED, chat, &key, outcome))
+}

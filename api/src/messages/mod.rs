@@ -1,0 +1,210 @@
+//! Messages: sending one, and reading what was said.
+
+pub(crate) mod key;
+
+use axum::extract::State as Extract;
+use axum::http::HeaderMap;
+use domain::{LoggedEntry, Seq};
+use proto::v1::{self, command::Action};
+use serde::{Deserialize, Serialize};
+use store::Asked as Wanted;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::caller::Caller;
+use crate::chats::{self, Accepted, Answer, RoleOfMember, Stored};
+use crate::members::act;
+use crate::problem::{Body, Problem};
+use crate::state::State;
+use crate::wire::{self, Asked, At, Json};
+
+/// Entries of one page unless told otherwise.
+const PAGE: usize = 50;
+/// Most entries of one page.
+const PAGE_MAX: usize = 256;
+/// Most bytes of the entries of one page.
+const PAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// A message to be sent: a text or bytes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewMessage {
+    /// What is said, at most 16 KiB of UTF-8.
+    #[schema(example = "good morning")]
+    text: Option<String>,
+    /// The same as bytes of any kind, in base64, in the place of `text`.
+    body: Option<String>,
+}
+
+/// Sends a message.
+#[utoipa::path(
+    post, path = "/v1/chats/{chat}/messages", tag = "messages", security(("bearer" = [])), request_body = NewMessage,
+    params(("chat" = String, Path, description = "the chat's id"), key::Header),
+    responses(
+        (status = 201, description = "stored for good", body = Stored),
+        (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
+        (status = 400, body = Body, content_type = "application/problem+json"),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 404, body = Body, content_type = "application/problem+json"),
+        (status = 409, body = Body, content_type = "application/problem+json"),
+        (status = 413, body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn send(
+    Extract(shared): State,
+    caller: Caller,
+    At(chat): At<String>,
+    headers: HeaderMap,
+    Json(asked): Json<NewMessage>,
+) -> Result<Answer, Problem> {
+    let body = match (asked.text, asked.body) {
+        (Some(text), None) => text.into_bytes(),
+        (None, Some(body)) => wire::from_base64(&body)?,
+        (Some(_), Some(_)) | (None, None) => return Err(Problem::bad("either `text` or `body`")),
+    };
+    let action = Action::SendMessage(v1::SendMessage { body: body.into() });
+    act(&shared, &caller, &chat, &headers, action).await
+}
+
+/// What of a chat is read.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Range {
+    /// Entries above this seq, in order; from the first one if nothing is said.
+    after: Option<Seq>,
+    /// Entries below this seq, the latest of them; not together with `after`.
+    before: Option<Seq>,
+    /// At most so many, 50 if nothing is said.
+    #[param(minimum = 1, maximum = 256)]
+    limit: Option<usize>,
+    /// Waits up to 2 s until the chat is stored through this seq.
+    at_least: Option<Seq>,
+}
+
+/// What happened in a chat.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub(crate) enum Happened {
+    ChatCreated {
+        chat_kind: chats::KindOfChat,
+        members: Vec<Joined>,
+    },
+    MemberAdded {
+        /// The user's id.
+        user: String,
+        role: RoleOfMember,
+    },
+    MemberRemoved {
+        /// The user's id.
+        user: String,
+    },
+    MemberLeft,
+    MessageSent {
+        /// The body, if it is UTF-8.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        /// The body in base64.
+        body: String,
+    },
+}
+
+/// Who was in a chat from its beginning.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Joined {
+    /// The user's id.
+    user: String,
+    role: RoleOfMember,
+}
+
+/// An entry of a chat.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Entry {
+    /// Its number in the chat: 1, 2, 3 …
+    seq: Seq,
+    /// How many messages the chat had with it.
+    ordinal: u64,
+    /// The id of who did it.
+    sender: String,
+    /// When, RFC 3339.
+    time: String,
+    #[serde(flatten)]
+    happened: Happened,
+}
+
+impl From<&LoggedEntry> for Entry {
+    fn from(logged: &LoggedEntry) -> Self {
+        let entry = &logged.entry;
+        let joined = |member: &domain::Member| Joined { user: member.user.to_string(), role: member.role.into() };
+        let happened = match &entry.event {
+            domain::Event::ChatCreated { kind, members } => {
+                Happened::ChatCreated { chat_kind: (*kind).into(), members: members.iter().map(joined).collect() }
+            }
+            domain::Event::MemberAdded { member } => {
+                Happened::MemberAdded { user: member.user.to_string(), role: member.role.into() }
+            }
+            domain::Event::MemberRemoved { user } => Happened::MemberRemoved { user: user.to_string() },
+            domain::Event::MemberLeft => Happened::MemberLeft,
+            domain::Event::MessageSent { body } => Happened::MessageSent {
+                text: std::str::from_utf8(body).ok().map(str::to_owned),
+                body: wire::base64(body),
+            },
+        };
+        Self {
+            seq: entry.seq,
+            ordinal: entry.ordinal,
+            sender: entry.sender.to_string(),
+            time: wire::time(entry.time),
+            happened,
+        }
+    }
+}
+
+/// A page of a chat.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Page {
+    /// Ascending; only what the caller's membership shows.
+    entries: Vec<Entry>,
+    /// No entry above the first asked for and at or below this is missing, but what membership hides.
+    through: Seq,
+    /// The lowest seq that is still kept.
+    first_seq: Seq,
+}
+
+/// A page of what was said and done.
+#[utoipa::path(
+    get, path = "/v1/chats/{chat}/messages", tag = "messages", security(("bearer" = [])),
+    params(("chat" = String, Path, description = "the chat's id"), Range),
+    responses(
+        (status = 200, body = Page),
+        (status = 400, body = Body, content_type = "application/problem+json"),
+        (status = 401, body = Body, content_type = "application/problem+json"),
+        (status = 404, body = Body, content_type = "application/problem+json"),
+        (status = 503, body = Body, content_type = "application/problem+json"),
+    )
+)]
+pub(crate) async fn read(
+    Extract(shared): State,
+    caller: Caller,
+    At(chat): At<String>,
+    Asked(range): Asked<Range>,
+) -> Result<axum::Json<Page>, Problem> {
+    let chat = chats::id(&shared, &chat)?;
+    let limit = range.limit.unwrap_or(PAGE);
+    if !(1..=PAGE_MAX).contains(&limit) {
+        return Err(Problem::bad("`limit` is from 1 to 256"));
+    }
+    let (after, entries, below) = match (range.after, range.before) {
+        (Some(_), Some(_)) => return Err(Problem::bad("either `after` or `before`")),
+        (after, None) => (after.unwrap_or(0), limit, Seq::MAX),
+        (None, Some(before)) => {
+            let after = before.saturating_sub(1).saturating_sub(limit as Seq);
+            (after, usize::try_from(before.saturating_sub(1) - after).unwrap_or(limit).max(1), before)
+        }
+    };
+    let wanted = Wanted { after, entries, bytes: PAGE_BYTES_MAX, at_least: range.at_least.unwrap_or(0) };
+    let page = shared.store.history_of(chat, caller.user, wanted, shared.read_deadline()).await?;
+    let entries = page.rows.iter().filter(|row| row.entry.seq < below).map(Entry::from).collect();
+    let through = page.through.min(below.saturating_sub(1));
+    Ok(axum::Json(Page { entries, through, first_seq: page.first_seq }))
+}

@@ -1,0 +1,207 @@
+//! What a request is refused with: RFC 9457 problems of a closed list of types.
+//!
+//! A client goes by `type` and `status`; `title` and `detail` are for people and may change.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use domain::{Code, text};
+use metrics::counter;
+use serde::Serialize;
+use store::ReadError;
+use utoipa::ToSchema;
+
+/// Where the types are written down: a path of this server's own documentation.
+const TYPES: &str = "/problems/";
+
+macro_rules! kinds {
+    ($($(#[doc = $doc:literal])* $kind:ident = $status:ident, $name:literal;)*) => {
+        /// The types of problems.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub(crate) enum Kind {
+            $($(#[doc = $doc])* $kind,)*
+        }
+
+        impl Kind {
+            #[cfg(test)]
+            pub(crate) const ALL: &[Self] = &[$(Self::$kind),*];
+
+            pub(crate) const fn status(self) -> StatusCode {
+                match self { $(Self::$kind => StatusCode::$status,)* }
+            }
+
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name,)* }
+            }
+
+            const fn title(self) -> &'static str {
+                match self { $(Self::$kind => concat!($($doc),*),)* }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The request is not what the description of the API says.
+    BadRequest = BAD_REQUEST, "bad-request";
+    /// No token, or one that is not good here.
+    Unauthenticated = UNAUTHORIZED, "unauthenticated";
+    /// Handle and password do not belong together.
+    WrongPassword = UNAUTHORIZED, "wrong-password";
+    /// The refresh token is not good; if it was used twice, its sign-in has been ended.
+    RefreshRefused = UNAUTHORIZED, "refresh-refused";
+    /// There is nothing there, or it is not for the caller to know.
+    NotFound = NOT_FOUND, "not-found";
+    /// The path has no such method.
+    MethodNotAllowed = METHOD_NOT_ALLOWED, "method-not-allowed";
+    /// The handle is somebody else's.
+    HandleTaken = CONFLICT, "handle-taken";
+    /// The request under this key was another one.
+    KeyReused = CONFLICT, "key-reused";
+    /// The chat decided against it; the code says why.
+    Rejected = CONFLICT, "rejected";
+    /// Somebody changed it meanwhile: read it again first.
+    Changed = CONFLICT, "changed";
+    /// The body is longer than one may be.
+    TooLarge = PAYLOAD_TOO_LARGE, "too-large";
+    /// The body is not JSON by its content type.
+    UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type";
+    /// Too many sign-ins or commands wait: come back after the time.
+    Busy = SERVICE_UNAVAILABLE, "busy";
+    /// Something that is needed is away: come back after the time.
+    Unavailable = SERVICE_UNAVAILABLE, "unavailable";
+    /// What is asked for is not stored yet: come back after the time.
+    NotYet = SERVICE_UNAVAILABLE, "not-yet";
+    /// A fault of the server.
+    Internal = INTERNAL_SERVER_ERROR, "internal";
+}
+
+/// A refusal (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Body {
+    /// Names the type of problem.
+    #[serde(rename = "type")]
+    #[schema(example = "/problems/not-found")]
+    kind: String,
+    /// The type in words.
+    title: &'static str,
+    /// The HTTP status.
+    status: u16,
+    /// This occurrence in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<String>,
+    /// With `rejected`: the code of the protocol's table of errors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<i32>,
+}
+
+/// Why a request is refused.
+#[derive(Debug)]
+pub(crate) struct Problem {
+    kind: Kind,
+    detail: Option<String>,
+    code: Option<Code>,
+    retry_after: Option<Duration>,
+}
+
+impl From<Kind> for Problem {
+    fn from(kind: Kind) -> Self {
+        let retry_after = (kind.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(Duration::from_secs(1));
+        Self { kind, detail: None, code: None, retry_after }
+    }
+}
+
+impl Problem {
+    /// A malformed request, with what is wrong with it.
+    pub(crate) fn bad(detail: impl Into<String>) -> Self {
+        Self { detail: Some(detail.into()), ..Kind::BadRequest.into() }
+    }
+
+    /// The chat's own decision.
+    pub(crate) fn rejected(code: Code) -> Self {
+        let kind = match code {
+            Code::BadRequest => Kind::BadRequest,
+            Code::BodyTooLarge => Kind::TooLarge,
+            // Who is not in a chat does not learn whether there is one.
+            Code::UnknownChat | Code::NotAMember => Kind::NotFound,
+            Code::Conflict => Kind::KeyReused,
+            _ => Kind::Rejected,
+        };
+        Self { detail: Some(text(code).to_owned()), code: Some(code), ..kind.into() }
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::NotYet { .. } => Kind::NotYet.into(),
+            store::Error::Length { .. } => Self::bad(error.to_string()),
+            error => {
+                tracing::warn!(error = &error as &dyn std::error::Error, "the store refused a request");
+                if error.is_retryable() { Kind::Unavailable.into() } else { Kind::Internal.into() }
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::UnknownChat | ReadError::NotAMember => Kind::NotFound.into(),
+            ReadError::OutOfRange => Self::bad("there is nothing above `after`"),
+            ReadError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<JsonRejection> for Problem {
+    fn from(rejection: JsonRejection) -> Self {
+        match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Kind::TooLarge.into(),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Kind::UnsupportedMediaType.into(),
+            _ => Self::bad(rejection.body_text()),
+        }
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad(rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    /// A path with an id that is none leads nowhere.
+    fn from(_rejection: PathRejection) -> Self {
+        Kind::NotFound.into()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let Self { kind, detail, code, retry_after } = self;
+        counter!("api_requests_refused_total", "problem" => kind.name()).increment(1);
+        let status = kind.status();
+        let body = Body {
+            kind: format!("{TYPES}{}", kind.name()),
+            title: kind.title().trim(),
+            status: status.as_u16(),
+            detail,
+            code: code.map(|code| code as i32),
+        };
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(wait) = retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

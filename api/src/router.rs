@@ -1,0 +1,94 @@
+//! Which path leads where, and the description of it all.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State as Extract};
+use axum::routing::get;
+use serde::Serialize;
+use tokens::PublicKey;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::accounts::{profile, register, sign_ins};
+use crate::problem::{Kind, Problem};
+use crate::state::{Shared, State};
+use crate::{chats, members, messages};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Heliograph",
+        version = "1",
+        description = "Accounts, chats and history over HTTP. Errors are problems (RFC 9457); ids are strings; times are RFC 3339 in UTC."
+    ),
+    tags(
+        (name = "accounts", description = "who there is, and how one signs in"),
+        (name = "chats", description = "where people talk"),
+        (name = "messages", description = "what is said")
+    ),
+    modifiers(&Bearer)
+)]
+struct Description;
+
+/// How callers prove who they are.
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        let components = openapi.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    }
+}
+
+fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(register::register))
+        .routes(routes!(sign_ins::sign_in, sign_ins::sign_out_everywhere))
+        .routes(routes!(sign_ins::refresh))
+        .routes(routes!(sign_ins::sign_out))
+        .routes(routes!(profile::me, profile::change))
+        .routes(routes!(profile::change_password))
+        .routes(routes!(profile::users))
+        .routes(routes!(profile::user))
+        .routes(routes!(chats::create, chats::list))
+        .routes(routes!(chats::get))
+        .routes(routes!(members::add))
+        .routes(routes!(members::remove))
+        .routes(routes!(messages::send, messages::read))
+}
+
+/// The description of the API: OpenAPI 3.1 as JSON.
+///
+/// # Errors
+/// None that a type of ours gives rise to.
+pub fn openapi() -> Result<String, serde_json::Error> {
+    let (_, description) = routes().split_for_parts();
+    Ok(description.to_pretty_json()? + "\n")
+}
+
+/// Everything that there is.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    let (router, description) = routes().split_for_parts();
+    let description = axum::Json(description);
+    router
+        .route("/v1/openapi.json", get(move || std::future::ready(description.clone())))
+        .route("/.well-known/jwks.json", get(jwks))
+        .fallback(async || Problem::from(Kind::NotFound))
+        .method_not_allowed_fallback(async || Problem::from(Kind::MethodNotAllowed))
+        .layer(DefaultBodyLimit::max(shared.config.body_bytes_max))
+        .with_state(shared)
+}
+
+/// A JWK set (RFC 7517 §5).
+#[derive(Serialize)]
+struct Jwks {
+    keys: Vec<PublicKey>,
+}
+
+async fn jwks(Extract(shared): State) -> axum::Json<Jwks> {
+    axum::Json(Jwks { keys: shared.keys.public() })
+}
