@@ -6,10 +6,14 @@
 //! gateway, api ──claim_direct──▶ direct_chats
 //! api ──put_user, claim_handle──▶ users, handles ──▶ user, user_of_handle, handles
 //! api ──put_refresh_family──▶ refresh_families, refresh_families_by_user ──▶ refresh_family, refresh_families_of
-//! api ──claim_send──▶ send_claims ──forget_send_claims──▶ ∅
+//! api ──put_device, block, put_chat_setting──▶ devices, blocks, chat_settings ──▶ devices_of, is_blocked, chat_settings_of
+//! api ──claim_send──▶ send_claims, send_claims_by_time ──forget_send_claims──▶ ∅
+//! api ──put_ticket──▶ tickets, tickets_by_time ──▶ take_ticket, forget_tickets
+//! api ──erase_user──▶ devices, refresh_families, blocks, chat_settings, send_claims
 //! ```
 //! [`Store`] is the port: purposeful operations, each of which a CQL table with the same key could serve too. Rows,
-//! positions, checkpoints and watermarks only move forward (M8), so a write that comes late or twice changes nothing.
+//! positions, checkpoints and watermarks only move forward (M8), so a write that comes late or twice changes nothing. Rows
+//! of accounts are claimed, or compared and set, and are on disk before the answer.
 //! The store never looks into a message body, and never decides anything about a chat.
 
 mod accounts;
@@ -22,9 +26,9 @@ mod rows;
 mod store;
 
 pub use accounts::{
-    AVATAR_BYTES_MAX, DEVICE_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, HANDLE_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX,
-    PASSWORD_BYTES_MAX, REFRESH_FAMILIES_MAX, RefreshFamily, SEND_CLAIM_KEPT_US, SPENT_MAX, SendClaim, Spent, UserRow,
-    UserState,
+    AVATAR_BYTES_MAX, ChatSetting, DEVICE_BYTES_MAX, DEVICE_NAME_BYTES_MAX, DEVICES_MAX, DISPLAY_NAME_BYTES_MAX,
+    DeviceRow, HANDLE_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PASSWORD_BYTES_MAX, REFRESH_FAMILIES_MAX, RefreshFamily,
+    SEND_CLAIM_KEPT_US, SIGN_IN_BYTES_MAX, SPENT_MAX, SendClaim, Spent, TicketRow, UserRow, UserState,
 };
 pub use config::Config;
 pub use embedded::Embedded;

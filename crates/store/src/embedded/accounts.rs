@@ -4,12 +4,17 @@
 //! other. An index row is staged with its row, so a crash leaves both or none. Reads are in place: what is visible was
 //! synced before it became so.
 
+mod blocks;
 mod claims;
+mod devices;
+mod erasure;
 mod families;
 mod handles;
+mod settings;
+mod tickets;
 mod users;
 
-use domain::{Micros, UserId};
+use domain::{ChatId, Micros, UserId};
 use fjall::Slice;
 
 use super::{
@@ -17,7 +22,10 @@ use super::{
     batch::Batch,
     queue::{ROW_OVERHEAD, Write, Written},
 };
-use crate::{Error, RefreshFamily, SendClaim, UserRow, accounts};
+use crate::{
+    ChatSetting, DEVICES_MAX, DeviceRow, Error, LIST_ROWS_MAX, REFRESH_FAMILIES_MAX, RefreshFamily, SendClaim,
+    TicketRow, UserRow, accounts,
+};
 
 /// Most rows that one call sweeps: some milliseconds of the writer's work.
 const SWEPT_MAX: usize = 1_024;
@@ -32,6 +40,14 @@ pub(super) enum AccountWrite {
     RemoveFamily { family: [u8; 16] },
     ClaimSend(Box<SendClaim>),
     ForgetSendClaims { old: Vec<Slice> },
+    PutDevice(Box<DeviceRow>),
+    RemoveDevice { user: UserId, device: Box<str> },
+    SetBlock { user: UserId, other: UserId, is_blocked: bool },
+    PutChatSetting { row: ChatSetting, expected: u64 },
+    PutTicket(Box<TicketRow>),
+    TakeTicket { hash: [u8; 32], now_us: Micros },
+    ForgetTickets { old: Vec<Slice> },
+    Erase(UserId),
 }
 
 impl AccountWrite {
@@ -44,8 +60,17 @@ impl AccountWrite {
             Self::ClaimHandle { handle, .. } | Self::ReleaseHandle { handle, .. } => handle.len(),
             Self::PutFamily { row, .. } => row.device.len() + size_of_val(&row.spent[..]),
             Self::ClaimSend(claim) => claim.key.len(),
-            Self::ForgetSendClaims { old } => weight_of(old),
-            Self::RemoveFamily { .. } => 0,
+            Self::PutDevice(row) => row.device.len() + row.name.len(),
+            Self::RemoveDevice { device, .. } => device.len(),
+            Self::PutTicket(row) => row.device.len() + row.sign_in.len(),
+            Self::ForgetSendClaims { old } | Self::ForgetTickets { old } => {
+                old.iter().map(|key| key.len() + ROW_OVERHEAD).sum()
+            }
+            Self::RemoveFamily { .. }
+            | Self::SetBlock { .. }
+            | Self::PutChatSetting { .. }
+            | Self::TakeTicket { .. }
+            | Self::Erase(_) => 0,
         }
     }
 }
@@ -63,13 +88,22 @@ impl Batch<'_> {
             }
             AccountWrite::ClaimSend(claim) => self.claim_send(claim).map(|held| Written::Claim(Box::new(held))),
             AccountWrite::ForgetSendClaims { old } => self.forget_send_claims(old).map(Written::Count),
+            AccountWrite::PutDevice(row) => self.put_device(row).map(|()| Written::Done),
+            AccountWrite::RemoveDevice { user, device } => self.remove_device(*user, device).map(Written::Flag),
+            AccountWrite::SetBlock { user, other, is_blocked } => {
+                self.set_block(*user, *other, *is_blocked).map(|()| Written::Done)
+            }
+            AccountWrite::PutChatSetting { row, expected } => self.put_chat_setting(row, *expected).map(Written::Flag),
+            AccountWrite::PutTicket(row) => self.put_ticket(row).map(|()| Written::Done),
+            AccountWrite::TakeTicket { hash, now_us } => {
+                self.take_ticket(*hash, *now_us).map(|taken| Written::Ticket(taken.map(Box::new)))
+            }
+            AccountWrite::ForgetTickets { old } => self.forget_tickets(old).map(Written::Count),
+            AccountWrite::Erase(user) => {
+                self.erase(*user).map(|is_done| if is_done { Written::Done } else { Written::Part })
+            }
         }
     }
-}
-
-/// Bytes of a sweep: its keys, and what each row takes beside them.
-fn weight_of(keys: &[Slice]) -> usize {
-    keys.iter().map(|key| key.len() + ROW_OVERHEAD).sum()
 }
 
 /// The version that a row has after a compare and set; none if what is stored is not what was expected.
@@ -129,7 +163,7 @@ impl Embedded {
     ) -> Result<Vec<(Box<str>, UserId)>, Error> {
         accounts::check_handle(prefix)?;
         let (prefix, after) = (Box::<str>::from(prefix), after.map(Box::<str>::from));
-        let limit = limit.clamp(1, crate::LIST_ROWS_MAX);
+        let limit = limit.clamp(1, LIST_ROWS_MAX);
         self.read(limit, move |view| view.handles(&prefix, after.as_deref(), limit)).await
     }
 
@@ -150,7 +184,7 @@ impl Embedded {
 
     pub(crate) async fn refresh_families_of(&self, user: UserId) -> Result<Vec<RefreshFamily>, Error> {
         // Index and row.
-        self.read(2 * crate::REFRESH_FAMILIES_MAX, move |view| view.families_of(user)).await
+        self.read(2 * REFRESH_FAMILIES_MAX, move |view| view.families_of(user)).await
     }
 
     pub(crate) async fn claim_send(&self, claim: SendClaim) -> Result<SendClaim, Error> {
@@ -173,6 +207,80 @@ impl Embedded {
             return Ok(0);
         }
         self.count(AccountWrite::ForgetSendClaims { old }).await
+    }
+
+    pub(crate) async fn put_device(&self, row: DeviceRow) -> Result<(), Error> {
+        row.check()?;
+        self.write(Write::Account(AccountWrite::PutDevice(Box::new(row)))).await
+    }
+
+    pub(crate) async fn devices_of(&self, user: UserId) -> Result<Vec<DeviceRow>, Error> {
+        self.read(DEVICES_MAX, move |view| view.devices_of(user)).await
+    }
+
+    pub(crate) async fn remove_device(&self, user: UserId, device: &str) -> Result<bool, Error> {
+        accounts::check_device(device)?;
+        self.flag(AccountWrite::RemoveDevice { user, device: device.into() }).await
+    }
+
+    pub(crate) async fn set_block(&self, user: UserId, other: UserId, is_blocked: bool) -> Result<(), Error> {
+        self.write(Write::Account(AccountWrite::SetBlock { user, other, is_blocked })).await
+    }
+
+    pub(crate) fn is_blocked(&self, user: UserId, other: UserId) -> Result<bool, Error> {
+        self.view().is_blocked(user, other)
+    }
+
+    pub(crate) async fn blocks_of(
+        &self,
+        user: UserId,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<UserId>, Error> {
+        let limit = limit.clamp(1, LIST_ROWS_MAX);
+        self.read(limit, move |view| view.blocks_of(user, after, limit)).await
+    }
+
+    pub(crate) async fn put_chat_setting(&self, row: ChatSetting, expected: u64) -> Result<bool, Error> {
+        self.flag(AccountWrite::PutChatSetting { row, expected }).await
+    }
+
+    pub(crate) fn chat_setting(&self, user: UserId, chat: ChatId) -> Result<Option<ChatSetting>, Error> {
+        self.view().chat_setting(user, chat)
+    }
+
+    pub(crate) async fn chat_settings_of(
+        &self,
+        user: UserId,
+        after: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<ChatSetting>, Error> {
+        let limit = limit.clamp(1, LIST_ROWS_MAX);
+        self.read(limit, move |view| view.chat_settings_of(user, after, limit)).await
+    }
+
+    pub(crate) async fn put_ticket(&self, row: TicketRow) -> Result<(), Error> {
+        row.check()?;
+        self.write(Write::Account(AccountWrite::PutTicket(Box::new(row)))).await
+    }
+
+    pub(crate) async fn take_ticket(&self, hash: [u8; 32], now_us: Micros) -> Result<Option<TicketRow>, Error> {
+        let taken = self.account(AccountWrite::TakeTicket { hash, now_us }).await?;
+        let Written::Ticket(taken) = taken else { return Err(Error::Closed) };
+        Ok(taken.map(|ticket| *ticket))
+    }
+
+    pub(crate) async fn forget_tickets(&self, before_us: Micros, limit: usize) -> Result<usize, Error> {
+        let limit = limit.min(SWEPT_MAX);
+        let old = self.read(SWEPT_MAX, move |view| view.tickets_before(before_us, limit)).await?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        self.count(AccountWrite::ForgetTickets { old }).await
+    }
+
+    pub(crate) async fn erase_user(&self, user: UserId) -> Result<(), Error> {
+        self.write(Write::Account(AccountWrite::Erase(user))).await
     }
 }
 

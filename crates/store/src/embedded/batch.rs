@@ -27,6 +27,9 @@ struct SnapshotHead {
     first_seq: u64,
 }
 
+/// Most rows that erasures may take out in one commit: some milliseconds, so that appends do not wait long behind it.
+const REMOVALS_MAX: usize = 1_024;
+
 /// A row's table and key.
 type Place = (Table, Slice);
 /// What a commit does to a row: its new value, or none to take it out.
@@ -47,6 +50,8 @@ pub(super) struct Batch<'a> {
     pub(super) positions: HashMap<Partition, PartitionPosition>,
     /// Whether the disk must have it before anybody is answered.
     pub(super) sync: bool,
+    /// How many rows erasures may still take out.
+    pub(super) removals_left: usize,
 }
 
 /// What a commit wrote.
@@ -68,6 +73,7 @@ impl<'a> Batch<'a> {
             appended: HashMap::new(),
             positions: HashMap::new(),
             sync: false,
+            removals_left: REMOVALS_MAX,
         }
     }
 

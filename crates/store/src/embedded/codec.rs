@@ -50,6 +50,14 @@ impl<'a> Fields<'a> {
         std::mem::take(&mut self.bytes)
     }
 
+    pub(super) fn flag(&mut self) -> Result<bool, Error> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(Error::corrupt(self.table, format!("{other} is neither yes nor no"))),
+        }
+    }
+
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Error> {
         let mut array = [0; N];
         self.bytes.try_copy_to_slice(&mut array).map_err(|_short| self.short())?;

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::accounts::AccountWrite;
-use crate::{Append, Checkpoint, Config, Error, Projection, Reader, RefreshFamily, SendClaim};
+use crate::{Append, Checkpoint, Config, Error, Projection, Reader, RefreshFamily, SendClaim, TicketRow};
 
 /// Bytes that a row takes beside what is counted of it: its struct, key and bookkeeping.
 pub(super) const ROW_OVERHEAD: usize = 128;
@@ -44,6 +44,9 @@ pub(super) enum Written {
     User(UserId),
     Family(Option<Box<RefreshFamily>>),
     Claim(Box<SendClaim>),
+    Ticket(Option<Box<TicketRow>>),
+    /// A part of it: the writer does the rest in its next commits, and the caller goes on waiting.
+    Part,
 }
 
 impl Write {

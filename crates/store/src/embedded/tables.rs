@@ -44,6 +44,11 @@ const NAMES: [&str; Table::COUNT] = [
     "refresh_families_by_user",
     "send_claims",
     "send_claims_by_time",
+    "devices",
+    "blocks",
+    "chat_settings",
+    "tickets",
+    "tickets_by_time",
 ];
 
 /// One table: a keyspace of the engine.
@@ -65,10 +70,15 @@ pub(super) enum Table {
     UserFamilies,
     SendClaims,
     SendClaimTimes,
+    Devices,
+    Blocks,
+    ChatSettings,
+    Tickets,
+    TicketTimes,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 16;
+    pub(super) const COUNT: usize = 21;
 
     pub(super) const fn name(self) -> &'static str {
         NAMES[self as usize]

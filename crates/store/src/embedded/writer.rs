@@ -23,7 +23,7 @@ use super::{
     Shared,
     batch::{Batch, Size},
     presync::Presync,
-    queue::{Waiting, Write},
+    queue::{Waiting, Write, Written},
     recent::{Recent, is_remembered},
     tables::{self, Table, Tables},
 };
@@ -61,6 +61,11 @@ const TABLES: [Table; Table::COUNT] = [
     Table::UserFamilies,
     Table::SendClaims,
     Table::SendClaimTimes,
+    Table::Devices,
+    Table::Blocks,
+    Table::ChatSettings,
+    Table::Tickets,
+    Table::TicketTimes,
 ];
 
 /// The writer's own state.
@@ -231,8 +236,12 @@ impl Writer<'_> {
         self.shared.waiters.wake(appended.into_keys());
         metrics::histogram!("store_commit_writes").record(taken.len() as f64);
         for (waiting, added) in taken {
-            // A caller that is gone does not want to know.
-            let _ = waiting.answer.send(committed.clone().and(added));
+            match committed.clone().and(added) {
+                // The rest behind those that came meanwhile.
+                Ok(Written::Part) => self.lasting.push_back(waiting),
+                // A caller that is gone does not want to know.
+                answer => drop(waiting.answer.send(answer)),
+            }
         }
         self.seal_full_memtables();
     }

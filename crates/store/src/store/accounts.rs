@@ -4,10 +4,10 @@
 //! Texts and lists beyond their bounds are [`Error::Length`]. After [`Error::Stalled`] whether a write landed is open:
 //! one that compares is asked again after a look at the row.
 
-use domain::{Micros, UserId};
+use domain::{ChatId, Micros, UserId};
 
 use super::Store;
-use crate::{Error, RefreshFamily, SendClaim, UserRow};
+use crate::{ChatSetting, DeviceRow, Error, RefreshFamily, SendClaim, TicketRow, UserRow};
 
 #[expect(clippy::unused_async, reason = "engines over a network wait in every operation, and callers must not care")]
 impl Store {
@@ -108,6 +108,124 @@ impl Store {
     pub async fn forget_send_claims(&self, before_us: Micros, limit: usize) -> Result<usize, Error> {
         match self {
             Self::Embedded(engine) => engine.forget_send_claims(before_us, limit).await,
+        }
+    }
+
+    /// Writes a device as it is given, over what stands there.
+    ///
+    /// A new one beyond [`crate::DEVICES_MAX`] of its user is [`Error::Full`].
+    pub async fn put_device(&self, row: DeviceRow) -> Result<(), Error> {
+        match self {
+            Self::Embedded(engine) => engine.put_device(row).await,
+        }
+    }
+
+    /// All devices of a user, by their ids.
+    pub async fn devices_of(&self, user: UserId) -> Result<Vec<DeviceRow>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.devices_of(user).await,
+        }
+    }
+
+    /// Removes a device, and says whether it was there. Its refresh families are the caller's to end.
+    pub async fn remove_device(&self, user: UserId, device: &str) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(engine) => engine.remove_device(user, device).await,
+        }
+    }
+
+    /// Has `user` block `other`, if that is not so already. Says nothing of the other direction.
+    pub async fn block(&self, user: UserId, other: UserId) -> Result<(), Error> {
+        match self {
+            Self::Embedded(engine) => engine.set_block(user, other, true).await,
+        }
+    }
+
+    /// Lifts a block, if there is one.
+    pub async fn unblock(&self, user: UserId, other: UserId) -> Result<(), Error> {
+        match self {
+            Self::Embedded(engine) => engine.set_block(user, other, false).await,
+        }
+    }
+
+    /// Whether `user` blocks `other`.
+    pub async fn is_blocked(&self, user: UserId, other: UserId) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(engine) => engine.is_blocked(user, other),
+        }
+    }
+
+    /// A page of those whom a user blocks, by id.
+    ///
+    /// Ask on with the last one as `after`; fewer than `limit` are the last ones. At most [`crate::LIST_ROWS_MAX`].
+    pub async fn blocks_of(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.blocks_of(user, after, limit).await,
+        }
+    }
+
+    /// Writes a user's setting of a chat if the stored version is `expected` (0: there is none), and says whether it did.
+    ///
+    /// Stored with version `expected` + 1.
+    pub async fn put_chat_setting(&self, row: ChatSetting, expected: u64) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(engine) => engine.put_chat_setting(row, expected).await,
+        }
+    }
+
+    /// A user's setting of a chat.
+    pub async fn chat_setting(&self, user: UserId, chat: ChatId) -> Result<Option<ChatSetting>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.chat_setting(user, chat),
+        }
+    }
+
+    /// A page of a user's settings, by chat id.
+    ///
+    /// Ask on with the last one's chat as `after`; fewer than `limit` are the last ones. At most
+    /// [`crate::LIST_ROWS_MAX`].
+    pub async fn chat_settings_of(
+        &self,
+        user: UserId,
+        after: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<ChatSetting>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.chat_settings_of(user, after, limit).await,
+        }
+    }
+
+    /// Writes a ticket, over one with the same hash.
+    pub async fn put_ticket(&self, row: TicketRow) -> Result<(), Error> {
+        match self {
+            Self::Embedded(engine) => engine.put_ticket(row).await,
+        }
+    }
+
+    /// Takes a ticket out: the first to ask has it, and nobody one that ended at `now_us` or before.
+    ///
+    /// Whether its user may still sign in is the caller's to see. After [`Error::Stalled`] it may be gone with nobody
+    /// having it.
+    pub async fn take_ticket(&self, hash: [u8; 32], now_us: Micros) -> Result<Option<TicketRow>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.take_ticket(hash, now_us).await,
+        }
+    }
+
+    /// Sweeps at most `limit` tickets that ended before `before_us`, and says how many; as [`Self::forget_send_claims`].
+    pub async fn forget_tickets(&self, before_us: Micros, limit: usize) -> Result<usize, Error> {
+        match self {
+            Self::Embedded(engine) => engine.forget_tickets(before_us, limit).await,
+        }
+    }
+
+    /// Removes a user's devices, refresh families, blocks, settings and send claims; asked again, it goes on.
+    ///
+    /// In steps, so that others do not wait: a crash may leave some, and what is written for the user meanwhile may stay.
+    /// The user's row and handle are the caller's, tickets end by themselves, and blocks of this user by others stay.
+    pub async fn erase_user(&self, user: UserId) -> Result<(), Error> {
+        match self {
+            Self::Embedded(engine) => engine.erase_user(user).await,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod appends;
+mod belongings;
 mod histories;
 mod loads;
 mod models;
@@ -70,6 +71,17 @@ macro_rules! conformance {
                 accounts::keys_of_two_users_are_apart,
                 accounts::a_sweep_takes_the_old_send_claims_alone,
                 accounts::texts_beyond_their_bounds_are_refused,
+                belongings::a_device_is_written_over_listed_and_removed,
+                belongings::devices_of_a_user_are_bounded_and_listed_whole,
+                belongings::a_block_holds_one_way_until_it_is_lifted,
+                belongings::ten_thousand_blocks_come_in_pages,
+                belongings::a_setting_is_written_only_over_the_expected_version,
+                belongings::settings_come_in_pages_by_chat,
+                belongings::a_ticket_is_taken_once,
+                belongings::an_expired_ticket_is_none_and_gone,
+                belongings::a_sweep_takes_the_expired_tickets_alone,
+                belongings::an_erased_user_keeps_row_and_handle_alone,
+                belongings::belongings_beyond_their_bounds_are_refused,
             );
         }
     };

@@ -10,11 +10,11 @@ use std::{
 };
 
 use domain::{ChatId, Partition, Seq, UserId};
-use store::{Append, ChatAppend, Config, Store, UserChatRow};
+use store::{Append, ChatAppend, Config, SEND_CLAIM_KEPT_US, Store, TicketRow, UserChatRow};
 use testkit::{Running, Scratch};
 use tokio::time::timeout;
 
-use crate::rows::{at, message, projection, snapshot, soon, stay, summary};
+use crate::rows::{at, family, message, projection, send_claim, snapshot, soon, stay, summary, ticket, user_row};
 
 /// Where the child writes; without it the child's test does nothing.
 const FOLDER: &str = "HELIOGRAPH_STORE_CRASH_FOLDER";
@@ -179,4 +179,103 @@ async fn killed_in_the_middle_of_small_appends_the_store_is_a_prefix() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_among_sealed_journals_the_store_opens_and_goes_on() {
     kill_rounds(3, 450, 16_000).await;
+}
+
+/// Users that each have families of their own.
+const USERS: u64 = 5;
+
+fn account(number: u64) -> UserId {
+    UserId::new((u128::from(number) << 64 | 9).to_be_bytes())
+}
+
+fn family_id(turn: u64) -> [u8; 16] {
+    u128::from(turn).to_be_bytes()
+}
+
+fn ticket_of(turn: u64) -> TicketRow {
+    let mut hash = [3; 32];
+    hash[..8].copy_from_slice(&turn.to_be_bytes());
+    TicketRow { hash, ..ticket(account(turn % USERS), 100) }
+}
+
+/// Writes accounts beside appends until it is killed; says each turn that was answered.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_writes_accounts_until_it_is_killed() {
+    let Some(folder) = env::var_os(FOLDER) else { return };
+    let store = Store::open(config(folder, 100)).await.unwrap();
+    let appends = tokio::spawn({
+        let store = store.clone();
+        async move {
+            let first = position(&store, 0).await + 1;
+            for sequence in first.. {
+                store.append(append(0, sequence, 100)).await.unwrap();
+            }
+        }
+    });
+    let first = store.user(account(0)).await.unwrap().map_or(0, |row| row.version);
+    for turn in first.. {
+        let user = account(turn % USERS);
+        assert_eq!(store.claim_handle(&format!("turn-{turn}"), user).await.unwrap(), user);
+        store.put_refresh_family(family(user, family_id(turn)), 0).await.unwrap();
+        store.claim_send(send_claim(user, &format!("turn-{turn}"), SEND_CLAIM_KEPT_US)).await.unwrap();
+        store.put_ticket(ticket_of(turn)).await.unwrap();
+        if turn % 2 == 1 {
+            store.take_ticket(ticket_of(turn).hash, 1).await.unwrap();
+        }
+        if turn >= 10 {
+            store.remove_refresh_family(family_id(turn - 10)).await.unwrap();
+        }
+        // Last, so that a turn which the kill cut short is done anew.
+        assert!(store.put_user(user_row(account(0), "a"), turn).await.unwrap());
+        eprintln!("answered turn {turn}.");
+    }
+    appends.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_in_the_middle_of_writes_to_accounts_every_answered_one_is_there() {
+    let scratch = Scratch::new("crash").unwrap();
+    let folder = scratch.join("store");
+    let mut turns = 0;
+    for round in 0..4 {
+        let mut command = Command::new(env::current_exe().unwrap());
+        command
+            .args(["--exact", "crash::child_writes_accounts_until_it_is_killed", "--nocapture"])
+            .env(FOLDER, &folder);
+        let mut child = Running::start("the writing child", command).unwrap();
+        let awaited = format!("answered turn {}.", turns + 20 + 3 * round);
+        child.wait_for_line(Duration::from_secs(120), &awaited).await.unwrap();
+        child.kill().unwrap();
+        let turn_of = |line: &String| line.strip_prefix("answered turn ")?.strip_suffix('.')?.parse::<u64>().ok();
+        let answered = child.lines().iter().filter_map(turn_of).max().unwrap() + 1;
+        let store = timeout(Duration::from_secs(60), Store::open(config(&folder, 100))).await.unwrap().unwrap();
+        turns = store.user(account(0)).await.unwrap().unwrap().version;
+        assert!(turns >= answered, "{answered} were answered, {turns} are stored");
+        let mut listed = Vec::new();
+        for number in 0..USERS {
+            // An index row without its family is an error.
+            let families = store.refresh_families_of(account(number)).await.unwrap();
+            assert!(families.iter().all(|row| row.user == account(number)));
+            listed.extend(families.iter().map(|row| row.family));
+        }
+        for turn in 0..=turns {
+            let user = account(turn % USERS);
+            let family = store.refresh_family(family_id(turn)).await.unwrap();
+            assert_eq!(listed.contains(&family_id(turn)), family.is_some(), "row and index row of turn {turn}");
+            // The turn that the kill fell on may have begun, and have removed one family more.
+            if turn == turns {
+                continue;
+            }
+            if turn + 10 != turns {
+                assert_eq!(family.is_some(), turn + 10 > turns, "family of turn {turn} of {turns}");
+            }
+            assert_eq!(store.user_of_handle(&format!("turn-{turn}")).await.unwrap(), Some(user));
+            let claim = send_claim(user, &format!("turn-{turn}"), SEND_CLAIM_KEPT_US);
+            let again = store::SendClaim { n: 99, ..claim.clone() };
+            assert_eq!(store.claim_send(again).await.unwrap(), claim);
+            if turn % 2 == 1 {
+                assert_eq!(store.take_ticket(ticket_of(turn).hash, 1).await.unwrap(), None, "ticket of turn {turn}");
+            }
+        }
+    }
 }

@@ -1,6 +1,11 @@
 //! What the embedded engine promises of writes that nothing can replay: synced, whole, bounded, behind no append.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use domain::UserId;
 use store::{Config, Error, RefreshFamily, SEND_CLAIM_KEPT_US, Store, UserRow};
@@ -9,8 +14,8 @@ use testkit::{Scratch, wait};
 use crate::{
     embedded::{open, quick_sync},
     rows::{
-        append, at, family, message, new_chat, new_family, new_partition, new_text, new_user, rows, send_claim,
-        user_row,
+        append, at, device, family, message, new_chat, new_family, new_partition, new_text, new_user, rows, send_claim,
+        setting, ticket, user_row,
     },
 };
 
@@ -60,8 +65,27 @@ async fn every_write_to_accounts_is_on_disk_before_it_is_answered() {
         "claim_send",
         is_synced_by(store, async { assert_eq!(store.claim_send(claim.clone()).await.unwrap(), claim) }).await,
     );
+
+    let (chat, row) = (new_chat(3), ticket(user, 9));
+    of("put_device", is_synced_by(store, async { store.put_device(device(user, "d")).await.unwrap() }).await);
+    of("remove_device", is_synced_by(store, async { assert!(store.remove_device(user, "d").await.unwrap()) }).await);
+    of("block", is_synced_by(store, async { store.block(user, user).await.unwrap() }).await);
+    of("unblock", is_synced_by(store, async { store.unblock(user, user).await.unwrap() }).await);
+    of(
+        "put_chat_setting",
+        is_synced_by(store, async { assert!(store.put_chat_setting(setting(user, chat), 0).await.unwrap()) }).await,
+    );
+    of("put_ticket", is_synced_by(store, async { store.put_ticket(row.clone()).await.unwrap() }).await);
+    of(
+        "take_ticket",
+        is_synced_by(store, async { assert!(store.take_ticket(row.hash, 1).await.unwrap().is_some()) }).await,
+    );
+    of("erase_user", is_synced_by(store, async { store.erase_user(user).await.unwrap() }).await);
+    assert!(store.claim_send(claim.clone()).await.is_ok());
     // What changes nothing needs no disk.
     assert!(!is_synced_by(store, async { assert!(!store.put_user(user_row(user, "c"), 1).await.unwrap()) }).await);
+    assert!(!is_synced_by(store, async { store.unblock(user, user).await.unwrap() }).await);
+    assert!(!is_synced_by(store, async { store.erase_user(new_user()).await.unwrap() }).await);
     assert!(!is_synced_by(store, async { assert_eq!(store.claim_send(claim.clone()).await.unwrap(), claim) }).await);
 }
 
@@ -111,6 +135,76 @@ async fn a_write_whose_caller_is_gone_is_still_carried_out_whole() {
     wait::until(Duration::from_secs(10), "the family", async || store.refresh_family(id).await.unwrap().is_some())
         .await;
     assert_eq!(store.refresh_families_of(user).await.unwrap().len(), 1);
+}
+
+/// A user with more blocks than three steps of an erasure take.
+async fn blocking_many(store: &Store) -> UserId {
+    let user = new_user();
+    let blocks: Vec<_> = (0..3_100)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.block(user, new_user()).await.unwrap() })
+        })
+        .collect();
+    for block in blocks {
+        block.await.unwrap();
+    }
+    user
+}
+
+#[tokio::test]
+async fn an_erasure_whose_caller_is_gone_is_still_carried_out_whole() {
+    let scratch = Scratch::new("erasure").unwrap();
+    let store = Store::open(quick_sync(&scratch)).await.unwrap();
+    let users = [blocking_many(&store).await, blocking_many(&store).await];
+    let erase_and_go = async |user| {
+        let store = store.clone();
+        let caller = tokio::spawn(async move { store.erase_user(user).await });
+        tokio::task::yield_now().await;
+        caller.abort();
+        let _ = caller.await;
+    };
+    erase_and_go(users[0]).await;
+    wait::until(Duration::from_secs(10), "the erasure", async || {
+        store.blocks_of(users[0], None, 1).await.unwrap().is_empty()
+    })
+    .await;
+    // And one that the closing of the store falls on.
+    erase_and_go(users[1]).await;
+    drop(store);
+    let store = Store::open(quick_sync(&scratch)).await.unwrap();
+    assert!(store.blocks_of(users[1], None, 1).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn an_append_does_not_wait_behind_the_sync_of_a_write_that_came_before_it() {
+    let (store, _scratch) = open().await;
+    let (user, order) = (new_user(), Arc::new(Mutex::new(Vec::new())));
+    // Keeps the writer at work until the others wait.
+    let busy = tokio::spawn({
+        let (store, chat) = (store.clone(), new_chat(new_partition()));
+        async move { store.append(append(chat, at(1, 1), rows(chat, user, 1..=20_000))).await.unwrap() }
+    });
+    tokio::task::yield_now().await;
+    let account = tokio::spawn({
+        let (store, order) = (store.clone(), Arc::clone(&order));
+        async move {
+            assert!(store.put_user(user_row(user, "a"), 0).await.unwrap());
+            order.lock().unwrap().push("account");
+        }
+    });
+    tokio::task::yield_now().await;
+    let message = tokio::spawn({
+        let (store, order, chat) = (store.clone(), Arc::clone(&order), new_chat(new_partition()));
+        async move {
+            store.append(append(chat, at(1, 1), rows(chat, user, 1..=1))).await.unwrap();
+            order.lock().unwrap().push("append");
+        }
+    });
+    for task in [busy, account, message] {
+        task.await.unwrap();
+    }
+    assert_eq!(*order.lock().unwrap(), ["append", "account"]);
 }
 
 #[tokio::test]
@@ -181,6 +275,7 @@ async fn accounts_are_there_after_a_reopening() {
     let (user, handle, id) = (new_user(), new_text("h"), new_family());
     let claim = send_claim(user, "k", SEND_CLAIM_KEPT_US);
     let given_up = new_text("h");
+    let (chat, row, taken) = (new_chat(3), ticket(user, 9), ticket(user, 9));
     {
         let store = Store::open(quick_sync(&scratch)).await.unwrap();
         assert!(store.put_user(user_row(user, "a"), 0).await.unwrap());
@@ -189,6 +284,12 @@ async fn accounts_are_there_after_a_reopening() {
         assert!(store.release_handle(&given_up, user).await.unwrap());
         assert!(store.put_refresh_family(family(user, id), 0).await.unwrap());
         store.claim_send(claim.clone()).await.unwrap();
+        store.put_device(device(user, "d")).await.unwrap();
+        store.block(user, user).await.unwrap();
+        assert!(store.put_chat_setting(setting(user, chat), 0).await.unwrap());
+        store.put_ticket(row.clone()).await.unwrap();
+        store.put_ticket(taken.clone()).await.unwrap();
+        assert!(store.take_ticket(taken.hash, 1).await.unwrap().is_some());
     }
     let store = Store::open(quick_sync(&scratch)).await.unwrap();
     assert_eq!(store.user(user).await.unwrap(), Some(UserRow { version: 1, ..user_row(user, "a") }));
@@ -197,6 +298,11 @@ async fn accounts_are_there_after_a_reopening() {
     let kept = RefreshFamily { version: 1, ..family(user, id) };
     assert_eq!(store.refresh_family(id).await.unwrap().as_ref(), Some(&kept));
     assert_eq!(store.refresh_families_of(user).await.unwrap(), [kept]);
+    assert_eq!(store.devices_of(user).await.unwrap(), [device(user, "d")]);
+    assert!(store.is_blocked(user, user).await.unwrap());
+    assert_eq!(store.chat_setting(user, chat).await.unwrap().map(|row| row.version), Some(1));
+    assert_eq!(store.take_ticket(taken.hash, 1).await.unwrap(), None);
+    assert_eq!(store.take_ticket(row.hash, 1).await.unwrap(), Some(row));
     let later = store::SendClaim { n: 99, ..claim.clone() };
     assert_eq!(store.claim_send(later).await.unwrap(), claim);
 }
@@ -218,6 +324,11 @@ async fn a_damaged_row_is_an_error_and_stays_as_it_is() {
     overwrite(&folder, "handles", b"broken", &[9; 17]);
     overwrite(&folder, "refresh_families", &id, &[1]);
     overwrite(&folder, "refresh_families_by_user", &[&user.as_bytes()[..], &id].concat(), &[1]);
+    overwrite(&folder, "devices", &[&user.as_bytes()[..], b"d"].concat(), &[2]);
+    overwrite(&folder, "blocks", &[*user.as_bytes(); 2].concat(), &[]);
+    let chat = new_chat(3);
+    overwrite(&folder, "chat_settings", &[*user.as_bytes(), *chat.as_bytes()].concat(), &[1; 20]);
+    overwrite(&folder, "tickets", &[5; 32], &[1]);
     overwrite(&folder, "send_claims", &[&user.as_bytes()[..], b"k"].concat(), &[]);
     fn is_corrupt<T: std::fmt::Debug>(read: Result<T, Error>) {
         assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
@@ -235,6 +346,14 @@ async fn a_damaged_row_is_an_error_and_stays_as_it_is() {
         is_corrupt(store.remove_refresh_family(id).await);
         is_corrupt(store.refresh_families_of(user).await);
         is_corrupt(store.claim_send(send_claim(user, "k", 1)).await);
+        is_corrupt(store.devices_of(user).await);
+        is_corrupt(store.is_blocked(user, user).await);
+        is_corrupt(store.blocks_of(user, None, 1).await);
+        is_corrupt(store.chat_setting(user, chat).await);
+        is_corrupt(store.chat_settings_of(user, None, 1).await);
+        is_corrupt(store.put_chat_setting(setting(user, chat), 1).await);
+        is_corrupt(store.take_ticket([5; 32], 1).await);
+        is_corrupt(store.erase_user(user).await);
     }
     // A damaged row harms no other.
     assert!(store.put_user(user_row(new_user(), "a"), 0).await.unwrap());

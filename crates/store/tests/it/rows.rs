@@ -12,8 +12,8 @@ use domain::{
 };
 use prost::Message;
 use store::{
-    Append, ChatAppend, Checkpoint, MemberRow, Projection, Reader, RefreshFamily, SendClaim, Spent, SummaryRow,
-    UserRow, UserState,
+    Append, ChatAppend, ChatSetting, Checkpoint, DeviceRow, MemberRow, Projection, Reader, RefreshFamily, SendClaim,
+    Spent, SummaryRow, TicketRow, UserRow, UserState,
 };
 use tokio::time::Instant;
 
@@ -201,4 +201,21 @@ pub(crate) fn family(user: UserId, family: [u8; 16]) -> RefreshFamily {
 pub(crate) fn send_claim(user: UserId, key: &str, at_us: u64) -> SendClaim {
     let chat = ChatId::draw(Partition(4), 1, 1);
     SendClaim { user, key: key.into(), chat, origin: 5, n: 6, basis: 7, fingerprint: 8, at_us }
+}
+
+/// A device of a user.
+pub(crate) fn device(user: UserId, device: &str) -> DeviceRow {
+    DeviceRow { user, device: device.into(), name: "Device".into(), created_us: 1, seen_us: 2 }
+}
+
+/// A pinned chat, as it is before its first write.
+pub(crate) fn setting(user: UserId, chat: ChatId) -> ChatSetting {
+    ChatSetting { user, chat, muted_until_us: 3, pinned: true, archived: false, version: 0 }
+}
+
+/// A ticket that no other test knows.
+pub(crate) fn ticket(user: UserId, expires_us: u64) -> TicketRow {
+    let mut hash = [2; 32];
+    hash[..8].copy_from_slice(&draw().to_be_bytes());
+    TicketRow { hash, user, device: "device".into(), sign_in: "sign-in".into(), expires_us }
 }

@@ -69,6 +69,14 @@ impl Batch<'_> {
         Ok(claim.clone())
     }
 
+    /// Row and index row.
+    pub(super) fn take_send_claim_out(&mut self, key: &[u8], value: &[u8]) -> Result<(), Error> {
+        let stored = decode(key, value)?;
+        self.remove(TABLE, key);
+        self.remove(INDEX, &index_key(stored.at_us, key));
+        Ok(())
+    }
+
     /// Takes out the claims of these index rows, as far as they still stand; how many did.
     ///
     /// Not synced: what a power cut brings back is old still, and swept again.

@@ -109,10 +109,15 @@ impl Batch<'_> {
 
     pub(super) fn remove_family(&mut self, family: [u8; 16]) -> Result<Option<RefreshFamily>, Error> {
         let Some(stored) = self.family(family)? else { return Ok(None) };
-        self.remove(TABLE, &family);
-        self.remove(INDEX, &index_key(stored.user, family));
+        self.take_family_out(stored.user, family);
         self.sync = true;
         Ok(Some(stored))
+    }
+
+    /// Row and index row.
+    pub(super) fn take_family_out(&mut self, user: UserId, family: [u8; 16]) {
+        self.remove(TABLE, &family);
+        self.remove(INDEX, &index_key(user, family));
     }
 }
 
