@@ -17,12 +17,12 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics::counter;
 use packer::pack;
-use store::Store;
+use store::{SEND_CLAIM_KEPT_US, Store};
 use tokens::{Control, Revocations, TokenKeys};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, coop};
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -31,13 +31,18 @@ use crate::desk::{Asked, Desk, answers};
 use crate::passwords::Passwords;
 use crate::problem::{Kind, Problem};
 use crate::router::router;
-use crate::state::Shared;
+use crate::state::{Shared, now_us};
 use crate::{Config, Error};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1_024;
 /// After the kernel refused a connection for want of descriptors: it goes on refusing for a while.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+
+/// Between two looks for keys that are too old to be repeated.
+const SWEEP_EVERY: Duration = Duration::from_mins(1);
+/// Keys that are forgotten at a time.
+const SWEPT_AT_ONCE: usize = 1_000;
 
 /// What the API works with.
 #[derive(Clone, Debug)]
@@ -119,6 +124,7 @@ impl Api {
             Ok(())
         });
         tasks.spawn(answers(answered, asked, under_requests.clone()));
+        tasks.spawn(sweep(shared.store.clone(), under_requests.clone()));
         let following = control.follow(|| (), under_requests.clone());
         tasks.spawn(async move {
             following.await;
@@ -135,6 +141,26 @@ impl Api {
         while tasks.join_next().await.is_some() {}
         ended
     }
+}
+
+/// Forgets keys that no client repeats any more, until stopped.
+async fn sweep(store: Store, stop: CancellationToken) -> Result<(), Error> {
+    let mut ticks = interval(SWEEP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let before_us = now_us().saturating_sub(SEND_CLAIM_KEPT_US);
+        while !stop.is_cancelled() {
+            match store.forget_send_claims(before_us, SWEPT_AT_ONCE).await {
+                Ok(swept) if swept >= SWEPT_AT_ONCE => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "old keys are not forgotten");
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Accepts until shut down, then waits for what is under way.

@@ -24,6 +24,8 @@ pub(crate) fn prepare() -> Result<Vec<(&'static str, PathBuf)>> {
     npm::install(&scripts)?;
     // Makes the certificate of HAProxy's test.
     program("openssl", &["openssl"])?;
+    // Types what the README says.
+    program("curl", &["curl"])?;
     Ok(vec![
         ("HELIOGRAPH_FOREIGN_PYTHON", python(&scripts)?),
         ("HELIOGRAPH_FOREIGN_CHROMIUM", program("chromium", CHROMIUM)?),

@@ -31,7 +31,7 @@ cargo xtask COMMAND
   fuzz [TARGET] [--seconds N]    runs the fuzz targets, or one, for N seconds each (600); gets cargo-fuzz, needs the
                                  nightly toolchain
   check-layers                   refuses a dependency or a name that the layers forbid
-  golden                         writes the golden files of the wire formats anew
+  golden                         writes the golden files of the wire formats and schemas/openapi.json anew
   baseline                       publishes the wire schema: later changes are checked against it
   help                           this text
 
@@ -75,7 +75,12 @@ fn golden() -> Result<()> {
     let mut tests = process::cargo();
     tests.args(["test", "--package", "proto"]).env("HELIOGRAPH_GOLDEN", "rewrite");
     process::run(&mut tests)?;
+    let mut tests = process::cargo();
+    tests
+        .args(["test", "--package", "heliograph", "--test", "it", "api::description"])
+        .env("HELIOGRAPH_GOLDEN", "rewrite");
+    process::run(&mut tests)?;
     let mut changed = Command::new("git");
-    changed.args(["status", "--short", "--", "proto"]).current_dir(process::workspace());
+    changed.args(["status", "--short", "--", "proto", "schemas"]).current_dir(process::workspace());
     process::run(&mut changed)
 }

@@ -98,6 +98,16 @@ const PARTS: &[Part] = &[
         },
     },
     Part {
+        name: "api",
+        about: "the HTTP API, alone and over a whole `heliograph up` (`unit` has it)",
+        in_all: false,
+        needs_broker: true,
+        run: |tier| {
+            process::run(tier.cargo().args(["test", "--package", "api", "--package", "tokens", "--package", "store"]))?;
+            process::run(tier.cargo().args(["test", "--package", "heliograph", "--test", "it", "api::"]))
+        },
+    },
+    Part {
         name: "simulate",
         about: "the state machines of all roles over a model broker and store (`unit` has it)",
         in_all: false,

@@ -125,7 +125,7 @@ pub(crate) async fn refresh(Extract(shared): State, Json(asked): Json<Refresh>) 
             }
             Use::Stolen => {
                 counter!("api_refresh_tokens_reused_total").increment(1);
-                tracing::warn!(user.id = %family.user, "a spent refresh token was used: its sign-in ends");
+                tracing::info!(user.id = %family.user, "a spent refresh token was used: its sign-in ends");
                 end(&shared, &family).await?;
                 return Err(Kind::RefreshRefused.into());
             }

@@ -3,6 +3,7 @@
 //! `cargo xtask test foreign` gets what they need and says where it is.
 
 mod proxy;
+mod readme;
 
 use std::env;
 use std::net::SocketAddr;

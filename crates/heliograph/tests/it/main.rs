@@ -15,6 +15,7 @@ mod process;
 mod world;
 
 mod admission;
+mod api;
 mod broker;
 mod crash_points;
 mod foreign;
