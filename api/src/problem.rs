@@ -123,28 +123,29 @@ impl Problem {
 
     /// The chat's own decision.
     pub(crate) fn rejected(code: Code) -> Self {
-        let kind = match code {
-            Code::BadRequest => Kind::BadRequest,
-            Code::BodyTooLarge => Kind::TooLarge,
-            // Who is not in a chat does not learn whether there is one.
-            Code::UnknownChat | Code::NotAMember => Kind::NotFound,
-            Code::Conflict => Kind::KeyReused,
-            _ => Kind::Rejected,
-        };
+        // Who is not in a chat does not learn whether there is one.
+        const OTHERWISE: [(Code, Kind); 5] = [
+            (Code::BadRequest, Kind::BadRequest),
+            (Code::BodyTooLarge, Kind::TooLarge),
+            (Code::UnknownChat, Kind::NotFound),
+            (Code::NotAMember, Kind::NotFound),
+            (Code::Conflict, Kind::KeyReused),
+        ];
+        let kind = OTHERWISE.iter().find(|(named, _)| *named == code).map_or(Kind::Rejected, |(_, kind)| *kind);
         Self { detail: Some(text(code).to_owned()), code: Some(code), ..kind.into() }
     }
 }
 
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
-        match error {
-            store::Error::NotYet { .. } => Kind::NotYet.into(),
-            store::Error::Length { .. } => Self::bad(error.to_string()),
-            error => {
-                tracing::warn!(error = &error as &dyn std::error::Error, "the store refused a request");
-                if error.is_retryable() { Kind::Unavailable.into() } else { Kind::Internal.into() }
-            }
+        if matches!(error, store::Error::NotYet { .. }) {
+            return Kind::NotYet.into();
         }
+        if matches!(error, store::Error::Length { .. }) {
+            return Self::bad(error.to_string());
+        }
+        tracing::warn!(error = &error as &dyn std::error::Error, "the store refused a request");
+        if error.is_retryable() { Kind::Unavailable.into() } else { Kind::Internal.into() }
     }
 }
 
@@ -203,5 +204,25 @@ impl IntoResponse for Problem {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_the_page_has_each_type_with_its_status() {
+        let page = include_str!("../../docs/api.md");
+        let (_, rows) = page.split_once("| type | status |").unwrap();
+        let rows: Vec<_> = rows.lines().skip(2).take_while(|line| line.starts_with('|')).collect();
+        for kind in Kind::ALL {
+            let name = format!("`{}`", kind.name());
+            let row = rows.iter().find(|row| row.split('|').nth(1).is_some_and(|cell| cell.contains(&name)));
+            let row = row.unwrap_or_else(|| panic!("{name} is not on the page"));
+            assert!(row.contains(&format!("| {} |", kind.status().as_u16())), "{row}");
+        }
+        let named: usize = rows.iter().map(|row| row.split('|').nth(1).unwrap().matches('`').count() / 2).sum();
+        assert_eq!(named, Kind::ALL.len(), "the page names types that there are not");
     }
 }

@@ -61,7 +61,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(messages::send, messages::read))
 }
 
-/// The description of the API: OpenAPI 3.1 as JSON.
+/// The description of the API: `OpenAPI` 3.1 as JSON.
 ///
 /// # Errors
 /// None that a type of ours gives rise to.

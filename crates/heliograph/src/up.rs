@@ -102,7 +102,8 @@ pub async fn run(options: Options) -> Result<()> {
             () = broker_gone.cancelled() => {}
         }
     };
-    let served = serve(&options, (gateway, api), log, &folder, store.clone(), keys, metrics, stop).await;
+    let serving = serve(&options, (gateway, api), log, &folder, store.clone(), keys, metrics, stop);
+    let served = Box::pin(serving).await;
     let synced = store.sync().await.context("the store");
     under_all.cancel();
     let supervised = supervising.await.context("the broker's task").flatten();
