@@ -8,7 +8,7 @@
 //! connects   4 addresses, 60 connects a second each                   → 429
 //! flood      messages: 2 users of 3 sockets, 800/s a socket           → rate_limited, then closed with 4006
 //!            bytes: a user of 2 sockets, 150/s of 15 kB a socket      → the same
-//!            pings, fragments: 4 sockets each, 100/s a socket         → closed with 1008
+//!            pings, fragments: 8 sockets each, 100/s a socket         → closed with 1008
 //! silent     mute: 40 sockets that read and answer no ping            → closed with 4003, after 35 s
 //!            strangers: 100 sockets that do not sign in               → closed with 4401
 //! stuck      (of P14) recipients that do not read                     → closed with 4000

@@ -48,7 +48,7 @@ pub(super) const BYTES: Flood = Flood {
 /// Control frames.
 pub(super) const PINGS: Flood = Flood {
     kind: Kind::Pings,
-    users: 4,
+    users: 8,
     sockets_each: 1,
     at_once: 2,
     what: What::Ping,
