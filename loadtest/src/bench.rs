@@ -10,11 +10,12 @@ use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use heliograph::up;
 
+use crate::abuse::Siege;
 use crate::control::Control;
 use crate::fleet::Fleet;
 use crate::rows::{Bench, Row};
 use crate::target::Target;
-use crate::{idle, storm, stuck};
+use crate::{hostile, idle, storm, stuck};
 
 /// A row of the design's table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -29,6 +30,8 @@ pub enum Id {
     P13,
     /// p99 of healthy recipients with a hundredth of stuck ones ÷ without.
     P14,
+    /// p99 of healthy recipients beside hostile clients of every kind ÷ without them.
+    Abuse,
     /// Embedded store commits ÷ messages at saturation.
     P19b,
 }
@@ -57,7 +60,7 @@ pub struct Options {
     /// Messages that each chat keeps under way at saturation; at most 31.
     #[arg(long, default_value_t = 8)]
     window: u64,
-    /// Messages a second of P4, instead of a tenth of saturation.
+    /// Messages a second of P4, P14 and abuse, instead of a tenth of saturation.
     #[arg(long)]
     rate: Option<f64>,
     /// Connections of P8; with a hundred to spare, both of its sides need as many descriptors.
@@ -66,6 +69,9 @@ pub struct Options {
     /// Connections of P13.
     #[arg(long, default_value_t = 15_000)]
     storm: usize,
+    /// Kinds of hostile clients that stay away; abuse gives no figure then, which shows that it looks.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    without: Vec<hostile::Kind>,
     /// Partitions of the log; by default what `heliograph up` takes.
     #[arg(long)]
     partitions: Option<u16>,
@@ -96,8 +102,15 @@ async fn measure(options: &Options) -> Result<()> {
     let partitions = options.partitions.unwrap_or_else(up::partitions_by_default);
     let runs = options.runs.max(1);
     let mut rows = Vec::new();
-    if [Id::P1, Id::P4, Id::P14, Id::P19b].into_iter().any(wanted) {
-        rows.extend(of_fleet(options, partitions, runs).await?);
+    let mut rate = options.rate;
+    if [Id::P1, Id::P4, Id::P14, Id::P19b].into_iter().any(wanted) || (wanted(Id::Abuse) && rate.is_none()) {
+        rows.extend(of_fleet(options, &mut rate, partitions, runs).await?);
+    }
+    if let Some(rate) = rate.filter(|_| wanted(Id::Abuse)) {
+        let (sockets, chats, without) = (options.sockets, options.chats, &options.without[..]);
+        let time = Duration::from_secs_f64(options.seconds);
+        // A target of its own: what it trusts changes nothing for the other rows.
+        rows.push(Siege { partitions, sockets, chats, rate, time, runs, without }.measure().await?);
     }
     if wanted(Id::P8) {
         rows.push(idle::p8(partitions, options.idle, runs).await?);
@@ -112,8 +125,8 @@ async fn measure(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The rows that a fleet which talks gives.
-async fn of_fleet(options: &Options, partitions: u16, runs: usize) -> Result<Vec<Row>> {
+/// The rows that a fleet which talks gives; a rate that nobody asked for becomes a tenth of saturation.
+async fn of_fleet(options: &Options, rate: &mut Option<f64>, partitions: u16, runs: usize) -> Result<Vec<Row>> {
     let wanted = |id| options.wants(id);
     let target = Target::start(partitions).await?;
     let fleet = Fleet::open(&target, options.sockets, options.chats, partitions).await?;
@@ -121,7 +134,6 @@ async fn of_fleet(options: &Options, partitions: u16, runs: usize) -> Result<Vec
     let (window, time) = (options.window, Duration::from_secs_f64(options.seconds));
     let bench = Bench { target, fleet, control, window, time, runs };
     let mut rows = Vec::new();
-    let mut rate = options.rate;
     if wanted(Id::P1) || wanted(Id::P19b) || rate.is_none() {
         let saturated = bench.saturate().await?;
         rate.get_or_insert(saturated.rate / 10.0);

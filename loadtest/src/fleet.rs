@@ -73,7 +73,7 @@ impl Fleet {
         let mut readers = Vec::new();
         for number in 0..sockets {
             let user = UserId::new((0x10ad_0000_u128 + number as u128).to_be_bytes());
-            let (stream, read) = wire::connect(target.gateway).await?;
+            let (stream, read) = wire::connect(target.gateway()).await?;
             let mut out = Vec::new();
             wire::put_authenticate(target.token(user)?, "load", None, &mut out);
             let (input, stream) = stream.into_split();

@@ -26,7 +26,7 @@ pub(crate) async fn p8(partitions: u16, connections: usize, runs: usize) -> Resu
         drop(server);
         let target = Target::start(partitions).await?;
         let opening = Opening::sign_in(tokens(&target, connections)?, partitions);
-        ours.push(of_each(target.pid(), Herd::new(target.gateway, opening), connections).await?);
+        ours.push(of_each(target.pid(), Herd::new(target.gateway(), opening), connections).await?);
         target.check_quiet()?;
         target.stop().await?;
         eprintln!("run {run}: {:.0} bytes a connection, a bare task {:.0}", ours[run], bare[run]);

@@ -9,15 +9,18 @@
 //! fleet    sockets, chats, what was sent, stored and received: driven by a window or by a schedule
 //! control  raw JetStream, core and socket figures
 //! herd     many light clients that sign in and stay, or are cut and come back
+//! hostile  clients that mean harm, in a child process
 //! bare     a server that does nothing but the handshake, or not even that
-//! rows     P1, P4, P19b: one ratio each ; idle P8 ; storm P13 ; stuck P14
+//! rows     P1, P4, P19b: one ratio each ; idle P8 ; storm P13 ; stuck P14 ; abuse
 //! ```
 
+mod abuse;
 pub mod bare;
 pub mod bench;
 mod control;
 mod fleet;
 mod herd;
+pub mod hostile;
 mod idle;
 mod rows;
 mod storm;

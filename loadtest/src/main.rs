@@ -20,11 +20,15 @@ enum Command {
     /// Serves as a control of `bench`, until it is killed.
     #[command(hide = true)]
     Bare { kind: loadtest::bare::Kind },
+    /// Besets a running `heliograph up` for `bench`, for a while.
+    #[command(hide = true)]
+    Hostile(loadtest::hostile::Options),
 }
 
 fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Command::Bench(options) => loadtest::bench::run(&options),
         Command::Bare { kind } => loadtest::bare::serve(kind),
+        Command::Hostile(options) => loadtest::hostile::serve(&options),
     }
 }

@@ -32,7 +32,7 @@ pub(crate) async fn p13(partitions: u16, connections: usize, runs: usize) -> Res
         herd.grow(connections).await?;
         let raw = come_back(&mut herd, connections).await?;
         herd.cut().await;
-        let mut herd = Herd::new(target.gateway, Opening::sign_in(tokens.clone(), partitions));
+        let mut herd = Herd::new(target.gateway(), Opening::sign_in(tokens.clone(), partitions));
         let first = herd.grow(connections).await?.as_secs_f64();
         let reads_before = reads(&target).await?;
         let cpu_before = target.cpu()?;

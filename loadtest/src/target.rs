@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,15 +26,38 @@ pub(crate) struct Target {
     // Declared first: the process dies before its folder goes.
     process: Running,
     folder: Scratch,
-    keys: TokenKeys,
-    /// Where sockets connect.
-    pub(crate) gateway: SocketAddr,
+    door: Door,
     admin: SocketAddr,
+}
+
+/// Where sockets connect, and the key that signs in whoever comes.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    pub(crate) address: SocketAddr,
+    keys: TokenKeys,
+}
+
+impl Door {
+    /// Of the `heliograph up` that runs in a folder.
+    pub(crate) fn of(data: &Path) -> Result<Self> {
+        let address = folder::address(data)?.parse()?;
+        Ok(Self { address, keys: TokenKeys::from_pem(&folder::token_key(data)?)? })
+    }
+
+    /// A token that signs `user` in.
+    pub(crate) fn token(&self, user: UserId) -> Result<String> {
+        Ok(self.keys.mint(user, TOKENS_VALID_FOR)?)
+    }
 }
 
 impl Target {
     /// Starts one; returns when it listens.
     pub(crate) async fn start(partitions: u16) -> Result<Self> {
+        Self::start_with(partitions, &[]).await
+    }
+
+    /// As [`Self::start`], with further arguments of `heliograph up`.
+    pub(crate) async fn start_with(partitions: u16, arguments: &[&str]) -> Result<Self> {
         let folder = Scratch::new("load")?;
         let admin = free_address().await?;
         let mut command = Command::new(binary()?);
@@ -51,18 +74,32 @@ impl Target {
             ])
             .args(["--admin", &admin.to_string(), "--data"])
             .arg(folder.join("data"))
+            .args(arguments)
             .env("HELIOGRAPH_NATS_SERVER", testkit::nats::find_binary()?);
         let mut process = Running::start("heliograph up", command)?;
         process.wait_for_line(READY_WITHIN, "listens on").await?;
-        let data = folder.join("data");
-        let gateway = folder::address(&data)?.parse()?;
-        let keys = TokenKeys::from_pem(&folder::token_key(&data)?)?;
-        Ok(Self { process, folder, keys, gateway, admin })
+        let door = Door::of(&folder.join("data"))?;
+        Ok(Self { process, folder, door, admin })
+    }
+
+    /// Where sockets connect.
+    pub(crate) fn gateway(&self) -> SocketAddr {
+        self.door.address
+    }
+
+    /// Where sockets connect, and who signs in there.
+    pub(crate) fn door(&self) -> &Door {
+        &self.door
+    }
+
+    /// The folder that holds everything of it.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.join("data")
     }
 
     /// A token that signs `user` in.
     pub(crate) fn token(&self, user: UserId) -> Result<String> {
-        Ok(self.keys.mint(user, TOKENS_VALID_FOR)?)
+        self.door.token(user)
     }
 
     /// One counter, summed over its labels unless they are named too; 0 if it was never touched.
@@ -119,7 +156,7 @@ impl Drop for Target {
     }
 }
 
-fn broker_pid(state: &std::path::Path) -> Option<Pid> {
+fn broker_pid(state: &Path) -> Option<Pid> {
     let state: serde_json::Value = serde_json::from_slice(&fs::read(state).ok()?).ok()?;
     Some(Pid::from_raw(i32::try_from(state["pid"].as_i64()?).ok()?))
 }

@@ -3,7 +3,7 @@
 //! Masked with a zero key, which the protocol allows and the server has to unmask all the same. What the load generator
 //! saves here is left to the system under test, which shares its cores.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail};
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -11,6 +11,9 @@ use proto::v1::{self, client_frame};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
+const CONTINUATION: u8 = 0x00;
+const BINARY: u8 = 0x02;
+const FIN_CONTINUATION: u8 = 0x80;
 const FIN_BINARY: u8 = 0x82;
 const FIN_CLOSE: u8 = 0x88;
 const FIN_PING: u8 = 0x89;
@@ -31,40 +34,104 @@ pub(crate) enum Incoming {
     Pong,
 }
 
-/// Connects and upgrades.
-pub(crate) async fn connect(address: SocketAddr) -> Result<(TcpStream, BytesMut)> {
-    connect_with(address, None).await
+/// Where a fragment stands in its message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    First,
+    Between,
+    Last,
 }
 
-/// As [`connect`]; the kernel keeps no more than `receive_bytes` of what is not read.
-pub(crate) async fn connect_with(address: SocketAddr, receive_bytes: Option<u32>) -> Result<(TcpStream, BytesMut)> {
-    let socket = TcpSocket::new_v4()?;
-    if let Some(bytes) = receive_bytes {
-        socket.set_recv_buffer_size(bytes)?;
-    }
-    let mut stream = socket.connect(address).await.context("cannot connect to the gateway")?;
-    stream.set_nodelay(true)?;
-    // What is dropped is cut: an orderly end would keep its port for a minute, and there are not enough of them.
-    stream.set_zero_linger()?;
-    let request = format!(
-        "GET /v1/socket HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
-         sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
-         sec-websocket-protocol: heliograph.v1.proto\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await?;
-    let mut read = BytesMut::with_capacity(4 << 10);
-    loop {
-        if stream.read_buf(&mut read).await? == 0 {
-            bail!("the gateway closed the connection in its upgrade");
+/// How a client comes to the gateway, where that matters.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Way {
+    /// The kernel keeps no more than so many bytes of what is not read.
+    pub(crate) receive_bytes: Option<u32>,
+    /// It comes through a proxy.
+    pub(crate) proxied: Option<Proxied>,
+}
+
+/// Two addresses of a client that comes through a proxy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Proxied {
+    /// The proxy's own, an address of this machine.
+    pub(crate) proxy: Ipv4Addr,
+    /// The client's, which the proxy passes on.
+    pub(crate) client: Ipv4Addr,
+}
+
+/// What became of a request for a socket.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// The socket, and what was read behind the answer.
+    Upgraded(TcpStream, BytesMut),
+    /// The head of another answer; its status.
+    Refused(u16, String),
+}
+
+impl Way {
+    /// Connects, and asks for nothing yet.
+    pub(crate) async fn reach(self, address: SocketAddr) -> Result<TcpStream> {
+        let socket = TcpSocket::new_v4()?;
+        if let Some(bytes) = self.receive_bytes {
+            socket.set_recv_buffer_size(bytes)?;
         }
-        if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
-            let head = read.split_to(end + 4);
-            if !head.starts_with(b"HTTP/1.1 101") {
-                bail!("the gateway refused the upgrade: {}", String::from_utf8_lossy(&head));
+        if let Some(Proxied { proxy, .. }) = self.proxied {
+            socket.bind((proxy, 0).into())?;
+        }
+        let stream = socket.connect(address).await.context("cannot connect to the gateway")?;
+        stream.set_nodelay(true)?;
+        // What is dropped is cut: an orderly end would keep its port for a minute, and there are not enough of them.
+        stream.set_zero_linger()?;
+        Ok(stream)
+    }
+
+    /// The request for a socket.
+    pub(crate) fn request(self, address: SocketAddr) -> String {
+        let forwarded =
+            self.proxied.map_or_else(String::new, |proxied| format!("x-forwarded-for: {}\r\n", proxied.client));
+        format!(
+            "GET /v1/socket HTTP/1.1\r\nhost: {address}\r\n{forwarded}connection: upgrade\r\nupgrade: websocket\r\n\
+             sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+             sec-websocket-protocol: heliograph.v1.proto\r\n\r\n"
+        )
+    }
+
+    /// Connects and asks for a socket.
+    pub(crate) async fn ask(self, address: SocketAddr) -> Result<Answer> {
+        let mut stream = self.reach(address).await?;
+        stream.write_all(self.request(address).as_bytes()).await?;
+        let mut read = BytesMut::with_capacity(4 << 10);
+        loop {
+            if stream.read_buf(&mut read).await? == 0 {
+                bail!("the gateway closed the connection in its upgrade");
             }
-            return Ok((stream, read));
+            if let Some(end) = read.windows(4).position(|four| four == b"\r\n\r\n") {
+                let head = read.split_to(end + 4);
+                return Ok(match status(&head).context("no answer of HTTP")? {
+                    101 => Answer::Upgraded(stream, read),
+                    status => Answer::Refused(status, String::from_utf8_lossy(&head).into_owned()),
+                });
+            }
         }
     }
+
+    /// Connects and upgrades.
+    pub(crate) async fn connect(self, address: SocketAddr) -> Result<(TcpStream, BytesMut)> {
+        match self.ask(address).await? {
+            Answer::Upgraded(stream, read) => Ok((stream, read)),
+            Answer::Refused(_, head) => bail!("the gateway refused the upgrade: {head}"),
+        }
+    }
+}
+
+/// Connects and upgrades, from where it does not matter.
+pub(crate) async fn connect(address: SocketAddr) -> Result<(TcpStream, BytesMut)> {
+    Way::default().connect(address).await
+}
+
+fn status(head: &[u8]) -> Option<u16> {
+    std::str::from_utf8(head.strip_prefix(b"HTTP/1.1 ")?.get(..3)?).ok()?.parse().ok()
 }
 
 /// The first whole frame that was read, if there is one.
@@ -104,6 +171,21 @@ pub(crate) fn put_authenticate(token: String, device: &str, resume: Option<v1::R
     let authenticate = v1::Authenticate { token, device: device.to_owned(), resume };
     let authenticate = client_frame::Frame::Authenticate(authenticate);
     put_binary(&v1::ClientFrame { id: 1, frame: Some(authenticate) }, out);
+}
+
+/// Appends a ping without a payload.
+pub(crate) fn put_ping(out: &mut Vec<u8>) {
+    put_head(FIN_PING, 0, out);
+}
+
+/// Appends a fragment without a payload, in its place in a message.
+pub(crate) fn put_fragment(place: Place, out: &mut Vec<u8>) {
+    let kind = match place {
+        Place::First => BINARY,
+        Place::Between => CONTINUATION,
+        Place::Last => FIN_CONTINUATION,
+    };
+    put_head(kind, 0, out);
 }
 
 /// Appends the answer to a ping.
