@@ -14,6 +14,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Connections at a time; further ones wait to be accepted.
     pub connections_max: usize,
+    /// How long a connection may be used, in ms; then the answer to what is under way is its last.
+    pub connection_lasts_ms: u64,
     /// How long the head of a request may take, in ms.
     pub head_timeout_ms: u64,
     /// How long a whole request may take, in ms; then 503.
@@ -43,6 +45,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7080)),
             connections_max: 4_096,
+            connection_lasts_ms: 60_000,
             head_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
             body_bytes_max: 64 * 1024,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use domain::{ChatId, Code, Command, GatewayId, Micros, Seq, SessionId, UserId};
 use event_log::{Received, Subscription};
 use metrics::counter;
@@ -16,7 +17,7 @@ use proto::relay::AnswerBatch;
 use proto::v1::outcome::Result as Decided;
 use proto::{log, v1};
 use store::Store;
-use tokio::sync::oneshot;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -47,18 +48,17 @@ enum Reply {
 /// The requests that wait for an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    waiting: Mutex<HashMap<u64, oneshot::Sender<Reply>>>,
+    waiting: Mutex<HashMap<u64, mpsc::UnboundedSender<Reply>>>,
 }
 
 impl Asked {
-    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, oneshot::Sender<Reply>>> {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<Reply>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reply(&self, request: u64, reply: Reply) {
-        let waiting = self.waiting().remove(&request);
-        // Nobody waits for a second answer, and who asked may be gone.
-        let _ = waiting.map(|waiting| waiting.send(reply));
+        // At most two for each copy. Who asked may be gone.
+        let _ = self.waiting().get(&request).map(|waiting| waiting.send(reply));
     }
 }
 
@@ -97,15 +97,15 @@ impl Desk {
     }
 
     /// Sends a command until there is an outcome or the time is over; one that is sent again here is the same.
+    ///
+    /// # Errors
+    /// The chat's own decision, or [`Kind::Busy`] where no copy went out.
     pub(crate) async fn send(&self, sender: UserId, mut wire: v1::Command) -> Result<Outcome, Problem> {
         let command = Command::from_wire(sender, wire.clone()).map_err(Problem::rejected)?;
         let deadline = Instant::now() + self.wait;
         loop {
-            let Some(outcome) = self.once(command.chat, sender, &wire, deadline).await? else {
-                if Instant::now() >= deadline {
-                    return Ok(Outcome::Pending);
-                }
-                continue;
+            let Some(outcome) = self.decided(command.chat, sender, &wire, deadline).await? else {
+                return Ok(Outcome::Pending);
             };
             let chat = ChatId::try_from(&outcome.chat[..]).unwrap_or(command.chat);
             let rejected = match outcome.result {
@@ -120,15 +120,19 @@ impl Desk {
                 return Err(Problem::rejected(code));
             }
             // The chat forgot this outbox (M14): what an earlier copy may have left is in the chat, or nowhere.
-            if let Some(found) = self.find(&command, wire.basis, rejected.head, deadline).await? {
-                return Ok(found);
+            match self.find(&command, wire.basis, rejected.head, deadline).await {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => wire.basis = rejected.head,
+                Err(error) => {
+                    tracing::debug!(?error, "an own entry is not found in time");
+                    return Ok(Outcome::Pending);
+                }
             }
-            wire.basis = rejected.head;
         }
     }
 
-    /// One copy of the command; none if its answer did not come in time.
-    async fn once(
+    /// What the chat decides; copies go out until it is told. None: not in time, though one may stand in the log.
+    async fn decided(
         &self,
         chat: ChatId,
         sender: UserId,
@@ -136,26 +140,32 @@ impl Desk {
         deadline: Instant,
     ) -> Result<Option<v1::Outcome>, Problem> {
         let request = self.next.fetch_add(1, Ordering::Relaxed);
-        let (reply, replied) = oneshot::channel();
+        let (reply, mut replies) = mpsc::unbounded_channel();
         self.asked.waiting().insert(request, reply);
-        let wait = Wait(self, request);
+        // Of any copy: they all have the same number.
+        let _wait = Wait(self, request);
         let packed = log::Command {
             route: Some(log::Route { gateway: self.id.0, session: self.session.0, request }),
             sender: sender.to_wire(),
             command: Some(wire.clone()),
         };
-        let waiting = Waiting { session: self.session.0, request, bytes: packed.encode_to_vec().into() };
-        if !self.pack.put(chat.partition(), waiting) {
-            return Err(Kind::Busy.into());
+        let bytes: Bytes = packed.encode_to_vec().into();
+        let mut copies = 0;
+        while Instant::now() < deadline {
+            let waiting = Waiting { session: self.session.0, request, bytes: bytes.clone() };
+            if self.pack.put(chat.partition(), waiting) {
+                copies += 1;
+            } else if copies == 0 {
+                return Err(Kind::Busy.into());
+            }
+            match timeout_at(deadline.min(Instant::now() + ASK_AGAIN), replies.recv()).await {
+                Ok(Some(Reply::Outcome(outcome))) => return Ok(Some(outcome)),
+                Ok(Some(Reply::Busy)) if copies == 1 => return Err(Kind::Busy.into()),
+                // A later copy found no room, or nothing was heard of any: one of them may stand in the log.
+                Ok(Some(Reply::Busy) | None) | Err(_) => {}
+            }
         }
-        let replied = timeout_at(deadline.min(Instant::now() + ASK_AGAIN), replied).await;
-        drop(wait);
-        match replied {
-            Ok(Ok(Reply::Outcome(outcome))) => Ok(Some(outcome)),
-            Ok(Ok(Reply::Busy)) => Err(Kind::Busy.into()),
-            Ok(Err(_gone)) => Err(Kind::Unavailable.into()),
-            Err(_late) => Ok(None),
-        }
+        Ok(None)
     }
 
     /// The command's own entry in the chat, above `after` and through `head`.

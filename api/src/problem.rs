@@ -132,6 +132,9 @@ impl Problem {
             (Code::Conflict, Kind::KeyReused),
         ];
         let kind = OTHERWISE.iter().find(|(named, _)| *named == code).map_or(Kind::Rejected, |(_, kind)| *kind);
+        if kind == Kind::NotFound {
+            return kind.into();
+        }
         Self { detail: Some(text(code).to_owned()), code: Some(code), ..kind.into() }
     }
 }

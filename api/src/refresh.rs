@@ -13,6 +13,8 @@ use crate::Config;
 
 /// Bytes of the family's name in front of those of the secret.
 const FAMILY_BYTES: usize = 16;
+/// When a sibling of the live token was spent: as soon as one of them is used.
+const NOT_YET: Micros = Micros::MAX;
 /// Bits of chance in a token: 256.
 const SECRET_BYTES: usize = 32;
 
@@ -94,19 +96,29 @@ impl std::fmt::Debug for RefreshToken {
 }
 
 /// Uses a token of this family.
+///
+/// A replay within the leeway draws a sibling of the token that its client may not have got: whichever of the two is used
+/// first, the other one is spent from then on.
 pub(crate) fn use_token(config: &Config, mut family: RefreshFamily, token: &RefreshToken, now_us: Micros) -> Use {
     let hash = token.hash();
     let leeway_us = config.refresh_leeway_ms * 1_000;
-    let is_recent = |spent: &Spent| now_us.saturating_sub(spent.at_us) <= leeway_us;
-    if family.live != hash && !family.spent.iter().any(|spent| spent.hash == hash && is_recent(spent)) {
+    let is_taken = |spent: &Spent| spent.at_us == NOT_YET || now_us.saturating_sub(spent.at_us) <= leeway_us;
+    let named = family.spent.iter().find(|spent| spent.hash == hash).copied();
+    if family.live != hash && !named.as_ref().is_some_and(is_taken) {
         return Use::Stolen;
     }
     if family.expires_us <= now_us {
         return Use::Expired;
     }
+    let is_replay = named.is_some_and(|spent| spent.at_us != NOT_YET);
     let next = RefreshToken::next_of(family.family);
-    family.spent.retain(is_recent);
-    family.spent.push(Spent { hash: family.live, at_us: now_us });
+    family.spent.retain(is_taken);
+    let mut at_us = NOT_YET;
+    if !is_replay {
+        at_us = now_us;
+        family.spent.iter_mut().for_each(|spent| spent.at_us = spent.at_us.min(now_us));
+    }
+    family.spent.push(Spent { hash: family.live, at_us });
     let excess = family.spent.len().saturating_sub(SPENT_MAX);
     family.spent.drain(..excess);
     family.live = next.hash();
@@ -144,17 +156,30 @@ mod tests {
     fn x12_each_use_draws_the_next_one_and_a_spent_one_is_theft_after_a_moment() {
         let (family, first) = begin(&Config::default(), UserId::new([1; 16]), "phone", NOW);
         let (family, second) = next(family, &first, NOW + 1).unwrap();
-        // The answer was lost: the client has only the first one.
-        let (family, third) = next(family, &first, NOW + 1_000_000).unwrap();
-        let (family, fourth) = next(family, &third, NOW + 2_000_000).unwrap();
-        assert!(next(family.clone(), &second, NOW + 3_000_000).is_some(), "within the leeway");
-        for spent in [&first, &second, &third] {
+        let (family, third) = next(family, &second, NOW + 2).unwrap();
+        for spent in [&first, &second] {
+            assert!(next(family.clone(), spent, NOW + 3_000_000).is_some(), "within the leeway");
             let used = use_token(&Config::default(), family.clone(), spent, NOW + 60_000_000);
             assert!(matches!(used, Use::Stolen));
         }
-        assert!(next(family.clone(), &fourth, NOW + 60_000_000).is_some());
+        assert!(next(family.clone(), &third, NOW + 60_000_000).is_some());
         let forged = RefreshToken::next_of(family.family);
         assert!(matches!(use_token(&Config::default(), family, &forged, NOW + 3_000_000), Use::Stolen));
+    }
+
+    #[test]
+    fn x12_of_two_answers_to_one_token_either_goes_on_and_the_other_is_then_spent() {
+        let (family, first) = begin(&Config::default(), UserId::new([1; 16]), "phone", NOW);
+        let (family, second) = next(family, &first, NOW + 1).unwrap();
+        let (family, sibling) = next(family, &first, NOW + 1_000_000).unwrap();
+        // However much later: nobody knows which of the two the client has.
+        let later = NOW + 3_600_000_000;
+        for (used, other) in [(&second, &sibling), (&sibling, &second)] {
+            let (family, third) = next(family.clone(), used, later).unwrap();
+            assert!(matches!(use_token(&Config::default(), family.clone(), other, later + 60_000_000), Use::Stolen));
+            assert!(next(family, &third, later + 60_000_000).is_some());
+        }
+        assert!(matches!(use_token(&Config::default(), family, &first, later), Use::Stolen));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use tokens::{Control, Revocations, TokenKeys};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, coop};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
@@ -211,23 +211,35 @@ async fn serve(shared: &Shared, router: axum::Router, stream: TcpStream, leaves:
         .header_read_timeout(head)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let drain = Duration::from_millis(shared.config.drain_ms);
+    let lasts = sleep(Duration::from_millis(shared.config.connection_lasts_ms));
     let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = leaves.cancelled() => {
+        ended = connection.as_mut() => Ok(ended),
+        () = async { tokio::select! { () = leaves.cancelled() => {} () = lasts => {} } } => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            timeout(drain, connection).await
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection failed");
+    match ended {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
+        // Whoever does not read its answers.
+        Err(_late) => counter!("api_connections_dropped_total").increment(1),
     }
 }
 
+/// In a task of its own, which goes on to its end whoever hangs up or waits no longer: nothing is left half done.
 async fn answer(router: axum::Router, request: Request, within: Duration) -> Response {
     counter!("api_requests_total").increment(1);
-    match timeout(within, router.oneshot(request)).await {
+    let answering = tokio::spawn(async move {
+        match router.oneshot(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    });
+    match timeout(within, answering).await {
         Ok(Ok(response)) => response,
-        Ok(Err(never)) => match never {},
+        Ok(Err(_panicked)) => Problem::from(Kind::Internal).into_response(),
         Err(_late) => Problem::from(Kind::Unavailable).into_response(),
     }
 }

@@ -62,6 +62,8 @@ impl Downlink {
     ///
     /// One that a socket cannot take closes it, as a rule as resumable; the frame then waits for the next socket.
     pub(crate) fn push(&mut self, now: Micros, frame: &ToClients, class: Class, bound: Kept) -> Pushed {
+        // One that is dropped under load would be a hole in the numbers.
+        debug_assert_ne!(class, Class::Ephemeral, "ephemeral frames are no pushes");
         let Ok(bytes) = frame.encoded(self.sub_protocol()) else {
             self.outbound().map(frames::give_up);
             self.pushes.skip();

@@ -83,8 +83,8 @@ pub(crate) async fn register(
         return Err(Kind::HandleTaken.into());
     }
     let (family, refresh) = refresh::begin(&shared.config, user, &device, now_us);
-    shared.store.put_refresh_family(family, 0).await?;
     let tokens = tokens(&shared, user, &device, &refresh)?;
+    shared.store.put_refresh_family(family, 0).await?;
     metrics::counter!("api_accounts_made_total").increment(1);
     Ok((StatusCode::CREATED, axum::Json(Registered { user: row.into(), tokens })))
 }

@@ -1,11 +1,14 @@
 //! Sign-ins: how one begins, goes on and ends.
 
+use std::time::Duration;
+
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use domain::UserId;
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use store::{REFRESH_FAMILIES_MAX, RefreshFamily};
+use tokens::VALID_MAX;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -15,6 +18,9 @@ use crate::problem::{Body, Kind, Problem};
 use crate::refresh::{self, RefreshToken, Use, sign_in_of};
 use crate::state::{Shared, State, now_us};
 use crate::wire::Json;
+
+/// How often room is made for a sign-in that others take at once.
+const ROOM_TRIES: u32 = 8;
 
 /// Who signs in.
 #[derive(Deserialize, ToSchema)]
@@ -74,11 +80,31 @@ pub(crate) async fn sign_in(
         counter!("api_sign_ins_refused_total").increment(1);
         return Err(Kind::WrongPassword.into());
     };
-    make_room(&shared, row.user).await?;
     let (family, refresh) = refresh::begin(&shared.config, row.user, device, now_us());
-    shared.store.put_refresh_family(family, 0).await?;
+    // Before the family stands: who ends the sign-in from then on ends this token too.
     let tokens = tokens(&shared, row.user, device, &refresh)?;
+    put_family(&shared, &family).await?;
+    // The password may have been changed while this one waited to be checked. Its change writes the row before it ends
+    // the sign-ins, so either it found this one or it is seen here.
+    let now = active(&shared, row.user).await?;
+    if now.is_none_or(|now| now.password != row.password) {
+        end(&shared, &family).await?;
+        return Err(Kind::WrongPassword.into());
+    }
     Ok((StatusCode::CREATED, axum::Json(SignedIn { user: row.into(), tokens })))
+}
+
+/// Stores a new sign-in, in the place of the oldest ones where a user has as many as may be.
+async fn put_family(shared: &Shared, family: &RefreshFamily) -> Result<(), Problem> {
+    for _ in 0..ROOM_TRIES {
+        make_room(shared, family.user).await?;
+        match shared.store.put_refresh_family(family.clone(), 0).await {
+            // Others were faster.
+            Err(store::Error::Full { .. }) => {}
+            put => return put.map(|_is_new| ()).map_err(Problem::from),
+        }
+    }
+    Err(Kind::Busy.into())
 }
 
 /// Ends the oldest sign-ins of a user who has as many as may be.
@@ -144,12 +170,16 @@ pub(crate) async fn refresh(Extract(shared): State, Json(asked): Json<Refresh>) 
 )]
 pub(crate) async fn sign_out(Extract(shared): State, caller: Caller) -> Result<StatusCode, Problem> {
     let sign_in = &*caller.grant.sign_in;
+    if sign_in.is_empty() {
+        // A token that was made by hand: there is no sign-in to end, and all of them is not what was asked.
+        return Err(Problem::bad("the token comes from no sign-in"));
+    }
     for family in shared.store.refresh_families_of(caller.user).await? {
         if sign_in_of(family.family) == sign_in {
-            shared.store.remove_refresh_family(family.family).await?;
+            end(&shared, &family).await?;
         }
     }
-    revoke(&shared, caller.user, if sign_in.is_empty() { &caller.grant.device } else { "" }, sign_in).await?;
+    revoke(&shared, caller.user, sign_in).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -169,21 +199,28 @@ pub(crate) async fn sign_out_everywhere(Extract(shared): State, caller: Caller) 
 
 /// Ends all sign-ins of a user.
 pub(super) async fn end_all(shared: &Shared, user: UserId) -> Result<(), Problem> {
+    revoke(shared, user, "").await?;
     for family in shared.store.refresh_families_of(user).await? {
         shared.store.remove_refresh_family(family.family).await?;
     }
-    revoke(shared, user, "", "").await
+    Ok(())
 }
 
-/// Ends a sign-in: no further tokens, and those that are about are worthless.
+/// Ends a sign-in: those of its tokens that are about are worthless, and there are no further ones.
+///
+/// In this order, as everywhere here: one that was broken off is carried out whole when it is tried again.
 async fn end(shared: &Shared, family: &RefreshFamily) -> Result<(), Problem> {
+    revoke(shared, family.user, &sign_in_of(family.family)).await?;
     shared.store.remove_refresh_family(family.family).await?;
-    revoke(shared, family.user, "", &sign_in_of(family.family)).await
+    Ok(())
 }
 
-async fn revoke(shared: &Shared, user: UserId, device: &str, sign_in: &str) -> Result<(), Problem> {
+/// Tells every gateway and API; of one sign-in, or of all the user's tokens if that is empty.
+async fn revoke(shared: &Shared, user: UserId, sign_in: &str) -> Result<(), Problem> {
     let id = Uuid::new_v4().to_string();
-    tokens::revoke(&shared.log, user, device, sign_in, &id).await.map_err(|error| {
+    // Only tokens of ours name a sign-in, and those are short; what others were made is not known here.
+    let longest = if sign_in.is_empty() { VALID_MAX } else { Duration::from_secs(shared.config.access_token_s) };
+    tokens::revoke(&shared.log, user, ("", sign_in), longest, &id).await.map_err(|error| {
         tracing::warn!(error = &error as &dyn std::error::Error, "a revocation is not stored");
         Kind::Unavailable.into()
     })

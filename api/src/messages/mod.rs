@@ -4,17 +4,18 @@ pub(crate) mod key;
 
 use axum::extract::State as Extract;
 use axum::http::HeaderMap;
-use domain::{LoggedEntry, Seq};
+use domain::{ChatId, LoggedEntry, Seq, UserId};
 use proto::v1::{self, command::Action};
 use serde::{Deserialize, Serialize};
-use store::Asked as Wanted;
+use store::{Asked as Wanted, HistoryPage};
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::caller::Caller;
 use crate::chats::{self, Accepted, Answer, RoleOfMember, Stored};
 use crate::members::act;
 use crate::problem::{Body, Problem};
-use crate::state::State;
+use crate::state::{Shared, State};
 use crate::wire::{self, Asked, At, Json};
 
 /// Entries of one page unless told otherwise.
@@ -194,17 +195,55 @@ pub(crate) async fn read(
     if !(1..=PAGE_MAX).contains(&limit) {
         return Err(Problem::bad("`limit` is from 1 to 256"));
     }
-    let (after, entries, below) = match (range.after, range.before) {
-        (Some(_), Some(_)) => return Err(Problem::bad("either `after` or `before`")),
-        (after, None) => (after.unwrap_or(0), limit, Seq::MAX),
-        (None, Some(before)) => {
-            let after = before.saturating_sub(1).saturating_sub(limit as Seq);
-            (after, usize::try_from(before.saturating_sub(1) - after).unwrap_or(limit).max(1), before)
-        }
+    let reading = Reading {
+        shared: &shared,
+        chat,
+        reader: caller.user,
+        at_least: range.at_least.unwrap_or(0),
+        deadline: shared.read_deadline(),
     };
-    let wanted = Wanted { after, entries, bytes: PAGE_BYTES_MAX, at_least: range.at_least.unwrap_or(0) };
-    let page = shared.store.history_of(chat, caller.user, wanted, shared.read_deadline()).await?;
-    let entries = page.rows.iter().filter(|row| row.entry.seq < below).map(Entry::from).collect();
-    let through = page.through.min(below.saturating_sub(1));
-    Ok(axum::Json(Page { entries, through, first_seq: page.first_seq }))
+    let page = match (range.after, range.before) {
+        (Some(_), Some(_)) => return Err(Problem::bad("either `after` or `before`")),
+        (after, None) => reading.page(after.unwrap_or(0), limit).await?,
+        (None, Some(before)) => reading.backwards(before, limit).await?,
+    };
+    let entries = page.rows.iter().map(Entry::from).collect();
+    Ok(axum::Json(Page { entries, through: page.through, first_seq: page.first_seq }))
+}
+
+/// One request's way of reading.
+struct Reading<'a> {
+    shared: &'a Shared,
+    chat: ChatId,
+    reader: UserId,
+    at_least: Seq,
+    deadline: Instant,
+}
+
+impl Reading<'_> {
+    async fn page(&self, after: Seq, entries: usize) -> Result<HistoryPage, Problem> {
+        let wanted = Wanted { after, entries, bytes: PAGE_BYTES_MAX, at_least: self.at_least };
+        Ok(self.shared.store.history_of(self.chat, self.reader, wanted, self.deadline).await?)
+    }
+
+    /// The latest entries below `before`: as many as fit, and none of the latest left out.
+    async fn backwards(&self, before: Seq, limit: usize) -> Result<HistoryPage, Problem> {
+        // What the reader may know of the chat ends at its head, or where it left.
+        let stays = self.shared.store.stays(self.chat, self.reader, 0, self.deadline).await?;
+        let left = stays.iter().max_by_key(|stay| stay.joined_seq).and_then(|stay| stay.left_seq);
+        let head = self.shared.store.history(self.chat, Seq::MAX, 1, 1).await?.through;
+        let last = before.saturating_sub(1).min(head).min(left.unwrap_or(Seq::MAX));
+        let mut span = limit as Seq;
+        loop {
+            let after = last.saturating_sub(span);
+            let mut page = self.page(after, usize::try_from(last - after).unwrap_or(limit).max(1)).await?;
+            if page.through >= last || span <= 1 {
+                page.rows.retain(|row| row.entry.seq <= last);
+                page.through = page.through.min(last);
+                return Ok(page);
+            }
+            // Too many bytes: fewer entries, from nearer the end.
+            span /= 2;
+        }
+    }
 }

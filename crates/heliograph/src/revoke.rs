@@ -18,5 +18,5 @@ pub async fn run(data: &Path, user: Uuid, device: &str) -> Result<()> {
     let log =
         Log::connect(LogConfig { servers, ..LogConfig::default() }).await.context("`heliograph up` does not run")?;
     let (user, id) = (UserId::new(user.into_bytes()), Uuid::new_v4().to_string());
-    tokens::revoke(&log, user, device, "", &id).await.context("the revocation is not stored")
+    tokens::revoke(&log, user, (device, ""), tokens::VALID_MAX, &id).await.context("the revocation is not stored")
 }

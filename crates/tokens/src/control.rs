@@ -14,8 +14,8 @@ use proto::log;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::grant::now_s;
-use crate::{Revocations, VALID_MAX};
+use crate::Revocations;
+use crate::grant::{LEEWAY_S, now_s};
 
 /// Between two looks for what has expired by itself.
 const FORGET_EVERY: Duration = Duration::from_mins(10);
@@ -61,18 +61,27 @@ impl Control {
 
 /// Makes what was issued to `user` until now worthless; of it only what is for `device` or from `sign_in`, unless empty.
 ///
-/// `id` names the revocation: repeated under it, it is one.
+/// None of those tokens is good for longer than `longest` from its issue. `id` names the revocation: repeated under it, it
+/// is one.
 ///
 /// # Errors
 /// The log did not store it, or nobody knows whether it did.
-pub async fn revoke(log: &Log, user: UserId, device: &str, sign_in: &str, id: &str) -> Result<(), PublishError> {
+pub async fn revoke(
+    log: &Log,
+    user: UserId,
+    (device, sign_in): (&str, &str),
+    longest: Duration,
+    id: &str,
+) -> Result<(), PublishError> {
     let now_s = now_s();
+    // A sign-in that has ended gets no further tokens, so its last one may come from a clock that is ahead of ours.
+    let ahead_s = if sign_in.is_empty() { 0 } else { LEEWAY_S };
     let revocation = log::Revocation {
         user: user.to_wire(),
-        issued_through_s: now_s,
+        issued_through_s: now_s + ahead_s,
         device: device.to_owned(),
         sign_in: sign_in.to_owned(),
-        forget_after_s: now_s + VALID_MAX.as_secs(),
+        forget_after_s: now_s + ahead_s + longest.as_secs() + LEEWAY_S,
     };
     let what = Some(log::control::What::Revocation(revocation));
     log.publish_control(log::Control { schema: 1, what }.encode_to_vec().into(), id).await?;

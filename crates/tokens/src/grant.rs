@@ -9,6 +9,9 @@ pub const VALID_MAX: Duration = Duration::from_hours(30 * 24);
 /// Of the names of a device and of a sign-in.
 pub const NAME_BYTES_MAX: usize = 128;
 
+/// Clocks of two of our machines may differ this much.
+pub(crate) const LEEWAY_S: u64 = 5;
+
 /// What a token grants: whom it signs in, and what its revocation may name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Grant {

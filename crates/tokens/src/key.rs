@@ -15,7 +15,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 
-use crate::grant::now_s;
+use crate::grant::{LEEWAY_S, now_s};
 use crate::{Grant, NAME_BYTES_MAX, TokenError, VALID_MAX};
 
 /// Who made the token.
@@ -24,8 +24,6 @@ const ISSUER: &str = "heliograph";
 const AUDIENCE: &str = "heliograph";
 /// The media type of an access token (RFC 9068 §2.1): another kind of token by the same key is none.
 const TYPE: &str = "at+jwt";
-/// Clocks of two of our machines may differ this much.
-const LEEWAY_S: u64 = 5;
 const PEM_TAG: &str = "PRIVATE KEY";
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! A chat as one of its members may read it.
 
 use domain::{ChatId, LoggedEntry, Seq, UserId};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::Store;
 use crate::{Error, HistoryPage, MemberRow};
@@ -69,18 +69,28 @@ impl Store {
     ) -> Result<HistoryPage, ReadError> {
         let Asked { after, entries, bytes, at_least } = asked;
         let stays = match self.stays(chat, reader, 0, deadline).await {
-            // What lets the reader in may not be stored yet, though it was told of it (M18).
-            Err(ReadError::UnknownChat | ReadError::NotAMember) if at_least > 0 => {
-                self.stays(chat, reader, at_least, deadline).await?
+            // What lets the reader in may not be stored yet, though it was told of it (M18). Who never was in it waits as
+            // long whatever the chat has, and learns nothing of it.
+            Err(refused @ (ReadError::UnknownChat | ReadError::NotAMember)) if at_least > 0 => {
+                match self.stays(chat, reader, at_least, deadline).await {
+                    Ok(stays) => stays,
+                    Err(ReadError::Store(error)) if !matches!(error, Error::NotYet { .. }) => return Err(error.into()),
+                    Err(_) => {
+                        sleep_until(deadline).await;
+                        return Err(refused);
+                    }
+                }
             }
             stays => stays?,
         };
+        // Who has left waits for nothing behind that: it would tell how the chat goes on.
+        let last = |stays: &[MemberRow]| stays.iter().max_by_key(|stay| stay.joined_seq).and_then(|stay| stay.left_seq);
+        let at_least = at_least.min(last(&stays).unwrap_or(Seq::MAX));
         let page = self.history_at_least(chat, after, entries, bytes, at_least, deadline).await?;
         // The page may hold the entry that lets the reader in, or out: membership as of the page (M18).
         let stays = if page.rows.is_empty() { stays } else { self.stays(chat, reader, page.through, deadline).await? };
         // What goes on in the chat after the reader's last stay is not told, not even that it does.
-        let left = stays.iter().max_by_key(|stay| stay.joined_seq).and_then(|stay| stay.left_seq);
-        let through = page.through.min(left.unwrap_or(Seq::MAX));
+        let through = page.through.min(last(&stays).unwrap_or(Seq::MAX));
         if after > through {
             return Err(ReadError::OutOfRange);
         }

@@ -1,5 +1,7 @@
 //! Accounts and sign-ins.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use client::{Client, Event, Options};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -148,6 +150,37 @@ async fn x6_signing_out_and_a_new_password_close_the_sockets_of_those_sign_ins()
         }
     };
     assert_eq!(with(&up, &three).delete("/v1/sign-ins").await.status, 204);
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x6_no_sign_in_with_the_password_before_outlives_its_change() {
+    let mut up = Up::new();
+    up.start().await;
+    let (alice, _) = up.register("alice").await;
+    // Some always wait for their turn to be checked while the password is changed.
+    let is_changed = AtomicBool::new(false);
+    let hammer = async || {
+        let mut answers = Vec::new();
+        while !is_changed.load(Ordering::Relaxed) {
+            answers.push(sign_in(&up, "alice", PASSWORD).await);
+        }
+        answers
+    };
+    let change = async {
+        let change = json!({ "current": PASSWORD, "new": "another good password" }).to_string();
+        let changed = alice.http.ask("PUT", "/v1/me/password", &[], Some(change)).await;
+        is_changed.store(true, Ordering::Relaxed);
+        changed
+    };
+    let (old, changed) = tokio::join!(join_all((0..12).map(|_| hammer())), change);
+    let old: Vec<_> = old.into_iter().flatten().collect();
+    assert_eq!(changed.status, 204, "{changed:?}");
+    for signed_in in old.iter().filter(|answer| answer.status == 201) {
+        assert_eq!(refresh(&up, &signed_in.text("refresh_token")).await.problem(), "refresh-refused");
+        assert_eq!(with(&up, signed_in).get("/v1/me").await.status, 401);
+    }
+    assert!(old.iter().any(|answer| answer.status == 401), "all were checked before the change: this tests nothing");
     up.stop().await;
 }
 

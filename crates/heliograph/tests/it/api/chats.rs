@@ -119,6 +119,14 @@ async fn a_member_reads_what_its_stays_show_and_nobody_else_anything() {
         eve.read("nonsense", "").await,
     ] {
         assert_eq!((answer.status, answer.problem()), (404, "not-found"), "{answer:?}");
+        assert!(answer.body.get("code").is_none() && answer.body.get("detail").is_none(), "{answer:?}");
+    }
+    // Nor how far it is, by what it waits for; who was put out does not learn how it goes on.
+    for at_least in [1, 6, 60] {
+        let started = tokio::time::Instant::now();
+        assert_eq!(eve.read(&chat, &format!("at_least={at_least}")).await.problem(), "not-found");
+        assert!(started.elapsed() > std::time::Duration::from_secs(1), "{at_least}: {:?}", started.elapsed());
+        assert_eq!(seqs(&bob.read(&chat, &format!("at_least={at_least}")).await.body), [3, 4, 5]);
     }
     alice.http.post(&members, json!({ "user": bob.id })).await;
     let left = alice.http.delete(&format!("{members}/{}", alice.id)).await;
@@ -145,6 +153,21 @@ async fn history_and_the_list_are_paged_both_ways() {
     assert_eq!(seqs(&alice.read(&chats[0], "before=8&limit=3").await.body), [5, 6, 7]);
     let page = alice.read(&chats[0], "before=3&limit=5").await;
     assert_eq!((seqs(&page.body), &page.body["through"]), (vec![1, 2], &json!(2)));
+    assert_eq!(seqs(&alice.read(&chats[0], "before=1000&limit=3").await.body), [5, 6, 7]);
+    assert_eq!(seqs(&alice.read(&chats[0], "before=1").await.body), [0; 0]);
+    // More bytes than one page: the oldest are left for the next one, never the latest.
+    for n in 0..20 {
+        assert_eq!(alice.say(&chats[1], &"x".repeat(16 << 10), &format!("long {n}")).await.status, 201);
+    }
+    let (mut before, mut read) = (22, Vec::new());
+    while before > 1 {
+        let page = seqs(&alice.read(&chats[1], &format!("before={before}&limit=20")).await.body);
+        assert_eq!((page.last(), page.len() as u64), (Some(&(before - 1)), before - page[0]), "{page:?}");
+        before = page[0];
+        read.extend(page);
+    }
+    read.sort_unstable();
+    assert_eq!(read, (1..=21).collect::<Vec<_>>());
 
     let listed = async {
         loop {
