@@ -11,7 +11,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::caller::Caller;
 use crate::desk::Outcome;
 use crate::messages::key::{self, IdempotencyKey};
-use crate::problem::{Body, Kind, Problem};
+use crate::problem::{Kind, Problem};
+use crate::refusals::{OfCaller, OfCommand, OfThing};
 use crate::state::{Shared, State};
 use crate::wire::{self, Asked, At, Json};
 
@@ -166,10 +167,7 @@ impl Answer {
     responses(
         (status = 201, description = "the chat", body = Stored),
         (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 409, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfCommand
     )
 )]
 pub(crate) async fn create(
@@ -228,9 +226,7 @@ pub(crate) struct Chat {
     params(("chat" = String, Path, description = "the chat's id")),
     responses(
         (status = 200, body = Chat),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 404, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfThing
     )
 )]
 pub(crate) async fn get(
@@ -303,9 +299,7 @@ pub(crate) struct List {
     get, path = "/v1/chats", tag = "chats", security(("bearer" = [])), params(Page),
     responses(
         (status = 200, body = List),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfCaller
     )
 )]
 pub(crate) async fn list(

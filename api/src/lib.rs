@@ -20,6 +20,7 @@ mod messages;
 mod passwords;
 mod problem;
 mod refresh;
+mod refusals;
 mod router;
 mod serve;
 mod state;

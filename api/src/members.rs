@@ -8,7 +8,8 @@ use proto::v1::{self, command::Action};
 use crate::caller::Caller;
 use crate::chats::{self, Accepted, Answer, NewMember, Stored};
 use crate::messages::key::{self, IdempotencyKey};
-use crate::problem::{Body, Kind, Problem};
+use crate::problem::{Kind, Problem};
+use crate::refusals::OfCommand;
 use crate::state::{Shared, State};
 use crate::wire::{At, Json};
 
@@ -19,11 +20,7 @@ use crate::wire::{At, Json};
     responses(
         (status = 201, body = Stored),
         (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 404, body = Body, content_type = "application/problem+json"),
-        (status = 409, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfCommand
     )
 )]
 pub(crate) async fn add(
@@ -48,11 +45,7 @@ pub(crate) async fn add(
     responses(
         (status = 201, body = Stored),
         (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 404, body = Body, content_type = "application/problem+json"),
-        (status = 409, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfCommand
     )
 )]
 pub(crate) async fn remove(

@@ -15,6 +15,10 @@ use serde::Serialize;
 use store::ReadError;
 use utoipa::ToSchema;
 
+/// The media type of problems.
+pub(crate) const MEDIA_TYPE: &str = "application/problem+json";
+/// What the description calls them.
+pub(crate) const SCHEMA: &str = "Problem";
 /// Where the types are written down: a path of this server's own documentation.
 const TYPES: &str = "/problems/";
 
@@ -38,8 +42,8 @@ macro_rules! kinds {
                 match self { $(Self::$kind => $name,)* }
             }
 
-            const fn title(self) -> &'static str {
-                match self { $(Self::$kind => concat!($($doc),*),)* }
+            pub(crate) fn title(self) -> &'static str {
+                match self { $(Self::$kind => concat!($($doc),*).trim(),)* }
             }
         }
     };
@@ -82,6 +86,7 @@ kinds! {
 
 /// A refusal (RFC 9457).
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
 pub(crate) struct Body {
     /// Names the type of problem.
     #[serde(rename = "type")]
@@ -192,14 +197,14 @@ impl IntoResponse for Problem {
         let status = kind.status();
         let body = Body {
             kind: format!("{TYPES}{}", kind.name()),
-            title: kind.title().trim(),
+            title: kind.title(),
             status: status.as_u16(),
             detail,
             code: code.map(|code| code as i32),
         };
         let mut response = (status, Json(body)).into_response();
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(wait) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }

@@ -13,7 +13,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::accounts::{profile, register, sign_ins};
-use crate::problem::{Kind, Problem};
+use crate::problem::{Body, Kind, Problem};
 use crate::state::{Shared, State};
 use crate::{chats, members, messages};
 
@@ -29,6 +29,7 @@ use crate::{chats, members, messages};
         (name = "chats", description = "where people talk"),
         (name = "messages", description = "what is said")
     ),
+    components(schemas(Body)),
     modifiers(&Bearer)
 )]
 struct Description;

@@ -9,7 +9,8 @@ use utoipa::{IntoParams, ToSchema};
 use super::sign_ins::end_all;
 use super::{User, active, display_name, password};
 use crate::caller::Caller;
-use crate::problem::{Body, Kind, Problem};
+use crate::problem::{Kind, Problem};
+use crate::refusals::{OfCaller, OfChange, OfThing};
 use crate::state::State;
 use crate::wire::{Asked, At, Json};
 
@@ -54,9 +55,7 @@ pub(crate) struct Found {
     get, path = "/v1/me", tag = "accounts", security(("bearer" = [])),
     responses(
         (status = 200, body = User),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 404, description = "the token's user has no account here", body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfThing
     )
 )]
 pub(crate) async fn me(Extract(shared): State, caller: Caller) -> Result<axum::Json<User>, Problem> {
@@ -69,11 +68,7 @@ pub(crate) async fn me(Extract(shared): State, caller: Caller) -> Result<axum::J
     patch, path = "/v1/me", tag = "accounts", security(("bearer" = [])), request_body = Change,
     responses(
         (status = 200, body = User),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 404, body = Body, content_type = "application/problem+json"),
-        (status = 409, description = "somebody changed it meanwhile", body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfChange
     )
 )]
 pub(crate) async fn change(
@@ -97,11 +92,7 @@ pub(crate) async fn change(
     put, path = "/v1/me/password", tag = "accounts", security(("bearer" = [])), request_body = ChangePassword,
     responses(
         (status = 204, description = "changed; every device signs in again"),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 404, body = Body, content_type = "application/problem+json"),
-        (status = 409, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfChange
     )
 )]
 pub(crate) async fn change_password(
@@ -129,9 +120,7 @@ pub(crate) async fn change_password(
     params(("user" = String, Path, description = "the user's id")),
     responses(
         (status = 200, body = User),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 404, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfThing
     )
 )]
 pub(crate) async fn user(
@@ -149,9 +138,7 @@ pub(crate) async fn user(
     get, path = "/v1/users", tag = "accounts", security(("bearer" = [])), params(Search),
     responses(
         (status = 200, body = Found),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfCaller
     )
 )]
 pub(crate) async fn users(

@@ -9,8 +9,9 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{Tokens, User, device, display_name, handle, password, tokens};
-use crate::problem::{Body, Kind, Problem};
+use crate::problem::{Kind, Problem};
 use crate::refresh;
+use crate::refusals::OfRegistration;
 use crate::state::{State, now_us};
 use crate::wire::Json;
 
@@ -44,9 +45,7 @@ pub(crate) struct Registered {
     post, path = "/v1/accounts", tag = "accounts", request_body = Register,
     responses(
         (status = 201, description = "the account", body = Registered),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 409, description = "the handle is somebody else's", body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfRegistration
     )
 )]
 pub(crate) async fn register(

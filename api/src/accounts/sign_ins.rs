@@ -14,8 +14,9 @@ use uuid::Uuid;
 
 use super::{Tokens, User, active, device, handle, tokens};
 use crate::caller::Caller;
-use crate::problem::{Body, Kind, Problem};
+use crate::problem::{Kind, Problem};
 use crate::refresh::{self, RefreshToken, Use, sign_in_of};
+use crate::refusals::{OfCaller, OfRefresh, OfSignIn};
 use crate::state::{Shared, State, now_us};
 use crate::wire::Json;
 
@@ -55,9 +56,7 @@ pub(crate) struct Refresh {
     post, path = "/v1/sign-ins", tag = "accounts", request_body = SignIn,
     responses(
         (status = 201, description = "signed in", body = SignedIn),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, description = "handle and password do not belong together", body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfSignIn
     )
 )]
 pub(crate) async fn sign_in(
@@ -123,9 +122,7 @@ async fn make_room(shared: &Shared, user: UserId) -> Result<(), Problem> {
     post, path = "/v1/sign-ins/refresh", tag = "accounts", request_body = Refresh,
     responses(
         (status = 200, description = "the next pair", body = Tokens),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, description = "it is not good; used twice, its sign-in has been ended", body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfRefresh
     )
 )]
 pub(crate) async fn refresh(Extract(shared): State, Json(asked): Json<Refresh>) -> Result<axum::Json<Tokens>, Problem> {
@@ -164,8 +161,7 @@ pub(crate) async fn refresh(Extract(shared): State, Json(asked): Json<Refresh>) 
     delete, path = "/v1/sign-ins/current", tag = "accounts", security(("bearer" = [])),
     responses(
         (status = 204, description = "signed out; its sockets are closed"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfCaller
     )
 )]
 pub(crate) async fn sign_out(Extract(shared): State, caller: Caller) -> Result<StatusCode, Problem> {
@@ -188,8 +184,7 @@ pub(crate) async fn sign_out(Extract(shared): State, caller: Caller) -> Result<S
     delete, path = "/v1/sign-ins", tag = "accounts", security(("bearer" = [])),
     responses(
         (status = 204, description = "signed out everywhere; all sockets are closed"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfCaller
     )
 )]
 pub(crate) async fn sign_out_everywhere(Extract(shared): State, caller: Caller) -> Result<StatusCode, Problem> {

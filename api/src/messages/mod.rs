@@ -14,7 +14,8 @@ use utoipa::{IntoParams, ToSchema};
 use crate::caller::Caller;
 use crate::chats::{self, Accepted, Answer, RoleOfMember, Stored};
 use crate::members::act;
-use crate::problem::{Body, Problem};
+use crate::problem::Problem;
+use crate::refusals::{OfCommand, OfThing};
 use crate::state::{Shared, State};
 use crate::wire::{self, Asked, At, Json};
 
@@ -43,12 +44,7 @@ pub(crate) struct NewMessage {
     responses(
         (status = 201, description = "stored for good", body = Stored),
         (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 404, body = Body, content_type = "application/problem+json"),
-        (status = 409, body = Body, content_type = "application/problem+json"),
-        (status = 413, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfCommand
     )
 )]
 pub(crate) async fn send(
@@ -178,10 +174,7 @@ pub(crate) struct Page {
     params(("chat" = String, Path, description = "the chat's id"), Range),
     responses(
         (status = 200, body = Page),
-        (status = 400, body = Body, content_type = "application/problem+json"),
-        (status = 401, body = Body, content_type = "application/problem+json"),
-        (status = 404, body = Body, content_type = "application/problem+json"),
-        (status = 503, body = Body, content_type = "application/problem+json"),
+        OfThing
     )
 )]
 pub(crate) async fn read(

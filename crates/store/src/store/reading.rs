@@ -69,16 +69,15 @@ impl Store {
     ) -> Result<HistoryPage, ReadError> {
         let Asked { after, entries, bytes, at_least } = asked;
         let stays = match self.stays(chat, reader, 0, deadline).await {
-            // What lets the reader in may not be stored yet, though it was told of it (M18). Who never was in it waits as
-            // long whatever the chat has, and learns nothing of it.
-            Err(refused @ (ReadError::UnknownChat | ReadError::NotAMember)) if at_least > 0 => {
+            // What lets the reader in may not be stored yet, though it was told of it (M18).
+            Err(ReadError::UnknownChat | ReadError::NotAMember) if at_least > 0 => {
                 match self.stays(chat, reader, at_least, deadline).await {
-                    Ok(stays) => stays,
-                    Err(ReadError::Store(error)) if !matches!(error, Error::NotYet { .. }) => return Err(error.into()),
-                    Err(_) => {
+                    // Who never was in it hears the same after the same time, whatever the chat has.
+                    Err(ReadError::UnknownChat | ReadError::NotAMember) => {
                         sleep_until(deadline).await;
-                        return Err(refused);
+                        return Err(Error::NotYet { chat, at_least }.into());
                     }
+                    stays => stays?,
                 }
             }
             stays => stays?,

@@ -1,0 +1,70 @@
+//! What the description of the API says of refusals: the same for every path of a kind.
+
+use std::collections::BTreeMap;
+
+use utoipa::IntoResponses;
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+
+use crate::problem::{Kind, MEDIA_TYPE, SCHEMA};
+
+/// What any request may be refused with.
+const ANY: &[Kind] = &[
+    Kind::BadRequest,
+    Kind::TooLarge,
+    Kind::UnsupportedMediaType,
+    Kind::Internal,
+    Kind::Busy,
+    Kind::Unavailable,
+    Kind::NotYet,
+];
+
+/// Of a request that needs a token.
+pub(crate) struct OfCaller;
+/// Of a request for something that may not be there.
+pub(crate) struct OfThing;
+/// Of a request that changes something that may not be there.
+pub(crate) struct OfChange;
+/// Of a request that changes a chat.
+pub(crate) struct OfCommand;
+/// Of a registration.
+pub(crate) struct OfRegistration;
+/// Of a sign-in.
+pub(crate) struct OfSignIn;
+/// Of the use of a refresh token.
+pub(crate) struct OfRefresh;
+
+macro_rules! refusals {
+    ($($of:ident: $($kind:ident),*;)*) => {
+        $(impl IntoResponses for $of {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                responses(&[$(Kind::$kind),*])
+            }
+        })*
+    };
+}
+
+refusals! {
+    OfCaller: Unauthenticated;
+    OfThing: Unauthenticated, NotFound;
+    OfChange: Unauthenticated, WrongPassword, NotFound, Changed;
+    OfCommand: Unauthenticated, NotFound, KeyReused, Rejected;
+    OfRegistration: HandleTaken;
+    OfSignIn: WrongPassword;
+    OfRefresh: RefreshRefused;
+}
+
+/// One response a status, which names all of its problems.
+fn responses(own: &[Kind]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<String, Vec<Kind>> = BTreeMap::new();
+    for kind in own.iter().chain(ANY) {
+        by_status.entry(kind.status().as_str().to_owned()).or_default().push(*kind);
+    }
+    let response = |(status, kinds): (String, Vec<Kind>)| {
+        let said = kinds.iter().map(|kind| format!("`{}`: {}", kind.name(), kind.title()));
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(SCHEMA))).build();
+        let response =
+            ResponseBuilder::new().description(said.collect::<Vec<_>>().join(" ")).content(MEDIA_TYPE, content);
+        (status, RefOr::T(response.build()))
+    };
+    by_status.into_iter().map(response).collect()
+}
