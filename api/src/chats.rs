@@ -89,9 +89,9 @@ impl From<RoleOfMember> for v1::Role {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewMember {
     /// The user's id.
-    pub(crate) user: String,
+    user: String,
     #[serde(default)]
-    pub(crate) role: RoleOfMember,
+    role: RoleOfMember,
 }
 
 impl NewMember {
@@ -135,24 +135,24 @@ pub(crate) struct Accepted {
 
 /// The answer to a request that changes a chat.
 pub(crate) enum Answer {
-    Stored(StatusCode, Stored),
+    Stored(Stored),
     Accepted(Accepted),
 }
 
 impl axum::response::IntoResponse for Answer {
     fn into_response(self) -> axum::response::Response {
         match self {
-            Self::Stored(status, stored) => (status, axum::Json(stored)).into_response(),
+            Self::Stored(stored) => (StatusCode::CREATED, axum::Json(stored)).into_response(),
             Self::Accepted(accepted) => (StatusCode::ACCEPTED, axum::Json(accepted)).into_response(),
         }
     }
 }
 
 impl Answer {
-    pub(crate) fn of(status: StatusCode, chat: ChatId, key: &IdempotencyKey, outcome: Outcome) -> Self {
+    pub(crate) fn of(chat: ChatId, key: &IdempotencyKey, outcome: Outcome) -> Self {
         match outcome {
             Outcome::Stored { chat, seq, time } => {
-                Self::Stored(status, Stored { chat: chat.to_string(), seq, time: wire::time(time) })
+                Self::Stored(Stored { chat: chat.to_string(), seq, time: wire::time(time) })
             }
             Outcome::Pending => {
                 Self::Accepted(Accepted { chat: chat.to_string(), idempotency_key: key.text().to_owned() })
@@ -195,7 +195,7 @@ pub(crate) async fn create(
     let command =
         v1::Command { chat: chat.to_wire(), origin: claim.origin, action: Some(action), ..v1::Command::default() };
     let outcome = shared.desk.send(caller.user, command).await?;
-    Ok(Answer::of(StatusCode::CREATED, chat, &key, outcome))
+    Ok(Answer::of(chat, &key, outcome))
 }
 
 /// A member as the chat shows it.

@@ -158,11 +158,14 @@ impl Desk {
             } else if copies == 0 {
                 return Err(Kind::Busy.into());
             }
-            match timeout_at(deadline.min(Instant::now() + ASK_AGAIN), replies.recv()).await {
-                Ok(Some(Reply::Outcome(outcome))) => return Ok(Some(outcome)),
-                Ok(Some(Reply::Busy)) if copies == 1 => return Err(Kind::Busy.into()),
-                // A later copy found no room, or nothing was heard of any: one of them may stand in the log.
-                Ok(Some(Reply::Busy) | None) | Err(_) => {}
+            let again = deadline.min(Instant::now() + ASK_AGAIN);
+            while let Ok(Some(reply)) = timeout_at(again, replies.recv()).await {
+                match reply {
+                    Reply::Outcome(outcome) => return Ok(Some(outcome)),
+                    Reply::Busy if copies == 1 => return Err(Kind::Busy.into()),
+                    // A later copy found no room, and an earlier one may stand in the log: no reason to hurry the next.
+                    Reply::Busy => {}
+                }
             }
         }
         Ok(None)

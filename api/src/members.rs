@@ -1,7 +1,7 @@
 //! Who is let into a chat and put out of it.
 
 use axum::extract::State as Extract;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::HeaderMap;
 use domain::UserId;
 use proto::v1::{self, command::Action};
 
@@ -85,5 +85,5 @@ pub(crate) async fn act(
         action: Some(action),
     };
     let outcome = shared.desk.send(caller.user, command).await?;
-    Ok(Answer::of(StatusCode::CREATED, chat, &key, outcome))
+    Ok(Answer::of(chat, &key, outcome))
 }

@@ -21,7 +21,7 @@ use store::{SEND_CLAIM_KEPT_US, Store};
 use tokens::{Control, Revocations, TokenKeys};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, coop};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -175,7 +175,7 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, shutdown: Cancellati
                 Ok((stream, _)) => Some((permit, stream)),
                 Err(error) => {
                     tracing::debug!(%error, "a connection cannot be accepted");
-                    tokio::time::sleep(ACCEPT_AGAIN).await;
+                    sleep(ACCEPT_AGAIN).await;
                     None
                 }
             }
@@ -183,10 +183,10 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, shutdown: Cancellati
         let Some(accepted) = shutdown.run_until_cancelled(accepted).await else { break };
         let Some((permit, stream)) = accepted else { continue };
         let (shared, router, leaves) = (Arc::clone(&shared), router.clone(), shutdown.clone());
-        connections.spawn(coop::unconstrained(async move {
+        connections.spawn(async move {
             let _permit = permit;
             serve(&shared, router, stream, leaves).await;
-        }));
+        });
     }
     drop(listener);
     connections.close();

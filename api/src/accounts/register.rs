@@ -3,14 +3,14 @@
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use domain::UserId;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use store::{UserRow, UserState};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Tokens, User, device, display_name, handle, password, tokens};
+use super::sign_ins::{SignedIn, begin};
+use super::{device, display_name, handle, password};
 use crate::problem::{Kind, Problem};
-use crate::refresh;
 use crate::refusals::OfRegistration;
 use crate::state::{State, now_us};
 use crate::wire::Json;
@@ -32,26 +32,18 @@ pub(crate) struct Register {
     device: String,
 }
 
-/// An account and what signs its first device in.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Registered {
-    user: User,
-    #[serde(flatten)]
-    tokens: Tokens,
-}
-
 /// Makes an account and signs its first device in.
 #[utoipa::path(
     post, path = "/v1/accounts", tag = "accounts", request_body = Register,
     responses(
-        (status = 201, description = "the account", body = Registered),
+        (status = 201, description = "the account", body = SignedIn),
         OfRegistration
     )
 )]
 pub(crate) async fn register(
     Extract(shared): State,
     Json(asked): Json<Register>,
-) -> Result<(StatusCode, axum::Json<Registered>), Problem> {
+) -> Result<(StatusCode, axum::Json<SignedIn>), Problem> {
     let handle = handle(&asked.handle)?;
     let display_name = display_name(asked.display_name.as_deref().unwrap_or(&handle))?.to_owned();
     password(&asked.password)?;
@@ -61,14 +53,14 @@ pub(crate) async fn register(
         return Err(Kind::HandleTaken.into());
     }
     let password = shared.passwords.hash(asked.password).await?;
-    let (user, now_us) = (UserId::new(Uuid::now_v7().into_bytes()), now_us());
+    let user = UserId::new(Uuid::now_v7().into_bytes());
     let row = UserRow {
         user,
         handle: handle.as_str().into(),
         display_name: display_name.into(),
         avatar: "".into(),
         password: password.into(),
-        created_us: now_us,
+        created_us: now_us(),
         state: UserState::Active,
         version: 0,
     };
@@ -81,9 +73,7 @@ pub(crate) async fn register(
         shared.store.put_user(nobody, 1).await?;
         return Err(Kind::HandleTaken.into());
     }
-    let (family, refresh) = refresh::begin(&shared.config, user, &device, now_us);
-    let tokens = tokens(&shared, user, &device, &refresh)?;
-    shared.store.put_refresh_family(family, 0).await?;
+    let (_family, tokens) = begin(&shared, user, &device).await?;
     metrics::counter!("api_accounts_made_total").increment(1);
-    Ok((StatusCode::CREATED, axum::Json(Registered { user: row.into(), tokens })))
+    Ok((StatusCode::CREATED, axum::Json(SignedIn { user: row.into(), tokens })))
 }

@@ -39,9 +39,9 @@ pub(crate) struct SignIn {
 /// A device that is signed in.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SignedIn {
-    user: User,
+    pub(super) user: User,
     #[serde(flatten)]
-    tokens: Tokens,
+    pub(super) tokens: Tokens,
 }
 
 /// A refresh token to be used.
@@ -79,10 +79,7 @@ pub(crate) async fn sign_in(
         counter!("api_sign_ins_refused_total").increment(1);
         return Err(Kind::WrongPassword.into());
     };
-    let (family, refresh) = refresh::begin(&shared.config, row.user, device, now_us());
-    // Before the family stands: who ends the sign-in from then on ends this token too.
-    let tokens = tokens(&shared, row.user, device, &refresh)?;
-    put_family(&shared, &family).await?;
+    let (family, tokens) = begin(&shared, row.user, device).await?;
     // The password may have been changed while this one waited to be checked. Its change writes the row before it ends
     // the sign-ins, so either it found this one or it is seen here.
     let now = active(&shared, row.user).await?;
@@ -91,6 +88,15 @@ pub(crate) async fn sign_in(
         return Err(Kind::WrongPassword.into());
     }
     Ok((StatusCode::CREATED, axum::Json(SignedIn { user: row.into(), tokens })))
+}
+
+/// A new sign-in and its first tokens.
+pub(super) async fn begin(shared: &Shared, user: UserId, device: &str) -> Result<(RefreshFamily, Tokens), Problem> {
+    let (family, refresh) = refresh::begin(&shared.config, user, device, now_us());
+    // Before the family stands: who ends the sign-in from then on ends this token too.
+    let tokens = tokens(shared, user, device, &refresh)?;
+    put_family(shared, &family).await?;
+    Ok((family, tokens))
 }
 
 /// Stores a new sign-in, in the place of the oldest ones where a user has as many as may be.

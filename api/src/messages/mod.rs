@@ -221,11 +221,8 @@ impl Reading<'_> {
 
     /// The latest entries below `before`: as many as fit, and none of the latest left out.
     async fn backwards(&self, before: Seq, limit: usize) -> Result<HistoryPage, Problem> {
-        // What the reader may know of the chat ends at its head, or where it left.
-        let stays = self.shared.store.stays(self.chat, self.reader, 0, self.deadline).await?;
-        let left = stays.iter().max_by_key(|stay| stay.joined_seq).and_then(|stay| stay.left_seq);
-        let head = self.shared.store.history(self.chat, Seq::MAX, 1, 1).await?.through;
-        let last = before.saturating_sub(1).min(head).min(left.unwrap_or(Seq::MAX));
+        let last = self.shared.store.last_of(self.chat, self.reader, self.deadline).await?;
+        let last = before.saturating_sub(1).min(last);
         let mut span = limit as Seq;
         loop {
             let after = last.saturating_sub(span);

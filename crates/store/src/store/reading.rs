@@ -56,6 +56,16 @@ impl Store {
         if own.is_empty() { Err(ReadError::NotAMember) } else { Ok(own) }
     }
 
+    /// The last seq that the reader may know of: the chat's head, or where the reader left.
+    ///
+    /// # Errors
+    /// As of [`Store::stays`].
+    pub async fn last_of(&self, chat: ChatId, reader: UserId, deadline: Instant) -> Result<Seq, ReadError> {
+        let stays = self.stays(chat, reader, 0, deadline).await?;
+        let head = self.history(chat, Seq::MAX, 1, 1).await?.through;
+        Ok(head.min(end_of(&stays)))
+    }
+
     /// A page of history with the rows that the reader's stays show, whole through its `through` (M22).
     ///
     /// # Errors
@@ -83,13 +93,12 @@ impl Store {
             stays => stays?,
         };
         // Who has left waits for nothing behind that: it would tell how the chat goes on.
-        let last = |stays: &[MemberRow]| stays.iter().max_by_key(|stay| stay.joined_seq).and_then(|stay| stay.left_seq);
-        let at_least = at_least.min(last(&stays).unwrap_or(Seq::MAX));
+        let at_least = at_least.min(end_of(&stays));
         let page = self.history_at_least(chat, after, entries, bytes, at_least, deadline).await?;
         // The page may hold the entry that lets the reader in, or out: membership as of the page (M18).
         let stays = if page.rows.is_empty() { stays } else { self.stays(chat, reader, page.through, deadline).await? };
         // What goes on in the chat after the reader's last stay is not told, not even that it does.
-        let through = page.through.min(last(&stays).unwrap_or(Seq::MAX));
+        let through = page.through.min(end_of(&stays));
         if after > through {
             return Err(ReadError::OutOfRange);
         }
@@ -101,4 +110,9 @@ impl Store {
         rows.retain(is_shown);
         Ok(HistoryPage { rows, through, first_seq })
     }
+}
+
+/// Where the last of these stays ended; the highest seq if it goes on.
+fn end_of(stays: &[MemberRow]) -> Seq {
+    stays.iter().max_by_key(|stay| stay.joined_seq).and_then(|stay| stay.left_seq).unwrap_or(Seq::MAX)
 }
