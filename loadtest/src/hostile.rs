@@ -1,7 +1,8 @@
 //! Clients that mean harm, all at once, each kind at a fixed rate of a few times the limit that it is there to meet.
 //!
 //! They are a child process of its own, so that their memory, descriptors and event loop are not the load generator's;
-//! [`Crowd`] is the parent's side of it. All come through a proxy that the gateway trusts, so that limits hold for them.
+//! [`Crowd`] is the parent's side of it. They get what CPU time nobody else wants, as if they had machines of their own:
+//! what they cost the healthy is then what the server does for them. All come through a proxy that the gateway trusts, so that limits hold for them.
 //!
 //! ```text
 //! half_sent  5,000 requests that never end, a byte in 10 s each       → dropped after the time for a handshake
@@ -53,6 +54,8 @@ const IN_PLACE_WITHIN: Duration = Duration::from_secs(30);
 /// Before one comes back whom the gateway has let go.
 const COMES_BACK_AFTER: Duration = Duration::from_millis(100);
 const REPORT_EVERY: Duration = Duration::from_millis(250);
+/// The least that the scheduler gives, on its scale of -20 to 19.
+const NICE_MOST: i32 = 19;
 const IN_PLACE: &str = "in place";
 const REPORTS: &str = "reports ";
 
@@ -173,6 +176,8 @@ impl Crowd {
 /// # Errors
 /// Where no such server is, or a kind cannot do what it means to.
 pub fn serve(options: &Options) -> Result<()> {
+    // Before there are other threads: it holds for this one and for those that it starts.
+    rustix::process::nice(NICE_MOST)?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let door = Door::of(&options.data)?;
         let tally = Arc::new(Tally::default());
