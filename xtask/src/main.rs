@@ -31,7 +31,7 @@ cargo xtask COMMAND
   fuzz [TARGET] [--seconds N]    runs the fuzz targets, or one, for N seconds each (600); gets cargo-fuzz, needs the
                                  nightly toolchain
   check-layers                   refuses a dependency or a name that the layers forbid
-  golden                         writes the golden files of the wire formats and schemas/openapi.json anew
+  golden                         writes the golden files of the wire formats and schemas/*.json anew
   baseline                       publishes the wire schema: later changes are checked against it
   help                           this text
 
