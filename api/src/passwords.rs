@@ -1,15 +1,15 @@
 //! Passwords, hashed with Argon2id on a bounded pool: a flood of sign-ins waits here and nowhere else (X11).
 
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use metrics::counter;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::problem::{Kind, Problem};
 use crate::{Config, Error};
@@ -19,11 +19,17 @@ const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
+/// How far threads that hash stand behind all others, of 19: messages do not wait for them, and where every core is busy
+/// they still get a tenth of one.
+const NICENESS: i32 = 10;
+
+type Job = Box<dyn FnOnce() + Send>;
+
 /// Hashes and checks passwords.
 pub(crate) struct Passwords {
-    jobs: Arc<Semaphore>,
-    waiting: AtomicUsize,
-    waiting_max: usize,
+    jobs: mpsc::Sender<Job>,
+    /// One for each job that is done or waits.
+    room: Arc<Semaphore>,
     /// Of nobody's password: what an unknown handle is checked against, so that it takes as long as a known one.
     decoy: Arc<str>,
 }
@@ -31,12 +37,15 @@ pub(crate) struct Passwords {
 impl Passwords {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let decoy = hash(&format!("{:032x}", rand::random::<u128>())).ok_or(Error::Passwords)?;
-        Ok(Self {
-            jobs: Arc::new(Semaphore::new(config.password_jobs)),
-            waiting: AtomicUsize::new(0),
-            waiting_max: config.password_queue,
-            decoy: decoy.into(),
-        })
+        let (jobs, given) = mpsc::channel();
+        let given = Arc::new(Mutex::new(given));
+        for number in 0..config.password_jobs {
+            let given = Arc::clone(&given);
+            let thread = thread::Builder::new().name(format!("passwords-{number}"));
+            thread.spawn(move || work(&given)).map_err(|_refused| Error::Passwords)?;
+        }
+        let room = Arc::new(Semaphore::new(config.password_jobs + config.password_queue));
+        Ok(Self { jobs, room, decoy: decoy.into() })
     }
 
     /// The password's hash as a PHC string.
@@ -52,36 +61,39 @@ impl Passwords {
     }
 
     async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-        let waits = Waits::enter(self).ok_or(Kind::Busy)?;
-        let permit = Arc::clone(&self.jobs).acquire_owned().await.map_err(|_closed| Kind::Unavailable)?;
-        drop(waits);
-        // Held by the job: whoever asked may be gone before it is done.
-        let run = spawn_blocking(move || {
-            let _permit = permit;
-            job()
-        });
-        run.await.map_err(|_panicked| Kind::Internal.into())
+        let place = self.enter()?;
+        let (done, wait) = oneshot::channel();
+        // The place is the job's: whoever asked may be gone before it is done.
+        let job = move || {
+            let _place = place;
+            let _gone = done.send(job());
+        };
+        self.jobs.send(Box::new(job)).map_err(|_ended| Kind::Internal)?;
+        wait.await.map_err(|_panicked| Kind::Internal.into())
+    }
+
+    fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        Arc::clone(&self.room).try_acquire_owned().map_err(|_full| {
+            counter!("api_passwords_refused_total").increment(1);
+            Kind::Busy.into()
+        })
     }
 }
 
-/// One place among those that wait.
-struct Waits<'a>(&'a AtomicUsize);
-
-impl<'a> Waits<'a> {
-    fn enter(passwords: &'a Passwords) -> Option<Self> {
-        let waits = Self(&passwords.waiting);
-        let others = passwords.waiting.fetch_add(1, Ordering::Relaxed);
-        if others < passwords.waiting_max + passwords.jobs.available_permits() {
-            return Some(waits);
-        }
-        counter!("api_passwords_refused_total").increment(1);
-        None
+/// Does jobs until nobody gives any.
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
+    // Elsewhere niceness is the whole process's.
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::nice(NICENESS)
+    {
+        tracing::debug!(%error, "passwords are hashed at the priority of all the rest");
     }
-}
-
-impl Drop for Waits<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+    loop {
+        // Given back before the job: the next one is another thread's.
+        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = job else { return };
+        // Who waits for one that panics hears of it; the thread goes on.
+        let _panicked = catch_unwind(AssertUnwindSafe(job));
     }
 }
 
@@ -101,7 +113,7 @@ fn verify(password: &str, hashed: &str) -> bool {
 
 impl fmt::Debug for Passwords {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Passwords").field("waiting", &self.waiting).finish_non_exhaustive()
+        f.debug_struct("Passwords").field("room", &self.room.available_permits()).finish_non_exhaustive()
     }
 }
 
@@ -125,6 +137,22 @@ mod tests {
         let done = futures_util::future::join_all(each).await;
         let hashed = done.iter().filter(|done| done.is_ok()).count();
         assert_eq!(hashed, 3, "one is hashed and two wait");
+    }
+
+    #[tokio::test]
+    #[cfg(target_os = "linux")]
+    async fn x11_who_hashes_stands_behind_all_others() {
+        let passwords = Passwords::new(&Config::default()).unwrap();
+        let niceness = || rustix::process::getpriority_process(None).unwrap();
+        assert_eq!(passwords.run(niceness).await.unwrap(), niceness() + NICENESS);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_panics_takes_no_thread_with_it() {
+        let passwords = Passwords::new(&Config { password_jobs: 1, ..Config::default() }).unwrap();
+        let panicked: Result<(), _> = passwords.run(|| panic!("planted")).await;
+        assert!(panicked.is_err());
+        assert_eq!(passwords.run(|| 7).await.unwrap(), 7);
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
-use crate::fleet::{Fleet, Latencies};
+use crate::beside::Beside;
 use crate::hostile::{Crowd, HALF_SENT, Kind, PROXIES, Report};
 use crate::rows::{Row, row};
 use crate::target::{Target, cpu_of};
@@ -21,15 +21,9 @@ const GONE_AFTER: Duration = Duration::from_secs(3);
 /// The gateway hears nothing from those that answer no ping for 35 s, and looks in turns.
 const SILENCE_ENDS_AFTER: Duration = Duration::from_secs(38);
 
-/// What is loaded, and by whom it is beset.
+/// Who is beset, and by whom.
 pub(crate) struct Siege<'a> {
-    pub(crate) partitions: u16,
-    pub(crate) sockets: usize,
-    pub(crate) chats: usize,
-    /// Messages a second of the healthy.
-    pub(crate) rate: f64,
-    pub(crate) time: Duration,
-    pub(crate) runs: usize,
+    pub(crate) beside: Beside,
     /// Hostile kinds that stay away: there is no figure then.
     pub(crate) without: &'a [Kind],
 }
@@ -37,23 +31,21 @@ pub(crate) struct Siege<'a> {
 impl Siege<'_> {
     /// p99 of the healthy recipients in µs beside hostile clients; the control's without them.
     pub(crate) async fn measure(&self) -> Result<Row> {
-        let target = Target::start_with(self.partitions, &["--trusted-proxy", PROXIES]).await?;
-        let fleet = Fleet::open(&target, self.sockets, self.chats, self.partitions).await?;
-        // One that does not count: caches, files and connections are warm in those that do.
-        fleet.pace(self.rate, Duration::ZERO, self.time).await?;
+        let Beside { rate, time, .. } = self.beside;
+        let (target, fleet) = self.beside.open(PROXIES).await?;
         let (mut with, mut without) = (Vec::new(), Vec::new());
-        for run in 0..self.runs {
+        for run in 0..self.beside.runs {
             let idle_cpu = Cpu::of(&target, None)?;
-            let control = p99(&fleet.pace(self.rate, self.time / 5, self.time).await?);
+            let control = fleet.pace(rate, time / 5, time).await?.received_p99();
             let alone = Cpu::of(&target, None)?.since(&idle_cpu);
 
-            let stuck = self.sockets.div_ceil(100);
-            let mut crowd = Crowd::start(&target, stuck, self.time * 6 / 5 + SPARE, self.without).await?;
+            let stuck = self.beside.sockets.div_ceil(100);
+            let mut crowd = Crowd::start(&target, stuck, time * 6 / 5 + SPARE, self.without).await?;
             let (before, cpu) = (Seen::by(&target, &mut crowd).await?, Cpu::of(&target, Some(&crowd))?);
-            let paced = fleet.pace(self.rate, self.time / 5, self.time).await?;
+            let paced = fleet.pace(rate, time / 5, time).await?;
             let cpu = Cpu::of(&target, Some(&crowd))?.since(&cpu);
             let after = Seen::by(&target, &mut crowd).await?;
-            let ours = p99(&paced);
+            let ours = paced.received_p99();
             eprintln!(
                 "run {run}: p99 {ours:.0} µs, {control:.0} µs without hostile clients; schedule late p99 {:.0} µs\n  \
                  CPU s a second: {cpu}; without them: {alone}\n  met a second: {}",
@@ -75,10 +67,6 @@ impl Siege<'_> {
         target.stop().await?;
         Ok(Row { id: "abuse", unit: "µs", target: 1.2, at_least: false, ..row(&with, &without) })
     }
-}
-
-fn p99(latencies: &Latencies) -> f64 {
-    latencies.received.value_at_quantile(0.99) as f64 / 1e3
 }
 
 /// What the gateway counts when a kind meets its limit; each of them must have moved.

@@ -11,11 +11,12 @@ use clap::{Args, ValueEnum};
 use heliograph::up;
 
 use crate::abuse::Siege;
+use crate::beside::Beside;
 use crate::control::Control;
 use crate::fleet::Fleet;
 use crate::rows::{Bench, Row};
 use crate::target::Target;
-use crate::{hostile, idle, storm, stuck};
+use crate::{hostile, idle, sign_ins, storm, stuck};
 
 /// A row of the design's table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -32,6 +33,8 @@ pub enum Id {
     P14,
     /// p99 of healthy recipients beside hostile clients of every kind ÷ without them.
     Abuse,
+    /// p99 of recipients while strangers try to sign in, 50 a second ÷ without them.
+    SignIns,
     /// Embedded store commits ÷ messages at saturation.
     P19b,
 }
@@ -60,7 +63,7 @@ pub struct Options {
     /// Messages that each chat keeps under way at saturation; at most 31.
     #[arg(long, default_value_t = 8)]
     window: u64,
-    /// Messages a second of P4, P14 and abuse, instead of a tenth of saturation.
+    /// Messages a second of P4, P14, sign-ins and abuse, instead of a tenth of saturation.
     #[arg(long)]
     rate: Option<f64>,
     /// Connections of P8; with a hundred to spare, both of its sides need as many descriptors.
@@ -103,14 +106,19 @@ async fn measure(options: &Options) -> Result<()> {
     let runs = options.runs.max(1);
     let mut rows = Vec::new();
     let mut rate = options.rate;
-    if [Id::P1, Id::P4, Id::P14, Id::P19b].into_iter().any(wanted) || (wanted(Id::Abuse) && rate.is_none()) {
+    let beset = [Id::SignIns, Id::Abuse].into_iter().any(wanted);
+    if [Id::P1, Id::P4, Id::P14, Id::P19b].into_iter().any(wanted) || (beset && rate.is_none()) {
         rows.extend(of_fleet(options, &mut rate, partitions, runs).await?);
     }
+    let (sockets, chats, time) = (options.sockets, options.chats, Duration::from_secs_f64(options.seconds));
+    // Each a target of its own: what it trusts changes nothing for the other rows.
+    if let Some(rate) = rate.filter(|_| wanted(Id::SignIns)) {
+        let beside = Beside { partitions, sockets, chats, rate, time, runs };
+        rows.push(sign_ins::measure(&beside).await?);
+    }
     if let Some(rate) = rate.filter(|_| wanted(Id::Abuse)) {
-        let (sockets, chats, without) = (options.sockets, options.chats, &options.without[..]);
-        let time = Duration::from_secs_f64(options.seconds);
-        // A target of its own: what it trusts changes nothing for the other rows.
-        rows.push(Siege { partitions, sockets, chats, rate, time, runs, without }.measure().await?);
+        let beside = Beside { partitions, sockets, chats, rate, time, runs };
+        rows.push(Siege { beside, without: &options.without }.measure().await?);
     }
     if wanted(Id::P8) {
         rows.push(idle::p8(partitions, options.idle, runs).await?);
@@ -152,12 +160,12 @@ async fn of_fleet(options: &Options, rate: &mut Option<f64>, partitions: u16, ru
 }
 
 fn print(rows: &[Row]) {
-    println!("{:<6}{:>14}{:>14}  {:<12}{:>8}{:>10}", "row", "value", "control", "unit", "ratio", "target");
+    println!("{:<9}{:>14}{:>14}  {:<12}{:>8}{:>10}", "row", "value", "control", "unit", "ratio", "target");
     for row in rows {
         let sign = if row.at_least { '≥' } else { '≤' };
         let verdict = if row.holds() { "" } else { "  missed" };
         println!(
-            "{:<6}{:>14.1}{:>14.1}  {:<12}{:>8.4}{:>10}{verdict}",
+            "{:<9}{:>14.1}{:>14.1}  {:<12}{:>8.4}{:>10}{verdict}",
             row.id,
             row.value,
             row.control,

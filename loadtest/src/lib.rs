@@ -11,18 +11,21 @@
 //! herd     many light clients that sign in and stay, or are cut and come back
 //! hostile  clients that mean harm, in a child process
 //! bare     a server that does nothing but the handshake, or not even that
-//! rows     P1, P4, P19b: one ratio each ; idle P8 ; storm P13 ; stuck P14 ; abuse
+//! rows     P1, P4, P19b: one ratio each ; idle P8 ; storm P13 ; stuck P14
+//! beside   what others cost a fleet: abuse (hostile), sign_ins
 //! ```
 
 mod abuse;
 pub mod bare;
 pub mod bench;
+mod beside;
 mod control;
 mod fleet;
 mod herd;
 pub mod hostile;
 mod idle;
 mod rows;
+mod sign_ins;
 mod storm;
 mod stuck;
 mod target;

@@ -32,13 +32,12 @@ pub(crate) async fn p14(target: &Target, fleet: &Arc<Fleet>, rate: f64, time: Du
     let (mut with, mut without) = (Vec::new(), Vec::new());
     let count = fleet.sockets().div_ceil(100);
     for run in 0..runs {
-        let p99 = |latencies: &crate::fleet::Latencies| latencies.received.value_at_quantile(0.99) as f64 / 1e3;
         let others = Others::start(target.door(), count, Way::default(), true)?;
-        let control = p99(&fleet.pace(rate, time / 5, time).await?);
+        let control = fleet.pace(rate, time / 5, time).await?.received_p99();
         drop(others);
         let closed_before = target.counter("gateway_sockets_closed_total{code=\"slow\"}").await?;
         let others = Others::start(target.door(), count, Way::default(), false)?;
-        let ours = p99(&fleet.pace(rate, time / 5, time).await?);
+        let ours = fleet.pace(rate, time / 5, time).await?.received_p99();
         let closed = target.counter("gateway_sockets_closed_total{code=\"slow\"}").await? - closed_before;
         drop(others);
         ensure!(closed > 0.0, "nobody was too slow: this measured nothing");

@@ -92,6 +92,11 @@ impl Target {
         &self.door
     }
 
+    /// Where the HTTP API is.
+    pub(crate) fn api(&self) -> Result<SocketAddr> {
+        Ok(folder::api(&self.data())?.parse()?)
+    }
+
     /// The folder that holds everything of it.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.join("data")

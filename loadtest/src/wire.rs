@@ -60,6 +60,13 @@ pub(crate) struct Proxied {
     pub(crate) client: Ipv4Addr,
 }
 
+impl Proxied {
+    /// What the proxy says of it, as a line of the request's head.
+    pub(crate) fn header(self) -> String {
+        format!("x-forwarded-for: {}\r\n", self.client)
+    }
+}
+
 /// What became of a request for a socket.
 #[derive(Debug)]
 pub(crate) enum Answer {
@@ -88,8 +95,7 @@ impl Way {
 
     /// The request for a socket.
     pub(crate) fn request(self, address: SocketAddr) -> String {
-        let forwarded =
-            self.proxied.map_or_else(String::new, |proxied| format!("x-forwarded-for: {}\r\n", proxied.client));
+        let forwarded = self.proxied.map_or_else(String::new, Proxied::header);
         format!(
             "GET /v1/socket HTTP/1.1\r\nhost: {address}\r\n{forwarded}connection: upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
@@ -99,8 +105,13 @@ impl Way {
 
     /// Connects and asks for a socket.
     pub(crate) async fn ask(self, address: SocketAddr) -> Result<Answer> {
+        self.exchange(address, &self.request(address)).await
+    }
+
+    /// Connects, sends a request and reads the head of the answer.
+    pub(crate) async fn exchange(self, address: SocketAddr, request: &str) -> Result<Answer> {
         let mut stream = self.reach(address).await?;
-        stream.write_all(self.request(address).as_bytes()).await?;
+        stream.write_all(request.as_bytes()).await?;
         let mut read = BytesMut::with_capacity(4 << 10);
         loop {
             if stream.read_buf(&mut read).await? == 0 {

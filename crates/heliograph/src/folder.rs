@@ -64,7 +64,7 @@ impl DataFolder {
     /// # Errors
     /// What the file system refuses.
     pub fn announce_api(&self, address: &str) -> Result<()> {
-        replace(&self.path.join("api"), address.as_bytes(), 0o644)
+        replace(&api_file(&self.path), address.as_bytes(), 0o644)
     }
 
     /// The key that signs tokens, made by `make` at the first start.
@@ -90,8 +90,15 @@ pub fn broker(folder: &Path) -> PathBuf {
 /// # Errors
 /// If none ever ran there.
 pub fn address(folder: &Path) -> Result<String> {
-    let file = address_file(folder);
-    fs::read_to_string(&file).with_context(|| format!("no {}: start `heliograph up` first", file.display()))
+    read(&address_file(folder))
+}
+
+/// Where the HTTP API of the running `up` of this folder is.
+///
+/// # Errors
+/// If none ever ran there.
+pub fn api(folder: &Path) -> Result<String> {
+    read(&api_file(folder))
 }
 
 /// The key that signs tokens of this folder.
@@ -99,12 +106,19 @@ pub fn address(folder: &Path) -> Result<String> {
 /// # Errors
 /// If there is none yet.
 pub fn token_key(folder: &Path) -> Result<String> {
-    let file = key_file(folder);
-    fs::read_to_string(&file).with_context(|| format!("no {}: start `heliograph up` first", file.display()))
+    read(&key_file(folder))
+}
+
+fn read(file: &Path) -> Result<String> {
+    fs::read_to_string(file).with_context(|| format!("no {}: start `heliograph up` first", file.display()))
 }
 
 fn address_file(folder: &Path) -> PathBuf {
     folder.join("address")
+}
+
+fn api_file(folder: &Path) -> PathBuf {
+    folder.join("api")
 }
 
 fn key_file(folder: &Path) -> PathBuf {

@@ -71,6 +71,13 @@ pub(crate) struct Latencies {
     pub(crate) lag: Histogram<u64>,
 }
 
+impl Latencies {
+    /// p99 until recipients had what was sent, in µs.
+    pub(crate) fn received_p99(&self) -> f64 {
+        self.received.value_at_quantile(0.99) as f64 / 1e3
+    }
+}
+
 /// Places of the histograms.
 const ACCEPTED: usize = 0;
 const STORED: usize = 1;
