@@ -56,6 +56,8 @@ kinds! {
     Unauthenticated = UNAUTHORIZED, "unauthenticated";
     /// Handle and password do not belong together.
     WrongPassword = UNAUTHORIZED, "wrong-password";
+    /// An operator has banned the user.
+    Banned = FORBIDDEN, "banned";
     /// The refresh token is not good; if it was used twice, its sign-in has been ended.
     RefreshRefused = UNAUTHORIZED, "refresh-refused";
     /// There is nothing there, or it is not for the caller to know.

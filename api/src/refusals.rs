@@ -49,7 +49,7 @@ refusals! {
     OfChange: Unauthenticated, WrongPassword, NotFound, Changed;
     OfCommand: Unauthenticated, NotFound, KeyReused, Rejected;
     OfRegistration: HandleTaken;
-    OfSignIn: WrongPassword;
+    OfSignIn: WrongPassword, Banned;
     OfRefresh: RefreshRefused;
 }
 

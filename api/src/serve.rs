@@ -62,6 +62,7 @@ pub struct Api {
     dependencies: Dependencies,
     listener: TcpListener,
     address: SocketAddr,
+    accepts: CancellationToken,
 }
 
 impl Api {
@@ -82,7 +83,12 @@ impl Api {
         };
         let listener = listen().map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;
-        Ok(Self { config, dependencies, listener, address })
+        Ok(Self { config, dependencies, listener, address, accepts: CancellationToken::new() })
+    }
+
+    /// Cancelled once requests are answered: what comes before waits.
+    pub fn accepts(&self) -> CancellationToken {
+        self.accepts.clone()
     }
 
     /// The bound address.
@@ -95,7 +101,7 @@ impl Api {
     /// # Errors
     /// When the log cannot be reached at the start, or something that all requests rely on ends.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, dependencies: Dependencies { log, store, keys }, listener, .. } = self;
+        let Self { config, dependencies: Dependencies { log, store, keys }, listener, accepts, .. } = self;
         let id = GatewayId(rand::random());
         let epochs = log.open_streams().await?;
         let asked = Arc::new(Asked::default());
@@ -131,6 +137,7 @@ impl Api {
             Ok(())
         });
         let accepting = accept(Arc::clone(&shared), listener, shutdown);
+        accepts.cancel();
         let ended = tokio::select! {
             () = accepting => Ok(()),
             Some(ended) = tasks.join_next() => ended.unwrap_or(Err(Error::Stopped("a task of the API"))),

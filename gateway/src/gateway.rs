@@ -42,6 +42,7 @@ pub struct Gateway {
     dependencies: Dependencies,
     /// Boxed: it is large, and futures hold it.
     acceptor: Box<Acceptor>,
+    accepts: CancellationToken,
 }
 
 impl Gateway {
@@ -54,7 +55,12 @@ impl Gateway {
             return Err(Error::Socket(crate::socket::Error::Config(reason)));
         }
         let acceptor = Box::new(Acceptor::bind(config.socket.clone())?);
-        Ok(Self { config, dependencies, acceptor })
+        Ok(Self { config, dependencies, acceptor, accepts: CancellationToken::new() })
+    }
+
+    /// Cancelled once sockets are served: who comes before waits.
+    pub fn accepts(&self) -> CancellationToken {
+        self.accepts.clone()
     }
 
     /// The bound address.
@@ -73,7 +79,7 @@ impl Gateway {
     /// # Errors
     /// When the log cannot be reached at the start, or a task that all sockets rely on ends.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, dependencies: Dependencies { log, store, keys }, acceptor } = self;
+        let Self { config, dependencies: Dependencies { log, store, keys }, acceptor, accepts } = self;
         let id = GatewayId(rand::random());
         let epochs = log.open_streams().await?;
         let changes = Arc::new(Changes::default());
@@ -152,6 +158,7 @@ impl Gateway {
             Arc::new(Edge { id, config, keys, revocations, store, registry, pack, receipts, epochs, changes, users });
         let leaves = shutdown.child_token();
         let mut sockets = Box::pin(acceptor.run(Serve(edge), leaves.clone()));
+        accepts.cancel();
         let mut ended = Ok(());
         loop {
             tokio::select! {

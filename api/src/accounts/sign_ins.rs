@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use domain::UserId;
 use metrics::counter;
 use serde::{Deserialize, Serialize};
-use store::{REFRESH_FAMILIES_MAX, RefreshFamily};
+use store::{REFRESH_FAMILIES_MAX, RefreshFamily, UserState};
 use tokens::VALID_MAX;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -70,7 +70,7 @@ pub(crate) async fn sign_in(
         Err(_) => None,
     };
     let row = match user {
-        Some(user) => active(&shared, user).await?,
+        Some(user) => shared.store.user(user).await?.filter(|row| row.state != UserState::Deleted),
         None => None,
     };
     let hashed = row.as_ref().map(|row| &*row.password);
@@ -79,13 +79,23 @@ pub(crate) async fn sign_in(
         counter!("api_sign_ins_refused_total").increment(1);
         return Err(Kind::WrongPassword.into());
     };
+    // Only who knows the password hears of it.
+    if row.state == UserState::Banned {
+        counter!("api_sign_ins_refused_total").increment(1);
+        return Err(Kind::Banned.into());
+    }
     let (family, tokens) = begin(&shared, row.user, device).await?;
-    // The password may have been changed while this one waited to be checked. Its change writes the row before it ends
-    // the sign-ins, so either it found this one or it is seen here.
-    let now = active(&shared, row.user).await?;
-    if now.is_none_or(|now| now.password != row.password) {
+    // The password may have been changed, or its user banned, while this one waited to be checked. Either writes the row
+    // before it ends the sign-ins, so it found this one or it is seen here.
+    let now = shared.store.user(row.user).await?;
+    let refused = match &now {
+        Some(now) if now.state == UserState::Banned => Some(Kind::Banned),
+        Some(now) if now.state == UserState::Active && now.password == row.password => None,
+        Some(_) | None => Some(Kind::WrongPassword),
+    };
+    if let Some(refused) = refused {
         end(&shared, &family).await?;
-        return Err(Kind::WrongPassword.into());
+        return Err(refused.into());
     }
     Ok((StatusCode::CREATED, axum::Json(SignedIn { user: row.into(), tokens })))
 }
@@ -142,9 +152,10 @@ pub(crate) async fn refresh(Extract(shared): State, Json(asked): Json<Refresh>) 
                     end(&shared, &family).await?;
                     return Err(Kind::RefreshRefused.into());
                 }
-                let (user, device) = (next.user, next.device.clone());
+                // Before the family stands: whoever ends the sign-in from then on ends this token too.
+                let tokens = tokens(&shared, next.user, &next.device, &refresh)?;
                 if shared.store.put_refresh_family(next, version).await? {
-                    return Ok(axum::Json(tokens(&shared, user, &device, &refresh)?));
+                    return Ok(axum::Json(tokens));
                 }
                 // Somebody was faster: what it is now decides.
             }

@@ -12,6 +12,7 @@
 //!   └ tap        events that this process published itself           (joined at a record that is the same)
 //! inlet         commands that a gateway hands to the owner in its process
 //! control       what every gateway must learn, in order, also after a cut
+//! look          what an operator sees of a partition
 //! streams       settings of the streams, epoch, partition count
 //! subscription  core messages; what the broker client drops is seen as `Lagged`
 //! └ local       those that stay within the process
@@ -27,6 +28,7 @@ mod error;
 mod inlet;
 mod local;
 mod log;
+mod look;
 mod names;
 mod publish;
 mod reader;
@@ -43,6 +45,7 @@ pub use control::ControlReader;
 pub use error::{Error, FencedError, PublishError, ReadError, SendError};
 pub use inlet::{Handed, Inlet};
 pub use log::Log;
+pub use look::Owner;
 pub use reader::OrderedReader;
 pub use record::{Bounds, Record};
 pub use streams::Stream;

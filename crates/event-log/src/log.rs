@@ -89,6 +89,14 @@ impl Log {
         &self.inner.config
     }
 
+    pub(crate) fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.inner.names
+    }
+
     /// All partitions of the log.
     pub fn partitions(&self) -> impl Iterator<Item = Partition> + use<> {
         (0..self.inner.config.partitions).map(Partition)

@@ -1,6 +1,6 @@
 //! One record of a stream, as a reader gets it.
 
-use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind, Stream};
+use async_nats::jetstream::stream::{Info, LastRawMessageError, LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
 
 /// One record of a stream.
@@ -29,6 +29,19 @@ pub struct Bounds {
     pub records: u64,
     /// What they take.
     pub bytes: u64,
+}
+
+impl Bounds {
+    pub(crate) fn of(info: &Info) -> Self {
+        let state = &info.state;
+        // An empty stream that never held anything says 0.
+        Self {
+            first: state.first_sequence.max(1),
+            last: state.last_sequence,
+            records: state.messages,
+            bytes: state.bytes,
+        }
+    }
 }
 
 /// The message id in a record's headers.

@@ -286,13 +286,7 @@ impl Tenure {
     pub async fn bounds(&self, stream: Stream) -> Result<Bounds, Error> {
         let name = self.stream_name(stream);
         match streams::info(&self.inner.context, &name).await {
-            Ok(info) => Ok(Bounds {
-                // An empty stream that never held anything says 0.
-                first: info.state.first_sequence.max(1),
-                last: info.state.last_sequence,
-                records: info.state.messages,
-                bytes: info.state.bytes,
-            }),
+            Ok(info) => Ok(Bounds::of(&info)),
             Err(_) if self.is_lost() => Err(Error::Lost),
             Err(error) => Err(error),
         }

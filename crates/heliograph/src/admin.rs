@@ -1,98 +1,130 @@
-//! What operators and their tools ask a running process: whether it lives, and its metrics.
+//! What operators and their tools ask a running process.
 //!
-//! A listener of its own, off unless an address is given, so that it never stands open where clients come in. It reads
-//! and never changes anything.
+//! ```text
+//! --admin (TCP)              ─▶ probes: /livez, /readyz, /metrics, /version      reads, never changes anything
+//! admin.sock (data folder)   ─▶ the same, and /admin/v1/…: users, devices, chats, partitions ─▶ acted ▶ store, log
+//! ```
+//! The socket is for whoever owns the data folder, which the file system sees to. The TCP listener is off unless an
+//! address is given, so that it never stands open where clients come in.
+
+mod acted;
+mod chats;
+mod devices;
+mod export;
+mod health;
+mod partitions;
+mod probes;
+mod refusal;
+mod serve;
+mod users;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use axum::Router;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse as _;
-use axum::routing::get;
-use metrics::counter;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use domain::Micros;
+use event_log::Log;
 use store::Store;
 use telemetry::Metrics;
-use tokio::net::TcpListener;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-/// The media type of the Prometheus text format.
-const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4";
+pub use health::{Health, RunningRole};
+use refusal::Refusal;
+pub(crate) use refusal::Said;
+use serve::{Peer, serve};
 
-/// A bound admin listener.
+/// Bytes of a request's body.
+const BODY_BYTES_MAX: usize = 4 * 1024;
+
+/// What is asked about.
+#[derive(Clone, Debug)]
+pub struct Dependencies {
+    /// The log.
+    pub log: Log,
+    /// The store.
+    pub store: Store,
+    /// What was counted.
+    pub metrics: Metrics,
+    /// What the roles tell of themselves.
+    pub health: Health,
+}
+
+type Shared = Dependencies;
+
+/// Bound admin listeners.
 #[derive(Debug)]
 pub struct Admin {
-    listener: TcpListener,
-    metrics: Metrics,
-    store: Store,
+    socket: UnixListener,
+    probes: Option<TcpListener>,
+    shared: Arc<Shared>,
 }
 
 impl Admin {
-    /// Binds the address; nothing is answered yet.
+    /// Takes the socket of the data folder, and binds the address of the probes, if there is one.
     ///
     /// # Errors
     /// If the address is taken or none.
-    pub async fn bind(address: &str, metrics: Metrics, store: Store) -> Result<Self> {
-        let listener = TcpListener::bind(address)
-            .await
-            .with_context(|| format!("cannot listen on {address}; choose another address with --admin"))?;
-        Ok(Self { listener, metrics, store })
-    }
-
-    /// The bound address.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn local_addr(&self) -> Result<SocketAddr> {
-        Ok(self.listener.local_addr()?)
-    }
-
-    /// Answers `/livez` and `/metrics` until shut down.
-    ///
-    /// # Errors
-    /// If the listener fails.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let Self { listener, metrics, store } = self;
-        let render = move || async move {
-            // Counted by the engine itself; read only when somebody asks.
-            counter!("store_commits_total").absolute(store.commits());
-            ([(CONTENT_TYPE, PROMETHEUS_TEXT)], metrics.render()).into_response()
+    pub async fn bind(socket: UnixListener, probes: Option<&str>, dependencies: Dependencies) -> Result<Self> {
+        let probes = match probes {
+            Some(address) => Some(
+                TcpListener::bind(address)
+                    .await
+                    .with_context(|| format!("cannot listen on {address}; choose another address with --admin"))?,
+            ),
+            None => None,
         };
-        let routes = Router::new().route("/livez", get(async || "ok")).route("/metrics", get(render));
-        axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await?;
-        Ok(())
+        Ok(Self { socket, probes, shared: Arc::new(dependencies) })
+    }
+
+    /// The bound address of the probes.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.probes.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Answers until shut down.
+    pub async fn run(self, shutdown: CancellationToken) {
+        let Self { socket, probes, shared } = self;
+        let probing = async {
+            if let Some(listener) = probes {
+                serve(listener, closed(probes::routes(), &shared), |_| Peer(None), shutdown.clone()).await;
+            }
+        };
+        let of_peer = |stream: &UnixStream| Peer(stream.peer_cred().ok().map(|peer| peer.uid()));
+        let commands = probes::routes().nest("/admin/v1", routes());
+        tokio::join!(probing, serve(socket, closed(commands, &shared), of_peer, shutdown.clone()));
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpStream;
+fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/users", get(users::list))
+        .route("/users/{who}", get(users::show))
+        .route("/users/{who}/ban", post(users::ban))
+        .route("/users/{who}/unban", post(users::unban))
+        .route("/users/{who}/erase", post(users::erase))
+        .route("/users/{who}/export", get(export::export))
+        .route("/users/{who}/devices", get(devices::list))
+        .route("/users/{who}/devices/revoke", post(devices::revoke))
+        .route("/chats", get(chats::list))
+        .route("/chats/{chat}", get(chats::show))
+        .route("/partitions", get(partitions::status))
+}
 
-    use super::*;
+fn closed(routes: Router<Arc<Shared>>, shared: &Arc<Shared>) -> Router {
+    routes
+        .fallback(async || Refusal::NotFound("nothing is asked that way; is `up` of another version?".to_owned()))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(Arc::clone(shared))
+}
 
-    async fn ask(address: SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn says_that_it_lives_and_what_it_counted() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(store::Config::in_folder(folder.path())).await.unwrap();
-        store.claim_meta("key", "value".into()).await.unwrap();
-        let admin = Admin::bind("127.0.0.1:0", Metrics::install().unwrap(), store.clone()).await.unwrap();
-        let (address, shutdown) = (admin.local_addr().unwrap(), CancellationToken::new());
-        let running = tokio::spawn(admin.run(shutdown.clone()));
-        assert!(ask(address, "/livez").await.ends_with("ok"));
-        let commits = format!("store_commits_total {}", store.commits());
-        assert!(ask(address, "/metrics").await.contains(&commits));
-        assert!(ask(address, "/nothing").await.starts_with("HTTP/1.1 404"));
-        shutdown.cancel();
-        running.await.unwrap().unwrap();
-    }
+/// µs since 1970 as RFC 3339 in UTC.
+fn time(us: Micros) -> String {
+    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    time.format(&Rfc3339).unwrap_or_default()
 }

@@ -3,6 +3,7 @@
 //! Reads lines, prints what the client tells. It keeps nothing: the next run reads its chats from the server.
 
 mod chats;
+mod given;
 mod input;
 mod line;
 mod names;
@@ -18,6 +19,7 @@ use client::{Client, Options, Token, Trust};
 use tokio::io::{AsyncBufRead, BufReader};
 use tokio::time::{Instant, sleep_until};
 
+pub use given::{GivenToken, Source};
 use input::{Lines, Typed};
 use terminal::{Next, Terminal};
 
@@ -33,8 +35,10 @@ pub struct ChatArgs {
     pub trust: Trust,
     /// Says who signs in, at each connection; must be of the user that `name` stands for.
     pub token: Token,
-    /// Own name.
-    pub name: String,
+    /// The device that signs in; none: one of this terminal's own.
+    pub device: Option<String>,
+    /// Own name; none: whoever the token is of.
+    pub name: Option<String>,
     /// Whom to talk with; without it, the latest chat is opened.
     pub to: Option<String>,
 }
@@ -61,13 +65,16 @@ pub async fn run_on(args: ChatArgs, input: impl AsyncBufRead + Unpin, output: im
     let scheme = if args.address.contains("://") { "" } else { "ws://" };
     let url = format!("{scheme}{}/v1/socket", args.address.trim_end_matches('/'));
     // Two terminals of one name are two devices: else the newer one would take the older one's place.
-    let device = format!("terminal {} of {}", std::process::id(), args.name);
+    let own = || format!("terminal {} of {}", std::process::id(), args.name.as_deref().unwrap_or("somebody"));
+    let device = args.device.unwrap_or_else(own);
     let (client, mut events) = Client::connect(Options { trust: args.trust, ..Options::new(url, args.token, device) });
-    let mut terminal = Terminal::new(client.clone(), output, (&args.address, &args.name, args.to.as_deref()));
+    let mut terminal = Terminal::new(client.clone(), output, (&args.address, args.name.as_deref(), args.to.as_deref()));
     let mut lines = Lines::new(input);
     // Set once nothing more is read; each answer that comes moves it on.
     let mut until = None;
     let mut left = 0;
+    // Who has nothing to say still hears what there is.
+    let mut hears = false;
     let ended = loop {
         let next = tokio::select! {
             event = events.next() => match event {
@@ -81,7 +88,10 @@ pub async fn run_on(args: ChatArgs, input: impl AsyncBufRead + Unpin, output: im
                     Next::Stay
                 }
                 // Piped input ends; what was sent has yet to settle.
-                None => Next::Quit,
+                None => {
+                    hears = true;
+                    Next::Quit
+                }
             },
             () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => break None,
         };
@@ -91,18 +101,20 @@ pub async fn run_on(args: ChatArgs, input: impl AsyncBufRead + Unpin, output: im
             Next::Ended(why) => break Some(why),
         }
         if until.is_some() {
-            match terminal.unsettled() {
+            let now = terminal.unsettled() + usize::from(hears && !terminal.has_heard());
+            match now {
                 0 => break None,
                 now if now != left => until = Some(Instant::now() + SETTLES_WITHIN),
                 _ => {}
             }
-            left = terminal.unsettled();
+            left = now;
         }
     };
     client.close();
     match (ended, terminal.left()) {
         (Some(why), None) => bail!("the server says not to come back: {why}"),
         (Some(why), Some(left)) => bail!("the server says not to come back: {why}; {left}"),
+        (None, None) if hears && !terminal.has_heard() => bail!("nothing was heard from {}", args.address),
         (None, None) => Ok(()),
         (None, Some(left)) => bail!("{left}"),
     }

@@ -1,4 +1,4 @@
-//! The commands that people type: `up`, `token`, `revoke`, `chat`.
+//! The commands that people type: `up`, `token`, `revoke`, `chat`, and those of operators.
 
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
@@ -16,6 +16,8 @@ use gateway::socket::TlsConfig;
 use tokens::TokenKeys;
 
 use crate::broker::Sync;
+use crate::chat::{GivenToken, Source};
+use crate::operate::{ChatsArgs, DeviceArgs, PartitionArgs, UserArgs};
 use crate::{chat, folder, identity, revoke, up};
 
 /// A messaging platform in one binary.
@@ -36,6 +38,24 @@ enum Command {
     Revoke(RevokeArgs),
     /// Chats in this terminal.
     Chat(ChatArgs),
+    /// Lists, shows, bans, exports and erases users.
+    User(Operate<UserArgs>),
+    /// Lists and shows chats; `chat` is the client.
+    Chats(Operate<ChatsArgs>),
+    /// Lists and revokes devices of a user.
+    Device(Operate<DeviceArgs>),
+    /// Shows how far each partition is.
+    Partition(Operate<PartitionArgs>),
+}
+
+/// An operator's command, and the folder of the `up` that it asks.
+#[derive(Debug, Args)]
+struct Operate<T: Args> {
+    /// Folder of the `up` that is asked.
+    #[arg(long = "data", env = "HELIOGRAPH_DATA", default_value = "heliograph-data", global = true)]
+    folder: PathBuf,
+    #[command(flatten)]
+    args: T,
 }
 
 #[derive(Debug, Args)]
@@ -76,7 +96,7 @@ struct UpArgs {
     /// Let the broker sync now and then instead of before each acknowledgement: a power cut may cost the last writes.
     #[arg(long)]
     lazy_sync: bool,
-    /// Address that answers `/livez` and `/metrics`; without it, none does.
+    /// Address that answers `/livez`, `/readyz`, `/metrics` and `/version`; without it, only the socket in the folder.
     #[arg(long, env = "HELIOGRAPH_ADMIN")]
     admin: Option<String>,
     /// What is logged, such as `info` or `ingest=debug`.
@@ -115,10 +135,14 @@ struct RevokeArgs {
 struct ChatArgs {
     #[command(flatten)]
     data: Data,
-    /// Own name.
-    #[arg(long = "as", value_parser = name)]
-    name: String,
-    /// Whom to talk with; without it, the latest chat is opened.
+    /// Own name: a token is made for it with the folder's key.
+    #[arg(long = "as", value_parser = name, conflicts_with = "token_file")]
+    name: Option<String>,
+    /// File with an access token, read again at each connection; `-`: the first line of the input. Without it and
+    /// `--as`, the environment has `HELIOGRAPH_TOKEN_FILE` or the token itself in `HELIOGRAPH_TOKEN`.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Whom to talk with, a name or a user's id; without it, the latest chat is opened.
     #[arg(long, value_parser = name)]
     to: Option<String>,
     /// Where to connect, such as `wss://chat.example`; without it, to the `up` that runs on the folder.
@@ -162,11 +186,12 @@ pub fn run() -> Result<()> {
             Ok(())
         }
         Command::Chat(args) => {
-            let tokens = Tokens::open(&args.data, &args.name, 1)?;
+            let GivenToken { token, device } = args.token()?;
             let done = runtime.block_on(chat::run(chat::ChatArgs {
                 address: args.address.map_or_else(|| folder::address(&args.data.folder), Ok)?,
                 trust: args.trusted_authority.map_or(Trust::Platform, Trust::File),
-                token: Token::made_by(move || Ok(tokens.mint()?)),
+                token,
+                device,
                 name: args.name,
                 to: args.to,
             }));
@@ -177,19 +202,44 @@ pub fn run() -> Result<()> {
             // A thread may still sit in a read of standard input.
             exit(0)
         }
+        Command::User(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
+        Command::Chats(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
+        Command::Device(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
+        Command::Partition(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
     }
 }
 
 impl Cli {
     /// What no single argument shows.
     fn checked(self) -> Result<Self, clap::Error> {
-        if let Command::Chat(ChatArgs { name, to: Some(to), .. }) = &self.command
+        let Command::Chat(args) = &self.command else { return Ok(self) };
+        if args.name.is_none() && args.given().is_none() {
+            let text = "say who you are: --as NAME, --token-file FILE, or HELIOGRAPH_TOKEN in the environment";
+            return Err(Self::command().error(ErrorKind::MissingRequiredArgument, text));
+        }
+        if let (Some(name), Some(to)) = (&args.name, &args.to)
             && identity::user_id(name) == identity::user_id(to)
         {
             let text = format!("--to {to} is --as {name}: nobody talks with oneself");
             return Err(Self::command().error(ErrorKind::ArgumentConflict, text));
         }
         Ok(self)
+    }
+}
+
+impl ChatArgs {
+    /// Where the token is that somebody was given.
+    fn given(&self) -> Option<Source> {
+        Source::find(self.token_file.as_deref(), |name| std::env::var_os(name))
+    }
+
+    /// One that is made here for a name, else the one that was given.
+    fn token(&self) -> Result<GivenToken> {
+        if let Some(name) = &self.name {
+            let tokens = Tokens::open(&self.data, name, 1)?;
+            return Ok(GivenToken { token: Token::made_by(move || Ok(tokens.mint()?)), device: None });
+        }
+        self.given().context("there is no token")?.open()
     }
 }
 
@@ -242,6 +292,7 @@ mod tests {
         for args in ["chat --as ''", "chat --as alice --to ''", "token --user ''"] {
             assert!(refused(args).contains("a name must not be empty"), "{args}: {}", refused(args));
         }
+        assert!(refused("chat --as alice --token-file f").contains("cannot be used with"));
         assert!(refused("chat --as alice --to Alice").contains("nobody talks with oneself"));
     }
 }

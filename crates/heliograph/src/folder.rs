@@ -4,17 +4,23 @@
 //! lock              held while `up` runs
 //! address           where the gateway listens: what `chat` connects to, with `wss://` before it if that is TLS
 //! api               where the HTTP API listens
+//! admin.sock        what operators' commands ask `up` over; for the folder's owner only
 //! token-key.pem     signs tokens; made once, readable by its owner only
 //! broker/           configuration, pid, port and streams of the broker
 //! store/            the embedded store
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::{self, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use tokio::net::{UnixListener, UnixSocket, UnixStream};
+
+/// Operators' connections that wait to be accepted.
+const ADMIN_BACKLOG: u32 = 64;
 
 /// The data folder, locked by this process while this value lives.
 #[derive(Debug)]
@@ -67,6 +73,28 @@ impl DataFolder {
         replace(&api_file(&self.path), address.as_bytes(), 0o644)
     }
 
+    /// Listens where operators' commands ask; nobody but the folder's owner can connect.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn listen_for_operators(&self) -> Result<UnixListener> {
+        let listen = || {
+            let (folder, path) = admin_socket(&self.path)?;
+            // Of an earlier run: the lock says that nobody listens on it.
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => {}
+            }
+            let socket = UnixSocket::new_stream()?;
+            socket.bind(&path)?;
+            // Before it listens, so that nobody comes in between.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+            drop(folder);
+            socket.listen(ADMIN_BACKLOG)
+        };
+        listen().with_context(|| format!("cannot listen on {}", self.path.join(ADMIN_SOCKET).display()))
+    }
+
     /// The key that signs tokens, made by `make` at the first start.
     ///
     /// # Errors
@@ -99,6 +127,38 @@ pub fn address(folder: &Path) -> Result<String> {
 /// If none ever ran there.
 pub fn api(folder: &Path) -> Result<String> {
     read(&api_file(folder))
+}
+
+const ADMIN_SOCKET: &str = "admin.sock";
+
+/// The socket's path, good while the folder beside it is open.
+///
+/// Through the descriptor, since an address has 108 bytes and the path of a folder may be longer.
+fn admin_socket(folder: &Path) -> io::Result<(File, PathBuf)> {
+    let folder = File::open(folder)?;
+    let path = format!("/proc/self/fd/{}/{ADMIN_SOCKET}", folder.as_raw_fd());
+    Ok((folder, path.into()))
+}
+
+/// Connects to the `up` that runs on this folder.
+///
+/// # Errors
+/// None runs, or it belongs to somebody else.
+pub async fn ask_up(folder: &Path) -> Result<UnixStream> {
+    let connect = async || {
+        let (_folder, path) = admin_socket(folder)?;
+        UnixStream::connect(path).await
+    };
+    match connect().await {
+        Ok(stream) => Ok(stream),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            bail!("`heliograph up` does not run on {}; start it, or name its folder with --data", folder.display())
+        }
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            bail!("{} belongs to somebody else: ask as its owner", folder.join(ADMIN_SOCKET).display())
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot ask {}", folder.join(ADMIN_SOCKET).display())),
+    }
 }
 
 /// The key that signs tokens of this folder.
@@ -152,6 +212,22 @@ mod tests {
         assert!(DataFolder::open(folder.path()).unwrap_err().to_string().contains("--data"));
         drop(first);
         DataFolder::open(folder.path()).unwrap();
+    }
+
+    #[tokio::test]
+    async fn operators_reach_it_however_long_the_path_is_and_nobody_else_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("x".repeat(200));
+        assert!(ask_up(&long).await.unwrap_err().to_string().contains("does not run"));
+        let data = DataFolder::open(&long).unwrap();
+        let first = data.listen_for_operators().unwrap();
+        assert_eq!(fs::metadata(long.join(ADMIN_SOCKET)).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(first);
+        // What a killed run left behind.
+        assert!(ask_up(&long).await.unwrap_err().to_string().contains("does not run"));
+        let again = data.listen_for_operators().unwrap();
+        let (asked, answered) = tokio::join!(ask_up(&long), again.accept());
+        assert!(asked.is_ok() && answered.is_ok());
     }
 
     #[test]

@@ -9,5 +9,6 @@ pub mod chat;
 pub mod cli;
 pub mod folder;
 pub mod identity;
+mod operate;
 pub mod revoke;
 pub mod up;

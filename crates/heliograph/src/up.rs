@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::Admin;
+use crate::admin::{self, Admin, Health, RunningRole};
 use crate::broker::{Broker, Sync};
 use crate::folder::DataFolder;
 
@@ -61,7 +61,7 @@ pub struct Options {
     pub hand_over: bool,
     /// Whether the broker syncs before it acknowledges.
     pub sync: Sync,
-    /// Address of the admin listener, if there is to be one.
+    /// Address that probes and scrapers ask over TCP, if there is to be one.
     pub admin: Option<String>,
     /// What is logged.
     pub log: String,
@@ -140,10 +140,14 @@ async fn serve(
 ) -> Result<()> {
     let log = Log::connect(log).await?;
     log.open_streams().await?;
-    let admin = match &options.admin {
-        Some(address) => Some(Admin::bind(address, metrics.clone(), store.clone()).await?),
-        None => None,
+    let health = Health::of(&["gateway", "api", "ingest", "delivery", "projections"]);
+    let dependencies = admin::Dependencies {
+        log: log.clone(),
+        store: store.clone(),
+        metrics: metrics.clone(),
+        health: health.clone(),
     };
+    let admin = Admin::bind(folder.listen_for_operators()?, options.admin.as_deref(), dependencies).await?;
     let dependencies = api::Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone() };
     let api = Api::bind(api, dependencies)
         .with_context(|| format!("cannot listen on {}; choose another address with --api", options.api))?;
@@ -167,18 +171,24 @@ async fn serve(
     // Gateway and API go first, so that what they were given is still stored and answered.
     let (at_edge, in_roles) = (CancellationToken::new(), CancellationToken::new());
     let mut edge = JoinSet::new();
-    edge.spawn(named("gateway", gateway.run(at_edge.clone())));
-    edge.spawn(named("api", api.run(at_edge.clone())));
+    edge.spawn(named(health.runs("gateway", gateway.accepts()), gateway.run(at_edge.clone())));
+    edge.spawn(named(health.runs("api", api.accepts()), api.run(at_edge.clone())));
     let mut roles = JoinSet::new();
+    // These take their partitions as they can, and for as long as they run: `partition status` says how far they are.
+    let begun = CancellationToken::new();
+    begun.cancel();
     let dependencies = ingest::Dependencies { log: log.clone(), store: store.clone() };
-    roles.spawn(named("ingest", ingest::run(ingest::Config::default(), dependencies, in_roles.clone())));
+    let ingest = ingest::run(ingest::Config::default(), dependencies, in_roles.clone());
+    roles.spawn(named(health.runs("ingest", begun.clone()), ingest));
     let dependencies = delivery::Dependencies { log: log.clone(), store: store.clone() };
-    roles.spawn(named("delivery", delivery::run(delivery::Config::default(), dependencies, in_roles.clone())));
+    let delivery = delivery::run(delivery::Config::default(), dependencies, in_roles.clone());
+    roles.spawn(named(health.runs("delivery", begun.clone()), delivery));
     let dependencies = projections::Dependencies { log, store };
-    roles.spawn(named("projections", projections::run(projections::Config::default(), dependencies, in_roles.clone())));
-    if let Some(admin) = admin {
-        roles.spawn(admin.run(in_roles.clone()));
-    }
+    let projections = projections::run(projections::Config::default(), dependencies, in_roles.clone());
+    roles.spawn(named(health.runs("projections", begun.clone()), projections));
+    // It answers as long as anything of the rest does.
+    let above_all = CancellationToken::new();
+    let asked = tokio::spawn(admin.run(above_all.clone()));
 
     say_what_next(&address, &http, options);
     let mut folding = tokio::time::interval(FOLD_SAMPLES_EVERY);
@@ -193,18 +203,21 @@ async fn serve(
             Some(ended) = roles.join_next() => break ended.context("a task").flatten(),
         }
     };
+    health.stops();
     at_edge.cancel();
     let edge = join(&mut edge).await;
     in_roles.cancel();
     let roles = join(&mut roles).await;
-    ended.and(edge).and(roles)
+    above_all.cancel();
+    let asked = asked.await.context("the admin listener's task");
+    ended.and(edge).and(roles).and(asked)
 }
 
 async fn named<E: std::error::Error + Send + std::marker::Sync + 'static>(
-    role: &'static str,
+    running: RunningRole,
     run: impl Future<Output = Result<(), E>>,
 ) -> Result<()> {
-    run.await.with_context(|| format!("{role} ended"))
+    run.await.with_context(|| format!("{} ended", running.name()))
 }
 
 /// Waits for all, whatever becomes of one; the first error.

@@ -237,6 +237,11 @@ impl Embedded {
         self.read(limit.min(LIST_ROWS_MAX), move |view| view.chats_of(user, partition, after, limit)).await
     }
 
+    pub(crate) async fn all_summaries(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<SummaryRow>, Error> {
+        let limit = limit.clamp(1, LIST_ROWS_MAX);
+        self.read(limit, move |view| view.all_summaries(after, limit)).await
+    }
+
     pub(crate) async fn summaries(&self, chats: &[ChatId]) -> Result<Vec<Option<SummaryRow>>, Error> {
         let chats = chats.to_vec();
         self.read(chats.len(), move |view| chats.iter().map(|chat| view.summary(*chat)).collect()).await

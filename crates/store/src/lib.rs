@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ingest ──append──▶ chat_log, chat_members, chat_snapshots, partitions ──▶ history, members, load_chat, position
-//! projections ──project──▶ chats_by_user, chat_summaries, watermarks, checkpoints ──▶ chats_of, summaries, heads
+//! projections ──project──▶ chats_by_user, chat_summaries, watermarks, checkpoints ──▶ chats_of, summaries, all_summaries, heads
 //! gateway, api ──claim_direct──▶ direct_chats
 //! api ──put_user, claim_handle──▶ users, handles ──▶ user, user_of_handle, handles
 //! api ──put_refresh_family──▶ refresh_families, refresh_families_by_user ──▶ refresh_family, refresh_families_of

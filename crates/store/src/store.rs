@@ -157,6 +157,16 @@ impl Store {
         }
     }
 
+    /// A page of the summaries of all chats, in an order of the engine's own; for operators.
+    ///
+    /// Ask on with the last one's chat as `after`; fewer than `limit` are the last ones. At most
+    /// [`crate::LIST_ROWS_MAX`].
+    pub async fn all_summaries(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<Summary>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.all_summaries(after, limit).await,
+        }
+    }
+
     /// The summaries of these chats, in the order asked.
     pub async fn summaries(&self, chats: &[ChatId]) -> Result<Vec<Option<Summary>>, Error> {
         match self {

@@ -46,6 +46,8 @@ pub(super) struct Terminal<W> {
     opens_first: bool,
     connected: bool,
     caught_up: BTreeSet<u32>,
+    // Everything that there was when it came has been told.
+    heard: bool,
     said: BTreeMap<SendId, String>,
     // The chat that is being created, and what it is called.
     opening: Option<(SendId, String)>,
@@ -56,19 +58,20 @@ pub(super) struct Terminal<W> {
 }
 
 impl<W: Write> Terminal<W> {
-    pub(super) fn new(client: Client, output: W, (address, name, to): (&str, &str, Option<&str>)) -> Self {
+    pub(super) fn new(client: Client, output: W, (address, name, to): (&str, Option<&str>, Option<&str>)) -> Self {
         let mut names = Names::default();
         Self {
             client,
             address: address.to_owned(),
             output,
-            me: names.learn(name),
+            me: name.map(|name| names.learn(name)).unwrap_or_default(),
             names,
             chats: Chats::default(),
             here: None,
             opens_first: to.is_none(),
             connected: false,
             caught_up: BTreeSet::new(),
+            heard: false,
             said: BTreeMap::new(),
             opening: None,
             want: to.map(str::to_owned),
@@ -81,6 +84,11 @@ impl<W: Write> Terminal<W> {
     pub(super) fn unsettled(&self) -> usize {
         let opening = self.want.is_some() || self.opening.is_some();
         self.said.len() + self.waiting.len() + usize::from(opening)
+    }
+
+    /// Whether everything that there was when it came has been told.
+    pub(super) const fn has_heard(&self) -> bool {
+        self.heard
     }
 
     /// What of it would be lost by an end now, in words.

@@ -14,11 +14,13 @@ mod eyes;
 mod process;
 mod world;
 
+mod admin;
 mod admission;
 mod api;
 mod broker;
 mod crash_points;
 mod foreign;
+mod given_tokens;
 mod kills;
 mod membership;
 mod messages;

@@ -155,7 +155,8 @@ fn at_terminal(up: &Up, trust: Trust, name: &str, to: &str) -> ChatArgs {
     let key = TokenKeys::from_pem(&folder::token_key(up.folder()).unwrap()).unwrap();
     let token = key.mint(domain::UserId::new(user(name).0), Duration::from_secs(60)).unwrap();
     let address = folder::address(up.folder()).unwrap();
-    ChatArgs { address, trust, token: token.into(), name: name.to_owned(), to: Some(to.to_owned()) }
+    let (name, to) = (Some(name.to_owned()), Some(to.to_owned()));
+    ChatArgs { address, trust, token: token.into(), device: None, name, to }
 }
 
 impl Person {

@@ -203,6 +203,20 @@ impl<'a> View<'a> {
         self.get(Table::Summaries, chat.as_bytes())?.map(|value| codec::summary(chat, &value)).transpose()
     }
 
+    /// Over the whole table, as a CQL engine would page through it by token.
+    pub(super) fn all_summaries(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<SummaryRow>, Error> {
+        let after = after.as_ref().map(|chat| &chat.as_bytes()[..]);
+        self.page(Table::Summaries, &[], after)
+            .take(limit)
+            .map(|pair| {
+                let (key, value) = pair?;
+                let chat = ChatId::try_from(&key[..])
+                    .map_err(|_fault| Error::corrupt("chat_summaries", "its key has another length"))?;
+                codec::summary(chat, &value)
+            })
+            .collect()
+    }
+
     pub(super) fn watermark(&self, chat: ChatId, user: UserId) -> Result<Watermark, Error> {
         let value = self.get(Table::Watermarks, &keys::watermark(chat, user))?;
         value.map(|value| codec::watermark(&value)).transpose().map(Option::unwrap_or_default)

@@ -50,6 +50,7 @@ macro_rules! conformance {
                 models::a_left_chat_has_the_leaving_as_its_head,
                 models::a_chat_without_summary_is_not_left_out,
                 models::pages_of_chats_cover_all_once,
+                models::pages_of_all_summaries_cover_each_once,
                 models::checkpoints_only_move_forward,
                 models::readers_keep_their_own_checkpoints,
                 models::projections_in_any_order_and_grouping_give_the_same_rows,

@@ -24,7 +24,7 @@ fn terminal_with(outbox: usize, to: Option<&str>) -> Terminal<Vec<u8>> {
     let mut options = Options::new("ws://127.0.0.1:9/v1/socket", "", "");
     options.outbox = Bounds { count: outbox, ..Bounds::default() };
     let (client, _events) = Client::connect(options);
-    Terminal::new(client, Vec::new(), ("127.0.0.1:9", "alice", to))
+    Terminal::new(client, Vec::new(), ("127.0.0.1:9", Some("alice"), to))
 }
 
 /// A terminal that is connected, its one partition caught up.

@@ -34,6 +34,7 @@ impl<W: Write> Terminal<W> {
             Event::Fatal { code } => return Ok(Next::Ended(ending(*code))),
             Event::CaughtUp { partition, all, .. } => {
                 self.caught_up.insert(*partition);
+                self.heard |= *all;
                 if *all
                     && self.opens_first
                     && let Some(chat) = self.chats.latest()

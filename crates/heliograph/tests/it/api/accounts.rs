@@ -12,16 +12,16 @@ use super::http::{Answer, Http};
 use crate::cast::SOON;
 use crate::process::Up;
 
-async fn sign_in(up: &Up, handle: &str, password: &str) -> Answer {
+pub(crate) async fn sign_in(up: &Up, handle: &str, password: &str) -> Answer {
     let asked = json!({ "handle": handle, "password": password, "device": "phone" });
     up.http().post("/v1/sign-ins", asked).await
 }
 
-async fn refresh(up: &Up, token: &str) -> Answer {
+pub(crate) async fn refresh(up: &Up, token: &str) -> Answer {
     up.http().post("/v1/sign-ins/refresh", json!({ "refresh_token": token })).await
 }
 
-fn with(up: &Up, answer: &Answer) -> Http {
+pub(crate) fn with(up: &Up, answer: &Answer) -> Http {
     Http { token: Some(answer.text("access_token")), ..up.http() }
 }
 
@@ -101,7 +101,7 @@ async fn x12_a_refresh_token_is_good_once_and_its_theft_ends_the_sign_in() {
 }
 
 /// A socket of this sign-in, open.
-async fn socket(up: &Up, signed_in: &Answer) -> (Client, client::Events) {
+pub(crate) async fn socket(up: &Up, signed_in: &Answer) -> (Client, client::Events) {
     let url = format!("ws://{}/v1/socket", up.listen);
     let (client, mut events) = Client::connect(Options::new(url, signed_in.text("access_token"), "phone"));
     let connected = async { while !matches!(events.next().await.unwrap(), Event::Connected { .. }) {} };
@@ -109,7 +109,7 @@ async fn socket(up: &Up, signed_in: &Answer) -> (Client, client::Events) {
     (client, events)
 }
 
-async fn closes_with(events: &mut client::Events, expected: u16) {
+pub(crate) async fn closes_with(events: &mut client::Events, expected: u16) {
     let closed = async {
         loop {
             if let Event::Fatal { code } = events.next().await.unwrap() {

@@ -1,6 +1,6 @@
 //! The HTTP API of a whole `heliograph up`.
 
-mod accounts;
+pub(crate) mod accounts;
 mod chats;
 mod description;
 pub(crate) mod http;
@@ -40,19 +40,19 @@ pub(crate) struct Person {
 
 impl Person {
     /// The id of a new group with these others.
-    async fn group(&self, others: &[&Self]) -> String {
+    pub(crate) async fn group(&self, others: &[&Self]) -> String {
         let members: Vec<_> = others.iter().map(|other| json!({ "user": other.id })).collect();
         let answer = self.http.post("/v1/chats", json!({ "kind": "group", "members": members })).await;
         assert_eq!((answer.status, &answer.body["seq"]), (201, &json!(1)), "{answer:?}");
         answer.text("chat")
     }
 
-    async fn say(&self, chat: &str, text: &str, key: &str) -> Answer {
+    pub(crate) async fn say(&self, chat: &str, text: &str, key: &str) -> Answer {
         let path = format!("/v1/chats/{chat}/messages");
         self.http.ask("POST", &path, &[("idempotency-key", key)], Some(json!({ "text": text }).to_string())).await
     }
 
-    async fn read(&self, chat: &str, query: &str) -> Answer {
+    pub(crate) async fn read(&self, chat: &str, query: &str) -> Answer {
         self.http.get(&format!("/v1/chats/{chat}/messages?{query}")).await
     }
 }

@@ -131,6 +131,31 @@ pub(crate) async fn pages_of_chats_cover_all_once(store: &Store) {
     assert!(of_middle(chats.last().copied()).await.is_empty());
 }
 
+pub(crate) async fn pages_of_all_summaries_cover_each_once(store: &Store) {
+    let partitions = [new_partition(), new_partition()];
+    let chats: Vec<_> = (0..20).flat_map(|_| partitions.map(new_chat)).collect();
+    for partition in partitions {
+        let of_partition = chats.iter().filter(|chat| chat.partition() == Partition(partition));
+        let summaries = of_partition.map(|chat| summary(*chat, 9)).collect();
+        store.project(Projection { summaries, ..projection(partition, 1, 1, 1) }).await.unwrap();
+    }
+    let mut walked = Vec::new();
+    loop {
+        let page = store.all_summaries(walked.last().copied(), 7).await.unwrap();
+        let full = page.len() == 7;
+        let first = page.first().map(|row| row.chat);
+        assert!(first.is_none_or(|first| !walked.contains(&first)), "a page begins where another did");
+        walked.extend(page.into_iter().map(|row| row.chat));
+        if !full {
+            break;
+        }
+    }
+    // Others may write chats of their own meanwhile.
+    for chat in chats {
+        assert_eq!(walked.iter().filter(|walked| **walked == chat).count(), 1, "{chat}");
+    }
+}
+
 pub(crate) async fn checkpoints_only_move_forward(store: &Store) {
     let partition = Partition(new_partition());
     let reach = |epoch, events, statuses| Checkpoint { epoch: Epoch(epoch), events, statuses };

@@ -1,0 +1,61 @@
+//! What an operator sees of a partition: its streams and who took it. Only reads, over the shared connection.
+
+use async_nats::jetstream::kv::Operation;
+use domain::{Epoch, Partition, TenureId};
+
+use crate::record::{self, Bounds};
+use crate::streams::{self, Stream};
+use crate::tenure::Role;
+use crate::{Error, Log};
+
+/// Who last took a partition for a role; it may have ended since.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// Grows with each acquisition of any partition.
+    pub tenure: TenureId,
+    /// What it said of itself: `process` and its id.
+    pub name: String,
+    /// When it took the partition, ns since 1970 UTC by the broker's clock.
+    pub since_ns: i64,
+}
+
+impl Log {
+    /// The epoch that the partition's streams carry now; an error if one of them is not there.
+    pub async fn epoch(&self, partition: Partition) -> Result<Epoch, Error> {
+        streams::epoch(self.context(), self.names(), partition).await
+    }
+
+    /// What a stream holds now, from its leader.
+    pub async fn bounds(&self, stream: Stream, partition: Partition) -> Result<Bounds, Error> {
+        let info = streams::info(self.context(), &self.names().stream(stream, partition)).await?;
+        Ok(Bounds::of(&info))
+    }
+
+    /// When a record was stored, ns since 1970 UTC by the broker's clock; none if it is not there.
+    pub async fn stored_at_ns(
+        &self,
+        stream: Stream,
+        partition: Partition,
+        sequence: u64,
+    ) -> Result<Option<i64>, Error> {
+        let name = self.names().stream(stream, partition);
+        let what = || format!("read record {sequence} of {name}");
+        let stream = self.context().get_stream_no_info(&name).await.map_err(|error| Error::broker(what(), error))?;
+        let record = record::read(&stream, sequence).await.map_err(|error| Error::broker(what(), error))?;
+        Ok(record.map(|record| record.time_ns))
+    }
+
+    /// Who last took the partition for a role; none: nobody ever did.
+    pub async fn owner(&self, role: Role, partition: Partition) -> Result<Option<Owner>, Error> {
+        let what = || format!("look who has {} of partition {partition}", role.name());
+        let bucket = self.names().tenures();
+        let bucket = self.context().get_key_value(bucket).await.map_err(|error| Error::broker(what(), error))?;
+        let key = format!("{}.{}", role.name(), partition.0);
+        let entry = bucket.entry(key).await.map_err(|error| Error::broker(what(), error))?;
+        Ok(entry.filter(|entry| entry.operation == Operation::Put).map(|entry| Owner {
+            tenure: TenureId(entry.revision),
+            name: String::from_utf8_lossy(&entry.value).into_owned(),
+            since_ns: record::time_ns(entry.created.unix_timestamp_nanos()),
+        }))
+    }
+}

@@ -1,0 +1,32 @@
+//! Where each action of an operator passes: what was done to whom by whom, and what became of it.
+
+use metrics::counter;
+
+use super::refusal::Refusal;
+use super::serve::Peer;
+
+/// What an operator does.
+#[derive(Clone, Debug)]
+pub(super) struct Action {
+    /// Such as `user.ban`.
+    pub(super) name: &'static str,
+    /// The user that it is done to.
+    pub(super) user: domain::UserId,
+    /// The user's device, where it is about one; else empty.
+    pub(super) device: String,
+}
+
+/// Carries the action out and says so; every action that changes or exports something passes here.
+pub(super) async fn acted<T>(
+    by: Peer,
+    action: Action,
+    doing: impl Future<Output = Result<T, Refusal>>,
+) -> Result<T, Refusal> {
+    let done = doing.await;
+    let Action { name, user, device } = action;
+    let outcome = done.as_ref().err().map_or("done", Refusal::name);
+    counter!("admin_actions_total", "action" => name, "outcome" => outcome).increment(1);
+    // Escaped, since a device's name is whatever its client said.
+    tracing::info!(target: "audit", action = name, user.id = %user, device = ?device, by.uid = ?by.0, outcome);
+    done
+}

@@ -1,0 +1,300 @@
+//! Users, as operators see and change them.
+//!
+//! What ends an account is written in the order in which it holds when it is broken off, and asked again it goes on: the
+//! row first, so that no sign-in begins any more, then tokens and sign-ins.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Extension, Path, Query, State};
+use domain::{UserId, crash_point};
+use serde::{Deserialize, Serialize};
+use store::{Store, UserRow, UserState};
+use tokens::VALID_MAX;
+use uuid::Uuid;
+
+use super::acted::{Action, acted};
+use super::devices::{Device, SignIn};
+use super::refusal::Refusal;
+use super::serve::Peer;
+use super::{Shared, time};
+
+/// Users of one page.
+const PAGE: usize = 256;
+/// What a handle may begin with, in the order of bytes: the store lists handles by their beginning only.
+const FIRST_CHARS: &str = "-.0123456789_abcdefghijklmnopqrstuvwxyz";
+/// A user's id as text is longer than any handle.
+const ID_CHARS: usize = 36;
+/// How often a row that others write at the same time is written.
+const TRIES: u32 = 8;
+
+/// A user.
+#[derive(Debug, Serialize)]
+pub(super) struct User {
+    id: String,
+    handle: String,
+    display_name: String,
+    state: &'static str,
+    created_at: String,
+}
+
+impl From<&UserRow> for User {
+    fn from(row: &UserRow) -> Self {
+        Self {
+            id: row.user.to_string(),
+            handle: row.handle.to_string(),
+            display_name: row.display_name.to_string(),
+            state: match row.state {
+                UserState::Active => "active",
+                UserState::Banned => "banned",
+                UserState::Deleted => "erased",
+            },
+            created_at: time(row.created_us),
+        }
+    }
+}
+
+/// A page of users, by handle.
+#[derive(Debug, Serialize)]
+pub(super) struct Users {
+    users: Vec<User>,
+    next: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Asked {
+    #[serde(default)]
+    prefix: String,
+    after: Option<String>,
+}
+
+pub(super) async fn list(
+    State(shared): State<Arc<Shared>>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Json<Users>, Refusal> {
+    let Query(Asked { prefix, after }) = asked?;
+    let (handles, next) = handles(&shared.store, &prefix.to_ascii_lowercase(), after.as_deref(), PAGE).await?;
+    let mut users = Vec::with_capacity(handles.len());
+    for (_, user) in handles {
+        users.extend(shared.store.user(user).await?.as_ref().map(User::from));
+    }
+    Ok(Json(Users { users, next }))
+}
+
+/// A page of the handles that begin so, and the last one if more may follow.
+async fn handles(
+    store: &Store,
+    prefix: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<(Box<str>, UserId)>, Option<String>), Refusal> {
+    let beginnings: Vec<String> =
+        if prefix.is_empty() { FIRST_CHARS.chars().map(String::from).collect() } else { vec![prefix.to_owned()] };
+    let mut handles = Vec::new();
+    for beginning in beginnings {
+        // Those that lie before the page's beginning as a whole.
+        if after.is_some_and(|after| *after > *beginning && !after.starts_with(&beginning)) {
+            continue;
+        }
+        handles.extend(store.handles(&beginning, after, limit - handles.len()).await?);
+        if handles.len() == limit {
+            break;
+        }
+    }
+    let next = handles.last().filter(|_| handles.len() == limit).map(|(handle, _)| handle.to_string());
+    Ok((handles, next))
+}
+
+/// The row of whoever has this handle or id.
+pub(super) async fn find(shared: &Shared, who: &str) -> Result<UserRow, Refusal> {
+    let nobody = || Refusal::NotFound(format!("there is no user {who:?}"));
+    let user = match who.parse().ok().filter(|_| who.len() == ID_CHARS) {
+        Some(user) => Some(user),
+        None => shared.store.user_of_handle(&who.to_ascii_lowercase()).await?,
+    };
+    shared.store.user(user.ok_or_else(nobody)?).await?.ok_or_else(nobody)
+}
+
+/// A user with devices and sign-ins.
+#[derive(Debug, Serialize)]
+pub(super) struct Whole {
+    #[serde(flatten)]
+    user: User,
+    devices: Vec<Device>,
+    sign_ins: Vec<SignIn>,
+}
+
+pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(who): Path<String>) -> Result<Json<Whole>, Refusal> {
+    let row = find(&shared, &who).await?;
+    let devices = shared.store.devices_of(row.user).await?.iter().map(Device::from).collect();
+    let sign_ins = shared.store.refresh_families_of(row.user).await?.iter().map(SignIn::from).collect();
+    Ok(Json(Whole { user: User::from(&row), devices, sign_ins }))
+}
+
+/// What an action made of a user.
+#[derive(Debug, Serialize)]
+pub(super) struct Changed {
+    #[serde(flatten)]
+    user: User,
+    /// Whether it was otherwise before.
+    changed: bool,
+}
+
+pub(super) async fn ban(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Path(who): Path<String>,
+) -> Result<Json<Changed>, Refusal> {
+    let user = find(&shared, &who).await?.user;
+    let banning = async {
+        let (row, changed) = write(&shared, user, |row| match row.state {
+            UserState::Active => {
+                row.state = UserState::Banned;
+                Ok(true)
+            }
+            UserState::Banned => Ok(false),
+            UserState::Deleted => Err(Refusal::Conflict("the user is erased: there is nobody to ban".to_owned())),
+        })
+        .await?;
+        crash_point("admin.row_written");
+        end_sign_ins(&shared, user, "").await?;
+        Ok(Changed { user: User::from(&row), changed })
+    };
+    acted(peer, Action { name: "user.ban", user, device: String::new() }, banning).await.map(Json)
+}
+
+pub(super) async fn unban(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Path(who): Path<String>,
+) -> Result<Json<Changed>, Refusal> {
+    let user = find(&shared, &who).await?.user;
+    let unbanning = async {
+        let (row, changed) = write(&shared, user, |row| match row.state {
+            UserState::Banned => {
+                row.state = UserState::Active;
+                Ok(true)
+            }
+            UserState::Active => Ok(false),
+            UserState::Deleted => Err(Refusal::Conflict("the user is erased, which is for ever".to_owned())),
+        })
+        .await?;
+        Ok(Changed { user: User::from(&row), changed })
+    };
+    acted(peer, Action { name: "user.unban", user, device: String::new() }, unbanning).await.map(Json)
+}
+
+pub(super) async fn erase(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    Path(who): Path<String>,
+) -> Result<Json<Changed>, Refusal> {
+    let user = find(&shared, &who).await?.user;
+    let erasing = erase_account(&shared, user);
+    acted(peer, Action { name: "user.erase", user, device: String::new() }, erasing).await.map(Json)
+}
+
+/// Takes away all that is kept of a user outside the chats, and signs it out everywhere; asked again, it goes on.
+///
+/// The id is never given again. The handle is free at the end, and by then the row names nobody.
+async fn erase_account(shared: &Shared, user: UserId) -> Result<Changed, Refusal> {
+    let (row, changed) = write(shared, user, |row| {
+        let is_new = row.state != UserState::Deleted;
+        row.state = UserState::Deleted;
+        for text in [&mut row.display_name, &mut row.avatar, &mut row.password] {
+            *text = "".into();
+        }
+        Ok(is_new)
+    })
+    .await?;
+    crash_point("admin.row_written");
+    end_sign_ins(shared, user, "").await?;
+    shared.store.erase_user(user).await?;
+    crash_point("admin.erased");
+    // Last: until the handle is free the row says which one it is, for whoever goes on after a crash.
+    if !row.handle.is_empty() {
+        shared.store.release_handle(&row.handle, user).await?;
+        crash_point("admin.handle_released");
+    }
+    let (row, _) = write(shared, user, |row| {
+        let is_named = !row.handle.is_empty();
+        row.handle = "".into();
+        Ok(is_named)
+    })
+    .await?;
+    Ok(Changed { user: User::from(&row), changed })
+}
+
+/// Writes a user's row as `change` makes it, and says whether it had to.
+async fn write(
+    shared: &Shared,
+    user: UserId,
+    change: impl Fn(&mut UserRow) -> Result<bool, Refusal>,
+) -> Result<(UserRow, bool), Refusal> {
+    for _ in 0..TRIES {
+        let gone = || Refusal::NotFound(format!("there is no user {user}"));
+        let mut row = shared.store.user(user).await?.ok_or_else(gone)?;
+        if !change(&mut row)? {
+            return Ok((row, false));
+        }
+        let version = row.version;
+        if shared.store.put_user(row.clone(), version).await? {
+            return Ok((row, true));
+        }
+    }
+    Err(Refusal::Conflict("others change the user at the same time: ask again".to_owned()))
+}
+
+/// Ends the user's sign-ins, of this device or, if that is empty, of all; says how many there were.
+///
+/// Twice told: at once, so that sockets close, and after the refresh tokens are gone, for what was drawn with one of
+/// them in between.
+pub(super) async fn end_sign_ins(shared: &Shared, user: UserId, device: &str) -> Result<usize, Refusal> {
+    let revoke = async || {
+        let id = Uuid::new_v4().to_string();
+        tokens::revoke(&shared.log, user, (device, ""), VALID_MAX, &id).await
+    };
+    revoke().await?;
+    crash_point("admin.revoked");
+    let mut ended = 0;
+    for family in shared.store.refresh_families_of(user).await? {
+        if device.is_empty() || *family.device == *device {
+            ended += usize::from(shared.store.remove_refresh_family(family.family).await?.is_some());
+        }
+    }
+    if ended > 0 {
+        revoke().await?;
+    }
+    Ok(ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pages_of_handles_cover_all_once_whatever_they_begin_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(store::Config::in_folder(folder.path())).await.unwrap();
+        let all = ["-x", ".x", "0zero", "9", "_u", "a", "alice", "alice.b", "b", "bob", "zoe"];
+        for (n, handle) in (1..).zip(all) {
+            store.claim_handle(handle, UserId::new([n; 16])).await.unwrap();
+        }
+        for (prefix, limit) in [("", 1), ("", 2), ("", 3), ("", 100), ("al", 1), ("zz", 1)] {
+            let (mut walked, mut after) = (Vec::new(), None);
+            loop {
+                let (page, next) = handles(&store, prefix, after.as_deref(), limit).await.unwrap();
+                assert!(page.len() <= limit && walked.len() <= all.len(), "it goes on for ever");
+                walked.extend(page.into_iter().map(|(handle, _)| handle));
+                after = next;
+                if after.is_none() {
+                    break;
+                }
+            }
+            let expected: Vec<_> = all.into_iter().filter(|handle| handle.starts_with(prefix)).collect();
+            assert_eq!(walked.iter().map(|handle| &**handle).collect::<Vec<_>>(), expected, "{prefix:?} {limit}");
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! What operators ask of a whole `heliograph up`: commands as they are typed, probes as they come over TCP.
+
+mod changes;
+mod exports;
+mod lists;
+mod probes;
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tokio::task::spawn_blocking;
+
+use crate::process::Up;
+
+impl Up {
+    /// An operator's command on this folder.
+    async fn operate(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heliograph"));
+        command.args(args).arg("--data").arg(self.folder());
+        spawn_blocking(move || command.output()).await.unwrap().unwrap()
+    }
+
+    /// What it prints for people.
+    async fn text(&self, args: &[&str]) -> String {
+        let output = self.operate(args).await;
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// The documents that it prints for programs.
+    async fn items(&self, args: &[&str]) -> Vec<Value> {
+        let text = self.text(&[args, &["--json"]].concat()).await;
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// The one document that it prints.
+    async fn item(&self, args: &[&str]) -> Value {
+        let mut items = self.items(args).await;
+        assert_eq!(items.len(), 1, "{args:?}: {items:?}");
+        items.remove(0)
+    }
+
+    /// What it says on its way out with an error.
+    async fn refused(&self, args: &[&str]) -> String {
+        let output = self.operate(args).await;
+        assert!(!output.status.success(), "{args:?}: {output:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+}
