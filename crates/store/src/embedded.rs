@@ -43,8 +43,8 @@ use tables::Tables;
 use waiters::Waiters;
 
 use crate::{
-    Append, Checkpoint, Config, Error, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, Projection,
-    Reader, SummaryRow, UserChatRow,
+    Append, ChatLine, Checkpoint, Config, Error, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow,
+    Projection, Reader, Receipt, SummaryRow, UserChatRow,
 };
 
 /// Reads of more rows than this run on a blocking thread.
@@ -235,6 +235,38 @@ impl Embedded {
         limit: usize,
     ) -> Result<Vec<UserChatRow>, Error> {
         self.read(limit.min(LIST_ROWS_MAX), move |view| view.chats_of(user, partition, after, limit)).await
+    }
+
+    pub(crate) async fn chat_lines(
+        &self,
+        user: UserId,
+        after: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<ChatLine>, Error> {
+        // Four tables a line.
+        self.read(4 * limit.min(LIST_ROWS_MAX), move |view| view.chat_lines(user, after, limit)).await
+    }
+
+    pub(crate) async fn stays(
+        &self,
+        chat: ChatId,
+        user: UserId,
+        at_least: Seq,
+        deadline: Instant,
+    ) -> Result<Option<Vec<MemberRow>>, Error> {
+        self.wait_for_row(chat, at_least, deadline).await?;
+        self.view().stays(chat, user)
+    }
+
+    pub(crate) async fn receipts(
+        &self,
+        chat: ChatId,
+        seq: Seq,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Receipt>, Error> {
+        let limit = limit.clamp(1, LIST_ROWS_MAX);
+        self.read(2 * limit, move |view| view.receipts(chat, seq, after, limit)).await
     }
 
     pub(crate) async fn summaries(&self, chats: &[ChatId]) -> Result<Vec<Option<SummaryRow>>, Error> {
