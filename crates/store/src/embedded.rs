@@ -266,7 +266,8 @@ impl Embedded {
         limit: usize,
     ) -> Result<Vec<Receipt>, Error> {
         let limit = limit.clamp(1, LIST_ROWS_MAX);
-        self.read(2 * limit, move |view| view.receipts(chat, seq, after, limit)).await
+        // Stays that are passed over are read too, and nothing bounds how many there were.
+        self.read(LIST_ROWS_MAX, move |view| view.receipts(chat, seq, after, limit)).await
     }
 
     pub(crate) async fn summaries(&self, chats: &[ChatId]) -> Result<Vec<Option<SummaryRow>>, Error> {

@@ -10,7 +10,7 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 /// How long a claim holds: a day, after which no client repeats a request.
 pub const SEND_CLAIM_KEPT_US: Micros = 24 * 60 * 60 * 1_000_000;
 
-/// What is known of a command's end. Nothing said is taken back; what is stored stands above any rejection (M13).
+/// What is known of a command's end. What is stored stands above any rejection (M13).
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum SendOutcome {
     /// Nobody has noted it: not decided, or not heard of.
