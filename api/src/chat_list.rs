@@ -20,7 +20,8 @@ use crate::wire::{self, Asked};
 /// Chats of one page.
 const PAGE: usize = 100;
 /// Most chats of one page.
-const PAGE_MAX: usize = if LIST_ROWS_MAX < 1_000 { LIST_ROWS_MAX } else { 1_000 };
+const PAGE_MAX: usize = 1_000;
+const _: () = assert!(PAGE_MAX <= LIST_ROWS_MAX, "a page is one read");
 
 /// Which page of a list.
 #[derive(Deserialize, IntoParams)]

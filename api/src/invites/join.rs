@@ -1,7 +1,5 @@
 //! Looking at an invite, and coming in by it.
 
-use std::sync::Arc;
-
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -41,18 +39,20 @@ pub(crate) struct Joining {
     chat: String,
 }
 
+/// The invite with this code, unless its maker may do nothing here any more.
 async fn invite(shared: &Shared, code: &str) -> Result<InviteRow, Problem> {
     let code = Code::parse(code).ok_or(Kind::NotFound)?;
-    Ok(shared.store.invite(code.hash()).await?.ok_or(Kind::NotFound)?)
-}
-
-/// Refuses an invite whose maker could not let anybody in now.
-async fn check_inviter(shared: &Shared, row: &InviteRow) -> Result<(), Problem> {
+    let row = shared.store.invite(code.hash()).await?.ok_or(Kind::NotFound)?;
     // A user of another identity system has no row here.
     let account = shared.store.user(row.inviter).await?;
     if account.is_some_and(|account| account.state != UserState::Active) {
         return Err(Kind::InviteEnded.into());
     }
+    Ok(row)
+}
+
+/// Refuses an invite whose maker could not let anybody into the chat now.
+async fn check_inviter(shared: &Shared, row: &InviteRow) -> Result<(), Problem> {
     check_may_add(shared, row.chat, row.inviter)
         .await
         .map_err(|problem| if problem.is_unavailability() { problem } else { Kind::InviteEnded.into() })
@@ -130,8 +130,8 @@ pub(crate) async fn join(Extract(shared): State, caller: Caller, At(code): At<St
         Outcome::Pending => {
             Ok((StatusCode::ACCEPTED, axum::Json(Joining { chat: row.chat.to_string() })).into_response())
         }
-        // Said of the inviter, which is nothing to the caller.
-        Outcome::Rejected(Refusal::Forbidden | Refusal::NotAMember | Refusal::UnknownChat) => {
+        // Said of the inviter, which is nothing to the caller. Unknown is an outbox to a chat whose member it is no more.
+        Outcome::Rejected(Refusal::Forbidden | Refusal::NotAMember | Refusal::UnknownChat | Refusal::OriginUnknown) => {
             Err(Kind::InviteEnded.into())
         }
         Outcome::Rejected(code) => Err(Problem::rejected(code)),
@@ -139,7 +139,7 @@ pub(crate) async fn join(Extract(shared): State, caller: Caller, At(code): At<St
 }
 
 /// The caller's use of the invite: an earlier one, or a new one that is counted.
-async fn used(shared: &Arc<Shared>, row: &InviteRow, user: UserId) -> Result<InviteUse, Problem> {
+async fn used(shared: &Shared, row: &InviteRow, user: UserId) -> Result<InviteUse, Problem> {
     if let Some(used) = shared.store.invite_use(row.hash, user).await? {
         return Ok(used);
     }

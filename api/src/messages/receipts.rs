@@ -1,6 +1,7 @@
 //! Who has received and seen a message, and how far it has come, by the members' watermarks.
 
 use axum::extract::State as Extract;
+use domain::limits::MEMBERS_MAX;
 use domain::{ChatId, Entry, Event, Seq, UserId};
 use serde::{Deserialize, Serialize};
 use store::{Asked as Wanted, LIST_ROWS_MAX, ReadError};
@@ -16,7 +17,8 @@ use crate::wire::{self, Asked, At};
 /// Members of one page unless told otherwise.
 const PAGE: usize = 100;
 /// Most members of one page: all that a chat may have.
-const PAGE_MAX: usize = domain::limits::MEMBERS_MAX;
+const PAGE_MAX: usize = MEMBERS_MAX;
+const _: () = assert!(PAGE_MAX <= LIST_ROWS_MAX, "a page is one read");
 
 /// Which page of a message's receipts.
 #[derive(Deserialize, IntoParams)]
@@ -164,8 +166,7 @@ pub(crate) async fn flight(
     if message.sender != caller.user {
         return Err(Kind::NotFound.into());
     }
-    // More rows than a chat has members: one page is all of them.
-    let members = shared.store.receipts(chat, seq, None, LIST_ROWS_MAX).await?;
+    let members = shared.store.receipts(chat, seq, None, MEMBERS_MAX).await?;
     let watermarks: Vec<_> =
         members.iter().filter(|member| member.user != caller.user).map(|member| member.watermark).collect();
     let delivered = watermarks.iter().filter(|mark| mark.delivered >= seq).count();

@@ -156,6 +156,10 @@ async fn a_request_past_its_deadline_has_a_status_that_tells_its_end() {
     assert_eq!((answer.status, answer.problem()), (409, "rejected"));
     let rejected = json!({ "status": "rejected", "problem": "/problems/rejected", "code": answer.body["code"] });
     assert_eq!(status(&bob, "/v1/sends/k1").await.body, rejected);
+    let long = alice.say(&chat, &"x".repeat((16 << 10) + 1), "k4").await;
+    assert_eq!((long.status, long.problem()), (413, "too-large"));
+    let told = status(&alice, "/v1/sends/k4").await.body;
+    assert_eq!((&told["status"], &told["problem"]), (&json!("rejected"), &json!("/problems/too-large")));
     // While the broker stands still nothing is decided.
     let broker = up.broker().unwrap();
     kill(broker, Signal::SIGSTOP).unwrap();

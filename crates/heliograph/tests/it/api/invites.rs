@@ -2,9 +2,12 @@
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use store::{InviteRow, Store, UserRow, UserState};
+use testkit::wait;
 
 use super::Person;
 use super::http::Answer;
+use crate::cast::SOON;
 use crate::process::Up;
 
 impl Person {
@@ -198,5 +201,34 @@ async fn killed_between_count_and_join_the_same_user_comes_in_without_a_second_u
     let refused = carol.come_in(&daves).await;
     assert_eq!((refused.status, refused.problem()), (410, "invite-ended"));
     assert_eq!(alice.members(&chat).await.len(), 2);
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_banned_inviter_lets_nobody_in_and_what_ended_long_ago_is_swept() {
+    let mut up = Up::new();
+    up.start().await;
+    let ((alice, _), bob) = (up.register("alice").await, up.somebody());
+    let chat = alice.group(&[]).await;
+    let [kept, old] = [alice.invite(&chat, json!({ "max_uses": 7 })).await, alice.invite(&chat, json!({})).await];
+    let [kept, old] = [kept, old].map(|invite| invite.text("code"));
+    assert_eq!(bob.http.get(&format!("/v1/invites/{kept}")).await.status, 200, "the control");
+    up.stop().await;
+    {
+        let store = Store::open(store::Config::in_folder(up.folder().join("store"))).await.unwrap();
+        let account = store.user(alice.id.parse().unwrap()).await.unwrap().unwrap();
+        let version = account.version;
+        assert!(store.put_user(UserRow { state: UserState::Banned, ..account }, version).await.unwrap());
+        let invites = store.invites_of(chat.parse().unwrap()).await.unwrap();
+        let row = invites.into_iter().find(|row| row.uses_max != 7).unwrap();
+        assert!(store.remove_invite(row.hash).await.unwrap());
+        assert!(store.put_invite(InviteRow { expires_us: 1, ..row }).await.unwrap());
+    }
+    up.start().await;
+    let bob = up.again(&bob);
+    for answer in [bob.http.get(&format!("/v1/invites/{kept}")).await, bob.come_in(&kept).await] {
+        assert_eq!((answer.status, answer.problem()), (410, "invite-ended"), "{answer:?}");
+    }
+    wait::until(SOON, "the sweep", async || bob.come_in(&old).await.status == 404).await;
     up.stop().await;
 }
