@@ -1,23 +1,23 @@
-//! Chats: making them, finding them, and who is in them.
+//! Chats: making them, and who is in them.
 
 use axum::extract::State as Extract;
-use axum::http::{HeaderMap, StatusCode};
-use domain::{ChatId, ChatKind, Code, Seq, UserId};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use domain::{ChatId, ChatKind, Code, Micros, Seq, UserId};
 use proto::v1::{self, command::Action};
 use serde::{Deserialize, Serialize};
-use store::LIST_ROWS_MAX;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::caller::Caller;
-use crate::desk::Outcome;
 use crate::messages::key::{self, IdempotencyKey};
+use crate::messages::sends::carry_out;
 use crate::problem::{Kind, Problem};
-use crate::refusals::{OfCaller, OfCommand, OfThing};
+use crate::refusals::{OfCommand, OfThing};
+use crate::settings::Settings;
 use crate::state::{Shared, State};
-use crate::wire::{self, Asked, At, Json};
-
-/// Chats of one page.
-const PAGE: usize = 100;
+use crate::tagged::{self, tagged};
+use crate::wire::{self, At, Json};
 
 /// The kinds of chats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -124,6 +124,12 @@ pub(crate) struct Stored {
     time: String,
 }
 
+impl Stored {
+    pub(crate) fn new(chat: ChatId, seq: Seq, time: Micros) -> Self {
+        Self { chat: chat.to_string(), seq, time: wire::time(time) }
+    }
+}
+
 /// Nobody knows yet what a command comes to.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Accepted {
@@ -139,24 +145,26 @@ pub(crate) enum Answer {
     Accepted(Accepted),
 }
 
-impl axum::response::IntoResponse for Answer {
-    fn into_response(self) -> axum::response::Response {
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
         match self {
             Self::Stored(stored) => (StatusCode::CREATED, axum::Json(stored)).into_response(),
-            Self::Accepted(accepted) => (StatusCode::ACCEPTED, axum::Json(accepted)).into_response(),
+            Self::Accepted(accepted) => {
+                let status = key::status_path(&accepted.idempotency_key);
+                let mut response = (StatusCode::ACCEPTED, axum::Json(accepted)).into_response();
+                response.headers_mut().extend(HeaderValue::try_from(status).map(|status| (LOCATION, status)));
+                response
+            }
         }
     }
 }
 
 impl Answer {
-    pub(crate) fn of(chat: ChatId, key: &IdempotencyKey, outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Stored { chat, seq, time } => {
-                Self::Stored(Stored { chat: chat.to_string(), seq, time: wire::time(time) })
-            }
-            Outcome::Pending => {
-                Self::Accepted(Accepted { chat: chat.to_string(), idempotency_key: key.text().to_owned() })
-            }
+    /// None is stored: nobody knows yet.
+    pub(crate) fn of(chat: ChatId, key: &IdempotencyKey, stored: Option<Stored>) -> Self {
+        match stored {
+            Some(stored) => Self::Stored(stored),
+            None => Self::Accepted(Accepted { chat: chat.to_string(), idempotency_key: key.text().to_owned() }),
         }
     }
 }
@@ -166,7 +174,10 @@ impl Answer {
     post, path = "/v1/chats", tag = "chats", security(("bearer" = [])), request_body = NewChat, params(key::Header),
     responses(
         (status = 201, description = "the chat", body = Stored),
-        (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
+        (
+            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
+            body = Accepted, headers(("Location" = String, description = "its status"))
+        ),
         OfCommand
     )
 )]
@@ -194,8 +205,8 @@ pub(crate) async fn create(
     };
     let command =
         v1::Command { chat: chat.to_wire(), origin: claim.origin, action: Some(action), ..v1::Command::default() };
-    let outcome = shared.desk.send(caller.user, command).await?;
-    Ok(Answer::of(chat, &key, outcome))
+    let stored = carry_out(&shared, claim, command).await?;
+    Ok(Answer::of(chat, &key, stored))
 }
 
 /// A member as the chat shows it.
@@ -214,37 +225,40 @@ pub(crate) struct Chat {
     /// The chat's id.
     id: String,
     kind: KindOfChat,
-    /// Its highest seq that the read model knows of.
+    /// Its highest seq that is stored.
     head: Seq,
     /// Who is in it.
     members: Vec<Member>,
+    settings: Settings,
 }
 
 /// A chat that the caller is in.
 #[utoipa::path(
     get, path = "/v1/chats/{chat}", tag = "chats", security(("bearer" = [])),
-    params(("chat" = String, Path, description = "the chat's id")),
+    params(("chat" = String, Path, description = "the chat's id"), tagged::Header),
     responses(
-        (status = 200, body = Chat),
+        (status = 200, body = Chat, headers(("ETag" = String, description = "names this answer"))),
+        (status = 304, description = "the answer is the one that is named"),
         OfThing
     )
 )]
 pub(crate) async fn get(
     Extract(shared): State,
     caller: Caller,
+    headers: HeaderMap,
     At(chat): At<String>,
-) -> Result<axum::Json<Chat>, Problem> {
+) -> Result<Response, Problem> {
     let chat = id(&shared, &chat)?;
-    let stored = shared.store.load_chat(chat).await?.ok_or(Kind::NotFound)?;
     let members = shared.store.members(chat, 0, shared.read_deadline()).await?;
     let present = || members.iter().filter(|member| member.left_seq.is_none());
     if !present().any(|member| member.user == caller.user) {
         return Err(Kind::NotFound.into());
     }
-    Ok(axum::Json(Chat {
+    let answer = Chat {
         id: chat.to_string(),
-        kind: stored.kind().into(),
-        head: stored.head(),
+        kind: kind_of(&shared, chat).await?.into(),
+        head: shared.store.history(chat, Seq::MAX, 1, 1).await?.through,
+        settings: shared.store.chat_setting(caller.user, chat).await?.into(),
         members: present()
             .map(|member| Member {
                 user: member.user.to_string(),
@@ -252,96 +266,17 @@ pub(crate) async fn get(
                 joined_seq: member.joined_seq,
             })
             .collect(),
-    }))
+    };
+    tagged(&headers, &answer)
 }
 
-/// Which page of a list.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Page {
-    /// `next` of the page before.
-    cursor: Option<String>,
-    /// At most so many, 100 if nothing is said.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
-}
-
-/// A chat in the caller's list.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Line {
-    /// The chat's id.
-    id: String,
-    kind: KindOfChat,
-    /// Its highest seq for the caller.
-    head: Seq,
-    /// How many messages the caller has not read.
-    unread: u64,
-    /// How far the caller has read.
-    seen: Seq,
-    /// When something last happened, RFC 3339.
-    active_at: String,
-    /// The caller has left it.
-    left: bool,
-}
-
-/// A page of the caller's chats.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct List {
-    chats: Vec<Line>,
-    /// The next page's `cursor`; none after the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next: Option<String>,
-}
-
-/// The caller's chats, left ones included.
-#[utoipa::path(
-    get, path = "/v1/chats", tag = "chats", security(("bearer" = [])), params(Page),
-    responses(
-        (status = 200, body = List),
-        OfCaller
-    )
-)]
-pub(crate) async fn list(
-    Extract(shared): State,
-    caller: Caller,
-    Asked(page): Asked<Page>,
-) -> Result<axum::Json<List>, Problem> {
-    let limit = page.limit.unwrap_or(PAGE);
-    if !(1..=LIST_ROWS_MAX.min(1_000)).contains(&limit) {
-        return Err(Problem::bad("`limit` is from 1 to 1000"));
+/// The chat's kind, which never changes.
+pub(crate) async fn kind_of(shared: &Shared, chat: ChatId) -> Result<ChatKind, Problem> {
+    if let Some(summary) = shared.store.summaries(&[chat]).await?.into_iter().flatten().next() {
+        return Ok(summary.kind);
     }
-    let after = page.cursor.map(|cursor| cursor.parse::<ChatId>()).transpose();
-    let mut after = after.map_err(|_fault| Problem::bad("`cursor` is none of ours"))?;
-    let (mut chats, mut last, mut is_full) = (Vec::new(), None, false);
-    // By partition and chat id, which a cursor names both.
-    let first = after.map_or(0, |chat| chat.partition().0);
-    for partition in (first..shared.partitions).map(domain::Partition) {
-        let wanted = limit - chats.len();
-        let heads = shared.store.heads(caller.user, partition, after.take(), wanted).await?;
-        is_full = heads.len() >= wanted;
-        last = heads.last().map(|head| head.chat).or(last);
-        let ids: Vec<_> = heads.iter().map(|head| head.chat).collect();
-        let summaries = shared.store.summaries(&ids).await?;
-        for (head, summary) in heads.iter().zip(summaries) {
-            let Some(summary) = summary else { continue };
-            chats.push(Line {
-                id: head.chat.to_string(),
-                kind: summary.kind.into(),
-                head: head.head,
-                unread: head.ordinal.saturating_sub(head.watermark.seen_ordinal),
-                seen: head.watermark.seen,
-                active_at: wire::time(summary.activity),
-                left: head.left_seq.is_some(),
-            });
-        }
-        if is_full {
-            break;
-        }
-    }
-    // One whose summary is not there yet takes its place and is shown by a later look.
-    let next = if is_full { last.map(|chat| chat.to_string()) } else { None };
-    Ok(axum::Json(List { chats, next }))
+    // So new that the read models do not know it, and soon folded.
+    Ok(shared.store.load_chat(chat).await?.ok_or(Kind::NotFound)?.kind())
 }
 
 /// The id of a chat that there can be.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{ChatId, Code, Command, GatewayId, Micros, Seq, SessionId, UserId};
+use domain::{ChatId, Code, Command, GatewayId, Micros, Origin, Seq, SessionId, UserId};
 use event_log::{Received, Subscription};
 use metrics::counter;
 use packer::{Pack, Senders, Waiting};
@@ -34,8 +34,25 @@ const SEARCH_ROWS: usize = 1_024;
 pub(crate) enum Outcome {
     /// In the chat for good.
     Stored { chat: ChatId, seq: Seq, time: Micros },
+    /// The chat decided against it, for now, or no chat would take it.
+    Rejected(Code),
     /// Nobody knows yet; asked again, it is told.
     Pending,
+}
+
+/// What an entry is known by whoever sent its command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Own {
+    pub(crate) sender: UserId,
+    pub(crate) origin: u64,
+    pub(crate) n: u64,
+}
+
+/// Where an entry stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Place {
+    pub(crate) seq: Seq,
+    pub(crate) time: Micros,
 }
 
 /// What a request hears.
@@ -96,13 +113,27 @@ impl Desk {
         Self { id, session: SessionId(rand::random()), pack, asked, next: AtomicU64::new(1), wait, store }
     }
 
-    /// Sends a command until there is an outcome or the time is over; one that is sent again here is the same.
+    /// Sends a command until there is an outcome or a request's time is over; one that is sent again is the same.
     ///
     /// # Errors
-    /// The chat's own decision, or [`Kind::Busy`] where no copy went out.
-    pub(crate) async fn send(&self, sender: UserId, mut wire: v1::Command) -> Result<Outcome, Problem> {
-        let command = Command::from_wire(sender, wire.clone()).map_err(Problem::rejected)?;
-        let deadline = Instant::now() + self.wait;
+    /// [`Kind::Busy`] where no copy went out.
+    pub(crate) async fn send(&self, sender: UserId, wire: v1::Command) -> Result<Outcome, Problem> {
+        self.send_within(sender, wire, self.wait).await
+    }
+
+    /// As [`Self::send`], with another time.
+    pub(crate) async fn send_within(
+        &self,
+        sender: UserId,
+        mut wire: v1::Command,
+        wait: Duration,
+    ) -> Result<Outcome, Problem> {
+        let command = match Command::from_wire(sender, wire.clone()) {
+            Ok(command) => command,
+            Err(code) => return Ok(Outcome::Rejected(code)),
+        };
+        let own = Own { sender, origin: wire.origin, n: wire.n };
+        let deadline = Instant::now() + wait;
         loop {
             let Some(outcome) = self.decided(command.chat, sender, &wire, deadline).await? else {
                 return Ok(Outcome::Pending);
@@ -117,11 +148,11 @@ impl Desk {
             };
             let code = Code::try_from(rejected.code).unwrap_or(Code::Internal);
             if code != Code::OriginUnknown || rejected.head <= wire.basis {
-                return Err(Problem::rejected(code));
+                return Ok(Outcome::Rejected(code));
             }
             // The chat forgot this outbox (M14): what an earlier copy may have left is in the chat, or nowhere.
-            match self.find(&command, wire.basis, rejected.head, deadline).await {
-                Ok(Some(found)) => return Ok(found),
+            match self.find(command.chat, own, wire.basis, rejected.head, deadline).await {
+                Ok(Some(Place { seq, time })) => return Ok(Outcome::Stored { chat: command.chat, seq, time }),
                 Ok(None) => wire.basis = rejected.head,
                 Err(error) => {
                     tracing::debug!(?error, "an own entry is not found in time");
@@ -171,25 +202,31 @@ impl Desk {
         Ok(None)
     }
 
-    /// The command's own entry in the chat, above `after` and through `head`.
-    async fn find(
+    /// A command's own entry in the chat, above `after` and through `head`.
+    ///
+    /// # Errors
+    /// [`Kind::NotYet`] at the deadline, where the way through the chat is too long for it.
+    pub(crate) async fn find(
         &self,
-        command: &Command,
+        chat: ChatId,
+        own: Own,
         mut after: Seq,
         head: Seq,
         deadline: Instant,
-    ) -> Result<Option<Outcome>, Problem> {
+    ) -> Result<Option<Place>, Problem> {
         while after < head {
-            let page = self
-                .store
-                .history_at_least(command.chat, after, SEARCH_ROWS, store::HISTORY_BYTES_MAX, head, deadline)
-                .await?;
-            let own =
-                page.rows.iter().map(|row| &row.entry).find(|entry| {
-                    entry.sender == command.sender && entry.origin == command.origin && entry.n == command.n
-                });
-            if let Some(own) = own {
-                return Ok(Some(Outcome::Stored { chat: command.chat, seq: own.seq, time: own.time }));
+            if Instant::now() >= deadline {
+                return Err(Kind::NotYet.into());
+            }
+            let page =
+                self.store.history_at_least(chat, after, SEARCH_ROWS, store::HISTORY_BYTES_MAX, head, deadline).await?;
+            let found = page
+                .rows
+                .iter()
+                .map(|row| &row.entry)
+                .find(|entry| entry.sender == own.sender && entry.origin == Origin(own.origin) && entry.n == own.n);
+            if let Some(found) = found {
+                return Ok(Some(Place { seq: found.seq, time: found.time }));
             }
             if page.through <= after {
                 break;

@@ -1,7 +1,7 @@
 //! Accounts, chats and history over HTTP.
 //!
 //! ```text
-//! serve (connections, header deadline) → router → caller (token) → accounts │ chats │ members │ messages → problem
+//! serve (connections, header deadline) → router → caller (token) → accounts │ chats │ members │ invites │ messages → problem
 //!   accounts ─ passwords (bounded pool) ─ refresh ▶ store, tokens        chats, members, messages ─ desk ▶ packer ▶ log
 //! ```
 //! What changes a chat goes through the command log like everything else: decided by the fold, answered with its seq.
@@ -11,10 +11,12 @@
 
 mod accounts;
 mod caller;
+mod chat_list;
 mod chats;
 mod config;
 mod desk;
 mod error;
+mod invites;
 mod members;
 mod messages;
 mod passwords;
@@ -23,7 +25,9 @@ mod refresh;
 mod refusals;
 mod router;
 mod serve;
+mod settings;
 mod state;
+mod tagged;
 mod wire;
 
 pub use config::Config;

@@ -1,5 +1,7 @@
 //! Who is let into a chat and put out of it.
 
+use std::sync::Arc;
+
 use axum::extract::State as Extract;
 use axum::http::HeaderMap;
 use domain::UserId;
@@ -8,6 +10,7 @@ use proto::v1::{self, command::Action};
 use crate::caller::Caller;
 use crate::chats::{self, Accepted, Answer, NewMember, Stored};
 use crate::messages::key::{self, IdempotencyKey};
+use crate::messages::sends::carry_out;
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfCommand;
 use crate::state::{Shared, State};
@@ -19,7 +22,10 @@ use crate::wire::{At, Json};
     params(("chat" = String, Path, description = "the chat's id"), key::Header),
     responses(
         (status = 201, body = Stored),
-        (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
+        (
+            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
+            body = Accepted, headers(("Location" = String, description = "its status"))
+        ),
         OfCommand
     )
 )]
@@ -44,7 +50,10 @@ pub(crate) async fn add(
     ),
     responses(
         (status = 201, body = Stored),
-        (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
+        (
+            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
+            body = Accepted, headers(("Location" = String, description = "its status"))
+        ),
         OfCommand
     )
 )]
@@ -65,7 +74,7 @@ pub(crate) async fn remove(
 
 /// Sends one command to a chat under the request's key.
 pub(crate) async fn act(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     caller: &Caller,
     chat: &str,
     headers: &HeaderMap,
@@ -84,6 +93,6 @@ pub(crate) async fn act(
         basis: claim.basis,
         action: Some(action),
     };
-    let outcome = shared.desk.send(caller.user, command).await?;
-    Ok(Answer::of(chat, &key, outcome))
+    let stored = carry_out(shared, claim, command).await?;
+    Ok(Answer::of(chat, &key, stored))
 }

@@ -72,6 +72,10 @@ kinds! {
     Rejected = CONFLICT, "rejected";
     /// Somebody changed it meanwhile: read it again first.
     Changed = CONFLICT, "changed";
+    /// There are as many of these as there may be: take one away first.
+    TooMany = CONFLICT, "too-many";
+    /// The invite has ended, was used up, or lets nobody in any more.
+    InviteEnded = GONE, "invite-ended";
     /// The body is longer than one may be.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large";
     /// The body is not JSON by its content type.
@@ -128,6 +132,21 @@ impl Problem {
         Self { detail: Some(detail.into()), ..Kind::BadRequest.into() }
     }
 
+    /// The name of its type as clients see it.
+    pub(crate) fn type_name(&self) -> String {
+        format!("{TYPES}{}", self.kind.name())
+    }
+
+    /// The protocol's code, where the client may know it.
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.code.map(|code| code as i32)
+    }
+
+    /// Whether it says nothing of what was asked, only that it cannot be said now.
+    pub(crate) fn is_unavailability(&self) -> bool {
+        self.kind.status().is_server_error()
+    }
+
     /// The chat's own decision.
     pub(crate) fn rejected(code: Code) -> Self {
         // Who is not in a chat does not learn whether there is one.
@@ -150,6 +169,9 @@ impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
         if matches!(error, store::Error::NotYet { .. }) {
             return Kind::NotYet.into();
+        }
+        if matches!(error, store::Error::Full { .. }) {
+            return Kind::TooMany.into();
         }
         if matches!(error, store::Error::Length { .. }) {
             return Self::bad(error.to_string());
@@ -194,11 +216,12 @@ impl From<PathRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let type_name = self.type_name();
         let Self { kind, detail, code, retry_after } = self;
         counter!("api_requests_refused_total", "problem" => kind.name()).increment(1);
         let status = kind.status();
         let body = Body {
-            kind: format!("{TYPES}{}", kind.name()),
+            kind: type_name,
             title: kind.title(),
             status: status.as_u16(),
             detail,

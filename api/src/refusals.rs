@@ -26,6 +26,12 @@ pub(crate) struct OfThing;
 pub(crate) struct OfChange;
 /// Of a request that changes a chat.
 pub(crate) struct OfCommand;
+/// Of a request that changes how the caller sees something.
+pub(crate) struct OfSetting;
+/// Of the use of an invite.
+pub(crate) struct OfInvite;
+/// Of a request about the invites of a chat.
+pub(crate) struct OfInvites;
 /// Of a registration.
 pub(crate) struct OfRegistration;
 /// Of a sign-in.
@@ -48,6 +54,9 @@ refusals! {
     OfThing: Unauthenticated, NotFound;
     OfChange: Unauthenticated, WrongPassword, NotFound, Changed;
     OfCommand: Unauthenticated, NotFound, KeyReused, Rejected;
+    OfSetting: Unauthenticated, NotFound, Changed;
+    OfInvite: Unauthenticated, NotFound, Rejected, InviteEnded;
+    OfInvites: Unauthenticated, NotFound, Rejected, TooMany;
     OfRegistration: HandleTaken;
     OfSignIn: WrongPassword, Banned;
     OfRefresh: RefreshRefused;

@@ -13,9 +13,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::accounts::{profile, register, sign_ins};
+use crate::invites::{join, manage};
+use crate::messages::{receipts, sends};
 use crate::problem::{Body, Kind, Problem};
 use crate::state::{Shared, State};
-use crate::{chats, members, messages};
+use crate::{chat_list, chats, members, messages, settings};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -55,11 +57,18 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(profile::change_password))
         .routes(routes!(profile::users))
         .routes(routes!(profile::user))
-        .routes(routes!(chats::create, chats::list))
+        .routes(routes!(chats::create, chat_list::list))
         .routes(routes!(chats::get))
+        .routes(routes!(settings::change))
+        .routes(routes!(manage::create, manage::list))
+        .routes(routes!(manage::revoke))
+        .routes(routes!(join::look, join::join))
         .routes(routes!(members::add))
         .routes(routes!(members::remove))
         .routes(routes!(messages::send, messages::read))
+        .routes(routes!(receipts::receipts))
+        .routes(routes!(receipts::flight))
+        .routes(routes!(sends::status))
 }
 
 /// The description of the API: `OpenAPI` 3.1 as JSON.

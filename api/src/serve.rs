@@ -28,6 +28,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::desk::{Asked, Desk, answers};
+use crate::invites;
+use crate::messages::sends::FOLLOWED_MAX;
 use crate::passwords::Passwords;
 use crate::problem::{Kind, Problem};
 use crate::router::router;
@@ -123,6 +125,8 @@ impl Api {
             keys,
             revocations,
             desk,
+            followed: Arc::new(Semaphore::new(FOLLOWED_MAX)),
+            leaving: shutdown.clone(),
         });
         let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
         tasks.spawn(async move {
@@ -150,11 +154,14 @@ impl Api {
     }
 }
 
-/// Forgets keys that no client repeats any more, until stopped.
+/// Forgets keys that no client repeats any more and invites that ended a while ago, until stopped.
 async fn sweep(store: Store, stop: CancellationToken) -> Result<(), Error> {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        if let Err(error) = invites::sweep(&store).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "old invites are not taken out");
+        }
         let before_us = now_us().saturating_sub(SEND_CLAIM_KEPT_US);
         while !stop.is_cancelled() {
             match store.forget_send_claims(before_us, SWEPT_AT_ONCE).await {

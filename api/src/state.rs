@@ -7,7 +7,9 @@ use domain::{ChatId, Code, Micros, Partition};
 use event_log::Log;
 use store::Store;
 use tokens::{Revocations, TokenKeys};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::desk::Desk;
@@ -24,6 +26,10 @@ pub(crate) struct Shared {
     pub(crate) passwords: Passwords,
     pub(crate) desk: Desk,
     pub(crate) partitions: u16,
+    /// Places for commands that are followed past their requests.
+    pub(crate) followed: Arc<Semaphore>,
+    /// Cancelled when the process leaves: what outlives its request ends then.
+    pub(crate) leaving: CancellationToken,
 }
 
 /// As handlers get it.

@@ -53,6 +53,13 @@ pub(crate) fn time(us: Micros) -> String {
     time.format(&Rfc3339).unwrap_or_default()
 }
 
+/// What [`time`] made, or any other RFC 3339 of 1970 or later; `field` is what the fault is said of.
+pub(crate) fn from_time(field: &str, text: &str) -> Result<Micros, Problem> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok();
+    let us = time.and_then(|time| Micros::try_from(time.unix_timestamp_nanos() / 1_000).ok());
+    us.ok_or_else(|| Problem::bad(format!("`{field}` is no RFC 3339 time of 1970 or later")))
+}
+
 /// Bytes as base64 (RFC 4648 §4).
 pub(crate) fn base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
@@ -66,6 +73,17 @@ pub(crate) fn from_base64(text: &str) -> Result<Vec<u8>, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_come_back_from_any_zone() {
+        let parsed = |text| from_time("x", text).ok();
+        assert_eq!(parsed("2026-09-21T14:13:20.123456Z"), Some(1_790_000_000_123_456));
+        assert_eq!(parsed("2026-09-21T16:13:20.123456+02:00"), Some(1_790_000_000_123_456));
+        assert_eq!(parsed("1970-01-01T00:00:00Z"), Some(0));
+        for bad in ["", "tomorrow", "1969-12-31T23:59:59Z", "2026-09-21", "2026-13-01T00:00:00Z"] {
+            assert_eq!(parsed(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn times_are_rfc_3339_in_utc() {

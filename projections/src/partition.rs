@@ -14,7 +14,7 @@ use store::{Checkpoint, Projection, Reader, Store, SummaryRow, UserChatRow};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::machine::{Action, Fold, Input, Projected, Raw, Stay, Summary};
+use crate::machine::{Action, Fold, Input, Preview, Projected, Raw, Stay, Summary};
 use crate::{Config, Dependencies, Error};
 
 /// Between two tries to acquire.
@@ -220,7 +220,13 @@ fn summary(row: SummaryRow) -> Summary {
         head: row.head,
         ordinal: row.ordinal,
         first_seq: row.first_seq,
-        preview: row.preview,
+        preview: row.preview.map(|store::Preview { seq, sender, time, length, body }| Preview {
+            seq,
+            sender,
+            time,
+            length,
+            body,
+        }),
         activity: row.activity,
         kind: row.kind,
     }
@@ -232,7 +238,13 @@ fn row(chat: ChatId, summary: Summary) -> SummaryRow {
         head: summary.head,
         ordinal: summary.ordinal,
         first_seq: summary.first_seq,
-        preview: summary.preview,
+        preview: summary.preview.map(|Preview { seq, sender, time, length, body }| store::Preview {
+            seq,
+            sender,
+            time,
+            length,
+            body,
+        }),
         activity: summary.activity,
         kind: summary.kind,
     }

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::{ChatId, Seq, UserId};
 use proto::v1::command::Action;
 use serde::Deserialize;
-use store::{IDEMPOTENCY_KEY_BYTES_MAX, SendClaim};
+use store::{IDEMPOTENCY_KEY_BYTES_MAX, SendClaim, SendOutcome};
 use utoipa::IntoParams;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -25,6 +25,19 @@ pub(crate) struct Header {
     #[serde(rename = "Idempotency-Key")]
     #[param(max_length = 255)]
     idempotency_key: Option<String>,
+}
+
+/// Where the status of the request under this key is: a path with all but RFC 3986's unreserved characters escaped.
+pub(crate) fn status_path(key: &str) -> String {
+    let mut path = "/v1/sends/".to_owned();
+    for byte in key.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    path
 }
 
 /// The key of one request.
@@ -71,9 +84,21 @@ impl IdempotencyKey {
             basis,
             fingerprint: xxh3_128(&content),
             at_us: now_us(),
+            outcome: SendOutcome::Unknown,
         };
         let fingerprint = proposed.fingerprint;
         let claim = shared.store.claim_send(proposed).await?;
         if claim.fingerprint == fingerprint { Ok(claim) } else { Err(Kind::KeyReused.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_one_segment_of_its_status_path() {
+        assert_eq!(status_path("a-B_1.~"), "/v1/sends/a-B_1.~");
+        assert_eq!(status_path("a/b?c#d%e f"), "/v1/sends/a%2Fb%3Fc%23d%25e%20f");
     }
 }

@@ -1,6 +1,8 @@
 //! Messages: sending one, and reading what was said.
 
 pub(crate) mod key;
+pub(crate) mod receipts;
+pub(crate) mod sends;
 
 use axum::extract::State as Extract;
 use axum::http::HeaderMap;
@@ -43,7 +45,10 @@ pub(crate) struct NewMessage {
     params(("chat" = String, Path, description = "the chat's id"), key::Header),
     responses(
         (status = 201, description = "stored for good", body = Stored),
-        (status = 202, description = "not decided in time: repeat it under the same key", body = Accepted),
+        (
+            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
+            body = Accepted, headers(("Location" = String, description = "its status"))
+        ),
         OfCommand
     )
 )]

@@ -1,4 +1,4 @@
-//! Rows of accounts: users and handles, devices, refresh families, blocks, settings, send claims and tickets.
+//! Rows of accounts: users and handles, devices, refresh families, blocks, settings, send claims, tickets and invites.
 //!
 //! Nothing replays these, so each write is on disk before it is answered. Rows with a `version` are written by compare
 //! and set. Every text has a bound in bytes, since rows stand in queues and caches that are bounded too; a row beyond one
@@ -6,18 +6,21 @@
 
 mod claim;
 mod device;
+mod invite;
 mod refresh;
 mod setting;
 mod ticket;
 mod user;
 
-pub use claim::{IDEMPOTENCY_KEY_BYTES_MAX, SEND_CLAIM_KEPT_US, SendClaim};
+pub use claim::{IDEMPOTENCY_KEY_BYTES_MAX, SEND_CLAIM_KEPT_US, SendClaim, SendOutcome};
 pub use device::{DEVICE_BYTES_MAX, DEVICE_NAME_BYTES_MAX, DEVICES_MAX, DeviceRow};
+pub use invite::{INVITE_KEPT_US, INVITE_USES_MAX, INVITES_MAX, InviteRow, InviteUse};
 pub use refresh::{REFRESH_FAMILIES_MAX, RefreshFamily, SPENT_MAX, Spent};
 pub use setting::ChatSetting;
 pub use ticket::{SIGN_IN_BYTES_MAX, TicketRow};
 pub use user::{AVATAR_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, HANDLE_BYTES_MAX, PASSWORD_BYTES_MAX, UserRow, UserState};
 
+pub(crate) use claim::check_idempotency_key;
 pub(crate) use device::check_device;
 pub(crate) use user::check_handle;
 

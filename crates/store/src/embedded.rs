@@ -43,8 +43,8 @@ use tables::Tables;
 use waiters::Waiters;
 
 use crate::{
-    Append, Checkpoint, Config, Error, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, Projection,
-    Reader, SummaryRow, UserChatRow,
+    Append, ChatLine, Checkpoint, Config, Error, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow,
+    Projection, Reader, Receipt, SummaryRow, UserChatRow,
 };
 
 /// Reads of more rows than this run on a blocking thread.
@@ -240,6 +240,39 @@ impl Embedded {
     pub(crate) async fn all_summaries(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<SummaryRow>, Error> {
         let limit = limit.clamp(1, LIST_ROWS_MAX);
         self.read(limit, move |view| view.all_summaries(after, limit)).await
+    }
+
+    pub(crate) async fn chat_lines(
+        &self,
+        user: UserId,
+        after: Option<ChatId>,
+        limit: usize,
+    ) -> Result<Vec<ChatLine>, Error> {
+        // Four tables a line.
+        self.read(4 * limit.min(LIST_ROWS_MAX), move |view| view.chat_lines(user, after, limit)).await
+    }
+
+    pub(crate) async fn stays(
+        &self,
+        chat: ChatId,
+        user: UserId,
+        at_least: Seq,
+        deadline: Instant,
+    ) -> Result<Option<Vec<MemberRow>>, Error> {
+        self.wait_for_row(chat, at_least, deadline).await?;
+        self.view().stays(chat, user)
+    }
+
+    pub(crate) async fn receipts(
+        &self,
+        chat: ChatId,
+        seq: Seq,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Receipt>, Error> {
+        let limit = limit.clamp(1, LIST_ROWS_MAX);
+        // Stays that are passed over are read too, and nothing bounds how many there were.
+        self.read(LIST_ROWS_MAX, move |view| view.receipts(chat, seq, after, limit)).await
     }
 
     pub(crate) async fn summaries(&self, chats: &[ChatId]) -> Result<Vec<Option<SummaryRow>>, Error> {

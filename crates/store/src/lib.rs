@@ -7,8 +7,9 @@
 //! api ──put_user, claim_handle──▶ users, handles ──▶ user, user_of_handle, handles
 //! api ──put_refresh_family──▶ refresh_families, refresh_families_by_user ──▶ refresh_family, refresh_families_of
 //! api ──put_device, block, put_chat_setting──▶ devices, blocks, chat_settings ──▶ devices_of, is_blocked, chat_settings_of
-//! api ──claim_send──▶ send_claims, send_claims_by_time ──forget_send_claims──▶ ∅
+//! api ──claim_send, settle_send──▶ send_claims, send_claims_by_time ──forget_send_claims──▶ ∅
 //! api ──put_ticket──▶ tickets, tickets_by_time ──▶ take_ticket, forget_tickets
+//! api ──put_invite, use_invite──▶ invites, invites_by_chat, invites_by_time, invite_uses ──▶ invite, invites_of
 //! api ──erase_user──▶ devices, refresh_families, blocks, chat_settings, send_claims
 //! ```
 //! [`Store`] is the port: purposeful operations, each of which a CQL table with the same key could serve too. Rows,
@@ -27,14 +28,16 @@ mod store;
 
 pub use accounts::{
     AVATAR_BYTES_MAX, ChatSetting, DEVICE_BYTES_MAX, DEVICE_NAME_BYTES_MAX, DEVICES_MAX, DISPLAY_NAME_BYTES_MAX,
-    DeviceRow, HANDLE_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, PASSWORD_BYTES_MAX, REFRESH_FAMILIES_MAX, RefreshFamily,
-    SEND_CLAIM_KEPT_US, SIGN_IN_BYTES_MAX, SPENT_MAX, SendClaim, Spent, TicketRow, UserRow, UserState,
+    DeviceRow, HANDLE_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, INVITE_KEPT_US, INVITE_USES_MAX, INVITES_MAX, InviteRow,
+    InviteUse, PASSWORD_BYTES_MAX, REFRESH_FAMILIES_MAX, RefreshFamily, SEND_CLAIM_KEPT_US, SIGN_IN_BYTES_MAX,
+    SPENT_MAX, SendClaim, SendOutcome, Spent, TicketRow, UserRow, UserState,
 };
 pub use config::Config;
 pub use embedded::Embedded;
 pub use error::Error;
 pub use rows::{
-    Append, ChatAppend, Checkpoint, Head, HistoryPage, MemberRow, Projection, Reader, SummaryRow, UserChatRow,
+    Append, ChatAppend, ChatLine, Checkpoint, Head, HistoryPage, MemberRow, Preview, Projection, Reader, Receipt,
+    SummaryRow, UserChatRow,
 };
 pub use store::{Asked, ReadError, Store};
 

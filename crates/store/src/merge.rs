@@ -5,7 +5,7 @@
 
 use domain::{PartitionPosition, Watermark};
 
-use crate::{Checkpoint, MemberRow, SummaryRow, UserChatRow};
+use crate::{Checkpoint, MemberRow, Preview, SummaryRow, UserChatRow};
 
 /// Of one stay: its end, once known, is never taken back by a write that does not know it.
 pub(crate) fn member(stored: Option<MemberRow>, new: MemberRow) -> Option<MemberRow> {
@@ -25,14 +25,14 @@ pub(crate) fn user_chat(stored: Option<UserChatRow>, new: UserChatRow) -> Option
 
 /// The higher head; the parts after it only make the order total, one head has one summary.
 pub(crate) fn summary(stored: Option<&SummaryRow>, new: &SummaryRow) -> bool {
-    fn rank(row: &SummaryRow) -> (u64, u64, u64, u64, i32, &[u8]) {
+    fn rank(row: &SummaryRow) -> (u64, u64, u64, u64, i32, Option<&Preview>) {
         (
             row.head,
             row.first_seq,
             row.ordinal,
             row.activity,
             i32::from(crate::embedded::kind_code(row.kind)),
-            &row.preview,
+            row.preview.as_ref(),
         )
     }
     stored.is_none_or(|stored| rank(stored) < rank(new))

@@ -8,6 +8,8 @@ use domain::{
     ChatId, ChatKind, Epoch, LoggedEntry, Micros, Ordinal, Partition, PartitionPosition, Role, Seq, UserId, Watermark,
 };
 
+use crate::ChatSetting;
+
 /// What ingest appends after it published: rows of some chats and the partition's new position.
 ///
 /// Order of an append: member rows, log rows, position. The embedded engine writes it as one atomic batch.
@@ -119,6 +121,21 @@ pub struct UserChatRow {
     pub left_seq: Option<Seq>,
 }
 
+/// What a list shows of a chat's last message. The order is that of its fields.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Preview {
+    /// The message's seq.
+    pub seq: Seq,
+    /// Whose it is.
+    pub sender: UserId,
+    /// Its time.
+    pub time: Micros,
+    /// Bytes of the whole body.
+    pub length: u32,
+    /// The first of them; what they mean is not looked at.
+    pub body: Bytes,
+}
+
 /// What a list shows of a chat.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SummaryRow {
@@ -130,8 +147,8 @@ pub struct SummaryRow {
     pub ordinal: Ordinal,
     /// The lowest seq that is still kept.
     pub first_seq: Seq,
-    /// What of the last message is shown; opaque to the store.
-    pub preview: Bytes,
+    /// The last message; none before the first.
+    pub preview: Option<Preview>,
     /// When something last happened.
     pub activity: Micros,
     /// The chat's kind.
@@ -154,5 +171,25 @@ pub struct Head {
     /// When it ended.
     pub left_seq: Option<Seq>,
     /// The user's own watermark.
+    pub watermark: Watermark,
+}
+
+/// One line of a user's list of chats, with no more of the chat than the user's latest stay shows.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ChatLine {
+    /// The chat's head for this user.
+    pub head: Head,
+    /// For one who left as of the leaving, its preview only if it is of the stay; none: not folded yet.
+    pub summary: Option<SummaryRow>,
+    /// How the user wants to see it, if that was ever said.
+    pub setting: Option<ChatSetting>,
+}
+
+/// A member of a chat and how far it has got and read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    /// The member.
+    pub user: UserId,
+    /// Its watermark; zero before the first one.
     pub watermark: Watermark,
 }

@@ -12,8 +12,8 @@ use domain::{Chat, ChatId, Partition, PartitionPosition, Seq, UserId, Watermark}
 use tokio::time::Instant;
 
 use crate::{
-    Append, Checkpoint, Config, Embedded, Error, Head, HistoryPage, MemberRow, Projection, Reader, Summary, UserChat,
-    load,
+    Append, ChatLine, Checkpoint, Config, Embedded, Error, Head, HistoryPage, MemberRow, Projection, Reader, Receipt,
+    Summary, UserChat, load,
 };
 
 /// The store; clones are cheap and share one engine.
@@ -193,6 +193,32 @@ impl Store {
     ) -> Result<Vec<Head>, Error> {
         match self {
             Self::Embedded(engine) => engine.heads(user, partition, after, limit).await,
+        }
+    }
+
+    /// A page of a user's list by (partition, chat id): [`Self::heads`] over all partitions, with what the list shows.
+    ///
+    /// One run of rows, whatever the number of partitions. Ask on with the last line's chat as `after`; fewer lines than
+    /// `limit` are the last ones.
+    pub async fn chat_lines(&self, user: UserId, after: Option<ChatId>, limit: usize) -> Result<Vec<ChatLine>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.chat_lines(user, after, limit).await,
+        }
+    }
+
+    /// A page of those who are in the chat now and were with the entry `seq`, each with its watermark, by user id.
+    ///
+    /// Ask on with the last one's user as `after`; fewer than `limit` are the last ones. At most
+    /// [`crate::LIST_ROWS_MAX`].
+    pub async fn receipts(
+        &self,
+        chat: ChatId,
+        seq: Seq,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Receipt>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.receipts(chat, seq, after, limit).await,
         }
     }
 

@@ -11,7 +11,7 @@ use domain::{ChatId, Entry, Epoch, Event, LoggedEntry, Seq, UserId, Watermark};
 use prost::Message as _;
 use proto::log::{EventBatch, StatusBatch};
 
-use super::rows::{PREVIEW_BYTES, Projected, Stay, Summary};
+use super::rows::{PREVIEW_BYTES, Preview, Projected, Stay, Summary};
 use crate::error::FoldError;
 
 /// A record as it was read.
@@ -248,14 +248,8 @@ impl Fold {
                         stays.insert((member.user, entry.chat), join);
                         lift(member.user);
                     }
-                    let summary = Summary {
-                        head: 0,
-                        ordinal: 0,
-                        first_seq: entry.seq,
-                        preview: Bytes::new(),
-                        activity: 0,
-                        kind: *kind,
-                    };
+                    let summary =
+                        Summary { head: 0, ordinal: 0, first_seq: entry.seq, preview: None, activity: 0, kind: *kind };
                     self.summaries.insert(entry.chat, summary);
                 }
                 Event::MemberAdded { member } => {
@@ -281,8 +275,14 @@ impl Fold {
             summary.ordinal = entry.ordinal;
             summary.activity = entry.time;
             if let Event::MessageSent { body } = &entry.event {
-                // A copy: a slice would keep the whole record in memory.
-                summary.preview = Bytes::copy_from_slice(&body[..body.len().min(PREVIEW_BYTES)]);
+                summary.preview = Some(Preview {
+                    seq: entry.seq,
+                    sender: entry.sender,
+                    time: entry.time,
+                    length: u32::try_from(body.len()).unwrap_or(u32::MAX),
+                    // A copy: a slice would keep the whole record in memory.
+                    body: Bytes::copy_from_slice(&body[..body.len().min(PREVIEW_BYTES)]),
+                });
             }
         }
         let summary = |chat: ChatId| self.summaries.get(&chat).map(|summary| (chat, summary.clone()));

@@ -15,6 +15,21 @@ pub struct Stay {
     pub left_seq: Option<Seq>,
 }
 
+/// What a list shows of a chat's last message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Preview {
+    /// Its seq.
+    pub seq: Seq,
+    /// Whose it is.
+    pub sender: UserId,
+    /// Its time.
+    pub time: Micros,
+    /// Bytes of its whole body.
+    pub length: u32,
+    /// At most [`PREVIEW_BYTES`] of them.
+    pub body: Bytes,
+}
+
 /// What a list shows of a chat.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Summary {
@@ -24,8 +39,8 @@ pub struct Summary {
     pub ordinal: Ordinal,
     /// The lowest seq that is still kept.
     pub first_seq: Seq,
-    /// The first bytes of the last message.
-    pub preview: Bytes,
+    /// The last message; none before the first.
+    pub preview: Option<Preview>,
     /// The time of the last entry.
     pub activity: Micros,
     /// The chat's kind.

@@ -186,7 +186,9 @@ fn lists_summaries_and_watermarks_follow_the_events() {
     assert_eq!(rows.stays[&(user(3), chat.id)], Stay { joined_seq: 3, left_seq: None });
     let summary = &rows.summaries[&chat.id];
     assert_eq!((summary.head, summary.ordinal, summary.first_seq, summary.activity), (4, 1, 1, 1_004));
-    assert_eq!(summary.preview, "hello", "the last message stays in the list when a member goes");
+    let last = summary.preview.as_ref().unwrap();
+    assert_eq!((last.seq, last.sender, last.time, last.length), (2, user(1), 1_002, 5));
+    assert_eq!(last.body, "hello", "the last message stays in the list when a member goes");
     assert_eq!(rows.marks[&(chat.id, user(1))], mark(2, 2, 1), "an own send is never unread");
     assert_eq!(rows.marks[&(chat.id, user(2))], mark(1, 1, 0));
     assert_eq!(rows.marks[&(chat.id, user(3))], mark(3, 3, 1), "old history is never unread");
@@ -233,7 +235,8 @@ fn a_preview_is_cut() {
     let mut chat = Chat::new(1);
     let entries = [chat.created(&[1]), chat.message(1, &"x".repeat(1_000))];
     rig.read(vec![event_record(1, &entries)], vec![]).unwrap();
-    assert_eq!(rig.rows.summaries[&chat.id].preview.len(), PREVIEW_BYTES);
+    let last = rig.rows.summaries[&chat.id].preview.as_ref().unwrap();
+    assert_eq!((last.body.len(), last.length), (PREVIEW_BYTES, 1_000));
 }
 
 #[test]

@@ -25,7 +25,8 @@ async fn the_list_shows_heads_previews_and_what_is_unread() {
 
     let summary = store.summaries(&[chat.id]).await.unwrap().remove(0).unwrap();
     assert_eq!((summary.head, summary.ordinal, summary.first_seq, summary.kind), (4, 3, 1, ChatKind::Group));
-    assert_eq!(summary.preview, "three");
+    let last = summary.preview.unwrap();
+    assert_eq!((last.seq, last.sender, &last.body[..]), (4, user(1), &b"three"[..]));
     let reader = store.heads(user(2), P0, None, 10).await.unwrap().remove(0);
     assert_eq!(reader.ordinal - reader.watermark.seen_ordinal, 1, "one message is unread");
     assert_eq!(reader.watermark, mark(4, 3, 2));

@@ -10,6 +10,7 @@ mod devices;
 mod erasure;
 mod families;
 mod handles;
+mod invites;
 mod settings;
 mod tickets;
 mod users;
@@ -23,8 +24,8 @@ use super::{
     queue::{ROW_OVERHEAD, Write, Written},
 };
 use crate::{
-    ChatSetting, DEVICES_MAX, DeviceRow, Error, LIST_ROWS_MAX, REFRESH_FAMILIES_MAX, RefreshFamily, SendClaim,
-    TicketRow, UserRow, accounts,
+    ChatSetting, DEVICES_MAX, DeviceRow, Error, INVITES_MAX, InviteRow, InviteUse, LIST_ROWS_MAX, REFRESH_FAMILIES_MAX,
+    RefreshFamily, SendClaim, SendOutcome, TicketRow, UserRow, accounts,
 };
 
 /// Most rows that one call sweeps: some milliseconds of the writer's work.
@@ -39,6 +40,7 @@ pub(super) enum AccountWrite {
     PutFamily { row: Box<RefreshFamily>, expected: u64 },
     RemoveFamily { family: [u8; 16] },
     ClaimSend(Box<SendClaim>),
+    SettleSend { user: UserId, key: Box<str>, origin: u64, outcome: SendOutcome },
     ForgetSendClaims { old: Vec<Slice> },
     PutDevice(Box<DeviceRow>),
     RemoveDevice { user: UserId, device: Box<str> },
@@ -47,6 +49,9 @@ pub(super) enum AccountWrite {
     PutTicket(Box<TicketRow>),
     TakeTicket { hash: [u8; 32], now_us: Micros },
     ForgetTickets { old: Vec<Slice> },
+    PutInvite(Box<InviteRow>),
+    UseInvite(Box<InviteUse>),
+    RemoveInvite { hash: [u8; 32] },
     Erase(UserId),
 }
 
@@ -60,6 +65,7 @@ impl AccountWrite {
             Self::ClaimHandle { handle, .. } | Self::ReleaseHandle { handle, .. } => handle.len(),
             Self::PutFamily { row, .. } => row.device.len() + size_of_val(&row.spent[..]),
             Self::ClaimSend(claim) => claim.key.len(),
+            Self::SettleSend { key, .. } => key.len(),
             Self::PutDevice(row) => row.device.len() + row.name.len(),
             Self::RemoveDevice { device, .. } => device.len(),
             Self::PutTicket(row) => row.device.len() + row.sign_in.len(),
@@ -70,6 +76,9 @@ impl AccountWrite {
             | Self::SetBlock { .. }
             | Self::PutChatSetting { .. }
             | Self::TakeTicket { .. }
+            | Self::PutInvite(_)
+            | Self::UseInvite(_)
+            | Self::RemoveInvite { .. }
             | Self::Erase(_) => 0,
         }
     }
@@ -87,6 +96,9 @@ impl Batch<'_> {
                 self.remove_family(*family).map(|removed| Written::Family(removed.map(Box::new)))
             }
             AccountWrite::ClaimSend(claim) => self.claim_send(claim).map(|held| Written::Claim(Box::new(held))),
+            AccountWrite::SettleSend { user, key, origin, outcome } => {
+                self.settle_send(*user, key, *origin, *outcome).map(Written::Flag)
+            }
             AccountWrite::ForgetSendClaims { old } => self.forget_send_claims(old).map(Written::Count),
             AccountWrite::PutDevice(row) => self.put_device(row).map(|()| Written::Done),
             AccountWrite::RemoveDevice { user, device } => self.remove_device(*user, device).map(Written::Flag),
@@ -99,6 +111,11 @@ impl Batch<'_> {
                 self.take_ticket(*hash, *now_us).map(|taken| Written::Ticket(taken.map(Box::new)))
             }
             AccountWrite::ForgetTickets { old } => self.forget_tickets(old).map(Written::Count),
+            AccountWrite::PutInvite(row) => self.put_invite(row).map(Written::Flag),
+            AccountWrite::UseInvite(proposed) => {
+                self.use_invite(proposed).map(|used| Written::InviteUse(used.map(Box::new)))
+            }
+            AccountWrite::RemoveInvite { hash } => self.remove_invite(*hash),
             AccountWrite::Erase(user) => {
                 self.erase(*user).map(|is_done| if is_done { Written::Done } else { Written::Part })
             }
@@ -199,6 +216,22 @@ impl Embedded {
         Ok(*held)
     }
 
+    pub(crate) fn send_claim(&self, user: UserId, key: &str) -> Result<Option<SendClaim>, Error> {
+        accounts::check_idempotency_key(key)?;
+        self.view().send_claim(user, key)
+    }
+
+    pub(crate) async fn settle_send(
+        &self,
+        user: UserId,
+        key: &str,
+        origin: u64,
+        outcome: SendOutcome,
+    ) -> Result<bool, Error> {
+        accounts::check_idempotency_key(key)?;
+        self.flag(AccountWrite::SettleSend { user, key: key.into(), origin, outcome }).await
+    }
+
     pub(crate) async fn forget_send_claims(&self, before_us: Micros, limit: usize) -> Result<usize, Error> {
         let limit = limit.min(SWEPT_MAX);
         // Sought here and not by the writer: the way leads past all that was swept before, and appends would wait for it.
@@ -277,6 +310,39 @@ impl Embedded {
             return Ok(0);
         }
         self.count(AccountWrite::ForgetTickets { old }).await
+    }
+
+    pub(crate) async fn put_invite(&self, row: InviteRow) -> Result<bool, Error> {
+        row.check()?;
+        self.flag(AccountWrite::PutInvite(Box::new(row))).await
+    }
+
+    pub(crate) fn invite(&self, hash: [u8; 32]) -> Result<Option<InviteRow>, Error> {
+        self.view().invite(hash)
+    }
+
+    pub(crate) fn invite_use(&self, hash: [u8; 32], user: UserId) -> Result<Option<InviteUse>, Error> {
+        self.view().invite_use(hash, user)
+    }
+
+    pub(crate) async fn invites_of(&self, chat: ChatId) -> Result<Vec<InviteRow>, Error> {
+        // Index and row.
+        self.read(2 * INVITES_MAX, move |view| view.invites_of(chat)).await
+    }
+
+    pub(crate) async fn use_invite(&self, proposed: InviteUse) -> Result<Option<InviteUse>, Error> {
+        let used = self.account(AccountWrite::UseInvite(Box::new(proposed))).await?;
+        let Written::InviteUse(used) = used else { return Err(Error::Closed) };
+        Ok(used.map(|used| *used))
+    }
+
+    pub(crate) async fn remove_invite(&self, hash: [u8; 32]) -> Result<bool, Error> {
+        self.flag(AccountWrite::RemoveInvite { hash }).await
+    }
+
+    pub(crate) async fn invites_ended_before(&self, before_us: Micros, limit: usize) -> Result<Vec<[u8; 32]>, Error> {
+        let limit = limit.min(SWEPT_MAX);
+        self.read(SWEPT_MAX, move |view| view.invites_ended_before(before_us, limit)).await
     }
 
     pub(crate) async fn erase_user(&self, user: UserId) -> Result<(), Error> {

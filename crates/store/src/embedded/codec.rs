@@ -8,10 +8,12 @@ use domain::{
 };
 
 use super::keys;
-use crate::{Checkpoint, Error, MemberRow, SummaryRow, UserChatRow};
+use crate::{Checkpoint, Error, MemberRow, Preview, SummaryRow, UserChatRow};
 
-/// Version byte of every value written here.
+/// Version byte of the values that still are as they were at first.
 const VERSION: u8 = 1;
+/// Version byte of summaries: the ones before it had the last message's first bytes, and nothing else of it.
+const SUMMARY_VERSION: u8 = 2;
 
 /// Reads the fields of one value; any lack or surplus is an error that names the table.
 pub(super) struct Fields<'a> {
@@ -21,9 +23,14 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     pub(super) fn of(table: &'static str, bytes: &'a [u8]) -> Result<Self, Error> {
+        Self::up_to(VERSION, table, bytes).map(|(_, fields)| fields)
+    }
+
+    /// The value's version, which is at most `newest`, and its fields.
+    pub(super) fn up_to(newest: u8, table: &'static str, bytes: &'a [u8]) -> Result<(u8, Self), Error> {
         let mut fields = Self { table, bytes };
         match fields.byte()? {
-            VERSION => Ok(fields),
+            version if (VERSION..=newest).contains(&version) => Ok((version, fields)),
             other => Err(Error::corrupt(table, format!("version {other} is not known"))),
         }
     }
@@ -34,6 +41,10 @@ impl<'a> Fields<'a> {
 
     pub(super) fn byte(&mut self) -> Result<u8, Error> {
         self.bytes.try_get_u8().map_err(|_short| self.short())
+    }
+
+    pub(super) fn small(&mut self) -> Result<u32, Error> {
+        self.bytes.try_get_u32().map_err(|_short| self.short())
     }
 
     pub(super) fn number(&mut self) -> Result<u64, Error> {
@@ -77,8 +88,12 @@ impl<'a> Fields<'a> {
 }
 
 pub(super) fn value(capacity: usize) -> Vec<u8> {
+    value_of(VERSION, capacity)
+}
+
+pub(super) fn value_of(version: u8, capacity: usize) -> Vec<u8> {
     let mut value = Vec::with_capacity(1 + capacity);
-    value.put_u8(VERSION);
+    value.put_u8(version);
     value
 }
 
@@ -166,29 +181,51 @@ pub(super) fn user_chat(user: UserId, chat: ChatId, bytes: &[u8]) -> Result<User
 }
 
 pub(super) fn put_summary(row: &SummaryRow) -> Vec<u8> {
-    let mut value = value(33 + row.preview.len());
+    let mut value = value_of(SUMMARY_VERSION, 70 + row.preview.as_ref().map_or(0, |preview| preview.body.len()));
     value.put_u8(kind_code(row.kind));
     value.put_u64(row.head);
     value.put_u64(row.ordinal);
     value.put_u64(row.first_seq);
     value.put_u64(row.activity);
-    value.put_slice(&row.preview);
+    value.put_u8(row.preview.is_some().into());
+    if let Some(preview) = &row.preview {
+        value.put_u64(preview.seq);
+        value.put_slice(preview.sender.as_bytes());
+        value.put_u64(preview.time);
+        value.put_u32(preview.length);
+        value.put_slice(&preview.body);
+    }
     value
 }
 
 pub(super) fn summary(chat: ChatId, bytes: &[u8]) -> Result<SummaryRow, Error> {
     const TABLE: &str = "chat_summaries";
-    let mut fields = Fields::of(TABLE, bytes)?;
+    let (version, mut fields) = Fields::up_to(SUMMARY_VERSION, TABLE, bytes)?;
     let kind = kind_of(TABLE, fields.byte()?)?;
-    Ok(SummaryRow {
+    let mut row = SummaryRow {
         chat,
         head: fields.number()?,
         ordinal: fields.number()?,
         first_seq: fields.number()?,
         activity: fields.number()?,
-        preview: Bytes::copy_from_slice(fields.rest()),
+        preview: None,
         kind,
-    })
+    };
+    if version < SUMMARY_VERSION {
+        // Bytes that nobody is named for: none is shown until the next message.
+        return Ok(row);
+    }
+    if !fields.flag()? {
+        return fields.end(row);
+    }
+    row.preview = Some(Preview {
+        seq: fields.number()?,
+        sender: UserId::new(fields.array()?),
+        time: fields.number()?,
+        length: fields.small()?,
+        body: Bytes::copy_from_slice(fields.rest()),
+    });
+    Ok(row)
 }
 
 pub(super) fn put_watermark(watermark: &Watermark) -> Vec<u8> {
@@ -295,16 +332,12 @@ mod tests {
             let row = UserChatRow { user, chat, joined_seq: 4, left_seq };
             assert_eq!(user_chat(user, chat, &put_user_chat(&row)).unwrap(), row);
         }
-        let row = SummaryRow {
-            chat,
-            head: 9,
-            ordinal: 5,
-            first_seq: 1,
-            preview: Bytes::from_static(b"hi"),
-            activity: 77,
-            kind: ChatKind::Channel,
-        };
-        assert_eq!(summary(chat, &put_summary(&row)).unwrap(), row);
+        let preview = Preview { seq: 8, sender: user, time: 76, length: 300, body: Bytes::from_static(b"hi") };
+        for preview in [Some(preview), None] {
+            let row =
+                SummaryRow { chat, head: 9, ordinal: 5, first_seq: 1, preview, activity: 77, kind: ChatKind::Channel };
+            assert_eq!(summary(chat, &put_summary(&row)).unwrap(), row);
+        }
         let row = PartitionPosition {
             epoch: Epoch(3),
             commands: CommandPosition { sequence: 9, count: 2, time_ns: -5, message_id: "a-1".into() },
@@ -315,6 +348,16 @@ mod tests {
         assert_eq!(checkpoint(&put_checkpoint(&row)).unwrap(), row);
         let columns = SnapshotColumns { head: 8, first_seq: 2 };
         assert_eq!(snapshot(&put_snapshot(columns, b"state")).unwrap(), (columns, &b"state"[..]));
+    }
+
+    #[test]
+    fn a_summary_of_before_previews_had_a_sender_has_none() {
+        let chat = ChatId::draw(Partition(3), 1, 1);
+        let numbers = [9u64, 5, 1, 77].map(u64::to_be_bytes).concat();
+        let row = summary(chat, &[&[1, 2][..], &numbers, b"hi"].concat()).unwrap();
+        assert_eq!((row.head, row.ordinal, row.first_seq, row.activity, row.preview), (9, 5, 1, 77, None));
+        assert!(summary(chat, &[&[SUMMARY_VERSION + 1, 2][..], &numbers, &[0]].concat()).is_err());
+        assert!(summary(chat, &[&[SUMMARY_VERSION, 2][..], &numbers, &[0, 0]].concat()).is_err());
     }
 
     #[test]

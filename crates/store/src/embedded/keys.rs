@@ -36,6 +36,14 @@ pub(super) fn member(chat: ChatId, user: UserId, joined_seq: Seq) -> [u8; 40] {
     key
 }
 
+/// What begins the keys of all stays of one user.
+pub(super) fn stays(chat: ChatId, user: UserId) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..ID].copy_from_slice(chat.as_bytes());
+    key[ID..].copy_from_slice(user.as_bytes());
+    key
+}
+
 /// User and joined seq of a `chat_members` key.
 pub(super) fn member_parts(key: &[u8]) -> Option<(UserId, Seq)> {
     let user = UserId::try_from(key.get(ID..2 * ID)?).ok()?;

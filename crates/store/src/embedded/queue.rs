@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::accounts::AccountWrite;
-use crate::{Append, Checkpoint, Config, Error, Projection, Reader, RefreshFamily, SendClaim, TicketRow};
+use crate::{Append, Checkpoint, Config, Error, InviteUse, Projection, Reader, RefreshFamily, SendClaim, TicketRow};
 
 /// Bytes that a row takes beside what is counted of it: its struct, key and bookkeeping.
 pub(super) const ROW_OVERHEAD: usize = 128;
@@ -45,6 +45,7 @@ pub(super) enum Written {
     Family(Option<Box<RefreshFamily>>),
     Claim(Box<SendClaim>),
     Ticket(Option<Box<TicketRow>>),
+    InviteUse(Option<Box<InviteUse>>),
     /// A part of it: the writer does the rest in its next commits, and the caller goes on waiting.
     Part,
 }
@@ -69,7 +70,8 @@ impl Write {
                 })
                 .sum(),
             Self::Project(projection) => {
-                let previews: usize = projection.summaries.iter().map(|row| row.preview.len()).sum();
+                let previews: usize =
+                    projection.summaries.iter().filter_map(|row| Some(row.preview.as_ref()?.body.len())).sum();
                 let rows = projection.user_chats.len() + projection.summaries.len() + projection.watermarks.len();
                 previews + rows * ROW_OVERHEAD
             }

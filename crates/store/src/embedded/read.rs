@@ -13,8 +13,8 @@ use super::{
     tables::{Table, Tables},
 };
 use crate::{
-    Checkpoint, Error, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, Reader,
-    SummaryRow, UserChatRow,
+    ChatLine, Checkpoint, Error, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow,
+    Reader, Receipt, SummaryRow, UserChatRow,
 };
 
 /// The engine as of one moment.
@@ -118,6 +118,45 @@ impl<'a> View<'a> {
                 codec::member_of(chat, &key, &value)
             })
             .collect()
+    }
+
+    /// The stays of one user; none: the chat has no members at all.
+    pub(super) fn stays(&self, chat: ChatId, user: UserId) -> Result<Option<Vec<MemberRow>>, Error> {
+        let stays: Vec<_> = self
+            .starting_with(Table::Members, &keys::stays(chat, user))
+            .map(|pair| {
+                let (key, value) = pair?;
+                codec::member_of(chat, &key, &value)
+            })
+            .collect::<Result<_, Error>>()?;
+        if stays.is_empty() && self.starting_with(Table::Members, chat.as_bytes()).next().transpose()?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(stays))
+    }
+
+    /// A page of who is in the chat and was with this seq, by user.
+    pub(super) fn receipts(
+        &self,
+        chat: ChatId,
+        seq: Seq,
+        after: Option<UserId>,
+        limit: usize,
+    ) -> Result<Vec<Receipt>, Error> {
+        let after = after.map(|after| keys::member(chat, after, Seq::MAX));
+        let mut receipts = Vec::new();
+        for pair in self.page(Table::Members, chat.as_bytes(), after.as_ref().map(|key| &key[..])) {
+            let (key, value) = pair?;
+            let stay = codec::member_of(chat, &key, &value)?;
+            if stay.left_seq.is_some() || stay.joined_seq > seq {
+                continue;
+            }
+            receipts.push(Receipt { user: stay.user, watermark: self.watermark(chat, stay.user)? });
+            if receipts.len() == limit {
+                break;
+            }
+        }
+        Ok(receipts)
     }
 
     /// The lowest seq that is kept: a column of the snapshot's row; without one, nothing was ever let go.
@@ -230,22 +269,42 @@ impl<'a> View<'a> {
         limit: usize,
     ) -> Result<Vec<Head>, Error> {
         let chats = self.chats_of(user, Some(partition), after, limit)?;
-        chats.into_iter().map(|row| self.head(&row)).collect()
+        chats.into_iter().map(|row| self.head(&row).map(|(head, _)| head)).collect()
     }
 
-    fn head(&self, row: &UserChatRow) -> Result<Head, Error> {
-        let summary = self.summary(row.chat)?;
+    /// A page of a user's list over all partitions.
+    pub(super) fn chat_lines(&self, user: UserId, after: Option<ChatId>, limit: usize) -> Result<Vec<ChatLine>, Error> {
+        let chats = self.chats_of(user, None, after, limit)?;
+        let line = |row: UserChatRow| {
+            let (head, summary) = self.head(&row)?;
+            Ok(ChatLine { head, summary, setting: self.chat_setting(user, row.chat)? })
+        };
+        chats.into_iter().map(line).collect()
+    }
+
+    /// The chat's head for one user, and what is shown of the chat: nothing from before or after the stay.
+    fn head(&self, row: &UserChatRow) -> Result<(Head, Option<SummaryRow>), Error> {
+        let mut summary = self.summary(row.chat)?;
         // Without a summary yet the chat is there all the same, at least up to the joining: never left out silently.
         let (mut head, mut ordinal, first_seq) =
-            summary.map_or((row.joined_seq, 0, 1), |summary| (summary.head, summary.ordinal, summary.first_seq));
+            summary.as_ref().map_or((row.joined_seq, 0, 1), |row| (row.head, row.ordinal, row.first_seq));
         if let Some(left_seq) = row.left_seq {
             // What came after the leaving is not this user's.
             head = left_seq;
             if let Some(value) = self.get(Table::Log, &keys::log(row.chat, left_seq))? {
-                ordinal = decode(row.chat, left_seq, &value)?.entry.ordinal;
+                let leaving = decode(row.chat, left_seq, &value)?.entry;
+                ordinal = leaving.ordinal;
+                if let Some(summary) = &mut summary {
+                    summary.activity = leaving.time;
+                }
             }
         }
-        Ok(Head {
+        if let Some(summary) = &mut summary {
+            summary.head = head;
+            summary.ordinal = ordinal;
+            summary.preview = summary.preview.take().filter(|last| (row.joined_seq..=head).contains(&last.seq));
+        }
+        let head = Head {
             chat: row.chat,
             head,
             ordinal,
@@ -253,7 +312,8 @@ impl<'a> View<'a> {
             joined_seq: row.joined_seq,
             left_seq: row.left_seq,
             watermark: self.watermark(row.chat, row.user)?,
-        })
+        };
+        Ok((head, summary))
     }
 }
 

@@ -75,6 +75,7 @@ pub(super) const fn is_remembered(table: Table) -> bool {
         Table::Users | Table::Handles => false,
         Table::Families | Table::UserFamilies | Table::SendClaims | Table::SendClaimTimes => false,
         Table::Devices | Table::Blocks | Table::ChatSettings | Table::Tickets | Table::TicketTimes => false,
+        Table::Invites | Table::ChatInvites | Table::InviteTimes | Table::InviteUses => false,
     }
 }
 

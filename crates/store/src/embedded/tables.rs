@@ -49,6 +49,10 @@ const NAMES: [&str; Table::COUNT] = [
     "chat_settings",
     "tickets",
     "tickets_by_time",
+    "invites",
+    "invites_by_chat",
+    "invites_by_time",
+    "invite_uses",
 ];
 
 /// One table: a keyspace of the engine.
@@ -75,10 +79,14 @@ pub(super) enum Table {
     ChatSettings,
     Tickets,
     TicketTimes,
+    Invites,
+    ChatInvites,
+    InviteTimes,
+    InviteUses,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 21;
+    pub(super) const COUNT: usize = 25;
 
     pub(super) const fn name(self) -> &'static str {
         NAMES[self as usize]

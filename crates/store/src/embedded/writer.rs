@@ -66,6 +66,10 @@ const TABLES: [Table; Table::COUNT] = [
     Table::ChatSettings,
     Table::Tickets,
     Table::TicketTimes,
+    Table::Invites,
+    Table::ChatInvites,
+    Table::InviteTimes,
+    Table::InviteUses,
 ];
 
 /// The writer's own state.

@@ -7,7 +7,9 @@
 use domain::{ChatId, Micros, UserId};
 
 use super::Store;
-use crate::{ChatSetting, DeviceRow, Error, RefreshFamily, SendClaim, TicketRow, UserRow};
+use crate::{
+    ChatSetting, DeviceRow, Error, InviteRow, InviteUse, RefreshFamily, SendClaim, SendOutcome, TicketRow, UserRow,
+};
 
 #[expect(clippy::unused_async, reason = "engines over a network wait in every operation, and callers must not care")]
 impl Store {
@@ -99,6 +101,22 @@ impl Store {
     pub async fn claim_send(&self, claim: SendClaim) -> Result<SendClaim, Error> {
         match self {
             Self::Embedded(engine) => engine.claim_send(claim).await,
+        }
+    }
+
+    /// What stands under this user and key, however old it is.
+    pub async fn send_claim(&self, user: UserId, key: &str) -> Result<Option<SendClaim>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.send_claim(user, key),
+        }
+    }
+
+    /// Notes what became of a claim's command, and says whether that is what the row says now.
+    ///
+    /// Only of the claim with this origin. What was stored is never noted as rejected, nor anything as unknown.
+    pub async fn settle_send(&self, user: UserId, key: &str, origin: u64, outcome: SendOutcome) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(engine) => engine.settle_send(user, key, origin, outcome).await,
         }
     }
 
@@ -219,10 +237,66 @@ impl Store {
         }
     }
 
+    /// Writes a new invite, and says whether it did: one with the same hash stays as it is.
+    ///
+    /// One beyond [`crate::INVITES_MAX`] of its chat is [`Error::Full`].
+    pub async fn put_invite(&self, row: InviteRow) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(engine) => engine.put_invite(row).await,
+        }
+    }
+
+    /// An invite; whether it has ended is the caller's to see.
+    pub async fn invite(&self, hash: [u8; 32]) -> Result<Option<InviteRow>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.invite(hash),
+        }
+    }
+
+    /// The use that a user made of an invite.
+    pub async fn invite_use(&self, hash: [u8; 32], user: UserId) -> Result<Option<InviteUse>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.invite_use(hash, user),
+        }
+    }
+
+    /// All invites of a chat, ended ones included, by their hashes.
+    pub async fn invites_of(&self, chat: ChatId) -> Result<Vec<InviteRow>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.invites_of(chat).await,
+        }
+    }
+
+    /// Uses an invite at `proposed.at_us`: the use that its user has now, `proposed` or an earlier one.
+    ///
+    /// Each user is counted once, and never more than the invite lets in; an earlier use holds after the end. None: there
+    /// is no such invite, or it lets nobody in any more.
+    pub async fn use_invite(&self, proposed: InviteUse) -> Result<Option<InviteUse>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.use_invite(proposed).await,
+        }
+    }
+
+    /// Removes an invite and its uses, and says whether it was there.
+    pub async fn remove_invite(&self, hash: [u8; 32]) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(engine) => engine.remove_invite(hash).await,
+        }
+    }
+
+    /// The first invites that ended before `before_us`, for them to be removed.
+    ///
+    /// An engine whose rows go by themselves names none.
+    pub async fn invites_ended_before(&self, before_us: Micros, limit: usize) -> Result<Vec<[u8; 32]>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.invites_ended_before(before_us, limit).await,
+        }
+    }
+
     /// Removes a user's devices, refresh families, blocks, settings and send claims; asked again, it goes on.
     ///
     /// In steps, so that others do not wait: a crash may leave some, and what is written for the user meanwhile may stay.
-    /// The user's row and handle are the caller's, tickets end by themselves, and blocks of this user by others stay.
+    /// The user's row and handle are the caller's, tickets and invites end by themselves, and blocks of this user by others stay.
     pub async fn erase_user(&self, user: UserId) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.erase_user(user).await,

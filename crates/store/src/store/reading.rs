@@ -48,12 +48,11 @@ impl Store {
         at_least: Seq,
         deadline: Instant,
     ) -> Result<Vec<MemberRow>, ReadError> {
-        let members = self.members(chat, at_least, deadline).await?;
-        if members.is_empty() {
-            return Err(ReadError::UnknownChat);
-        }
-        let own: Vec<_> = members.into_iter().filter(|row| row.user == user).collect();
-        if own.is_empty() { Err(ReadError::NotAMember) } else { Ok(own) }
+        let stays = match self {
+            Self::Embedded(engine) => engine.stays(chat, user, at_least, deadline).await?,
+        };
+        let stays = stays.ok_or(ReadError::UnknownChat)?;
+        if stays.is_empty() { Err(ReadError::NotAMember) } else { Ok(stays) }
     }
 
     /// The last seq that the reader may know of: the chat's head, or where the reader left.

@@ -7,6 +7,7 @@ mod accounts;
 mod appends;
 mod belongings;
 mod histories;
+mod invites;
 mod loads;
 mod models;
 
@@ -49,6 +50,10 @@ macro_rules! conformance {
                 models::heads_join_list_summary_and_watermark,
                 models::a_left_chat_has_the_leaving_as_its_head,
                 models::a_chat_without_summary_is_not_left_out,
+                models::a_list_shows_of_a_chat_what_the_stay_shows,
+                models::a_page_of_the_list_crosses_partitions,
+                models::receipts_are_of_those_who_were_there_and_still_are,
+                histories::the_stays_of_one_user_are_told_apart,
                 models::pages_of_chats_cover_all_once,
                 models::pages_of_all_summaries_cover_each_once,
                 models::checkpoints_only_move_forward,
@@ -70,6 +75,7 @@ macro_rules! conformance {
                 accounts::a_send_claim_is_fixed_for_a_day,
                 accounts::of_many_claims_of_one_key_exactly_one_wins,
                 accounts::keys_of_two_users_are_apart,
+                accounts::what_was_stored_is_never_noted_as_rejected,
                 accounts::a_sweep_takes_the_old_send_claims_alone,
                 accounts::texts_beyond_their_bounds_are_refused,
                 belongings::a_device_is_written_over_listed_and_removed,
@@ -83,6 +89,12 @@ macro_rules! conformance {
                 belongings::a_sweep_takes_the_expired_tickets_alone,
                 belongings::an_erased_user_keeps_row_and_handle_alone,
                 belongings::belongings_beyond_their_bounds_are_refused,
+                invites::an_invite_comes_back_whole_and_is_listed,
+                invites::of_twenty_users_at_once_an_invite_for_five_takes_five,
+                invites::a_user_is_counted_once_and_keeps_the_first_use,
+                invites::a_removed_invite_is_gone_with_its_uses,
+                invites::invites_of_a_chat_are_bounded_and_listed_whole,
+                invites::ended_invites_are_named_the_oldest_first,
             );
         }
     };

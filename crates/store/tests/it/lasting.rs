@@ -8,14 +8,14 @@ use std::{
 };
 
 use domain::UserId;
-use store::{Config, Error, RefreshFamily, SEND_CLAIM_KEPT_US, Store, UserRow};
+use store::{Config, Error, RefreshFamily, SEND_CLAIM_KEPT_US, SendOutcome, Store, UserRow};
 use testkit::{Scratch, wait};
 
 use crate::{
     embedded::{open, quick_sync},
     rows::{
-        append, at, device, family, message, new_chat, new_family, new_partition, new_text, new_user, rows, send_claim,
-        setting, ticket, user_row,
+        append, at, device, family, invite, invite_use, message, new_chat, new_family, new_partition, new_text,
+        new_user, rows, send_claim, setting, ticket, user_row,
     },
 };
 
@@ -66,7 +66,24 @@ async fn every_write_to_accounts_is_on_disk_before_it_is_answered() {
         is_synced_by(store, async { assert_eq!(store.claim_send(claim.clone()).await.unwrap(), claim) }).await,
     );
 
+    of(
+        "settle_send",
+        is_synced_by(store, async {
+            assert!(store.settle_send(user, "k", 5, SendOutcome::Rejected { code: 1 }).await.unwrap());
+        })
+        .await,
+    );
+
     let (chat, row) = (new_chat(3), ticket(user, 9));
+    let invited = invite(chat, user, 90, 2);
+    of("put_invite", is_synced_by(store, async { assert!(store.put_invite(invited.clone()).await.unwrap()) }).await);
+    let used = invite_use(&invited, user, 1);
+    of(
+        "use_invite",
+        is_synced_by(store, async { assert_eq!(store.use_invite(used).await.unwrap(), Some(used)) }).await,
+    );
+    assert!(!is_synced_by(store, async { assert_eq!(store.use_invite(used).await.unwrap(), Some(used)) }).await);
+    of("remove_invite", is_synced_by(store, async { assert!(store.remove_invite(invited.hash).await.unwrap()) }).await);
     of("put_device", is_synced_by(store, async { store.put_device(device(user, "d")).await.unwrap() }).await);
     of("remove_device", is_synced_by(store, async { assert!(store.remove_device(user, "d").await.unwrap()) }).await);
     of("block", is_synced_by(store, async { store.block(user, user).await.unwrap() }).await);
@@ -329,6 +346,8 @@ async fn a_damaged_row_is_an_error_and_stays_as_it_is() {
     let chat = new_chat(3);
     overwrite(&folder, "chat_settings", &[*user.as_bytes(), *chat.as_bytes()].concat(), &[1; 20]);
     overwrite(&folder, "tickets", &[5; 32], &[1]);
+    overwrite(&folder, "invites", &[5; 32], &[1]);
+    overwrite(&folder, "invites_by_chat", &[&chat.as_bytes()[..], &[6; 32]].concat(), &[1]);
     overwrite(&folder, "send_claims", &[&user.as_bytes()[..], b"k"].concat(), &[]);
     fn is_corrupt<T: std::fmt::Debug>(read: Result<T, Error>) {
         assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
@@ -353,6 +372,10 @@ async fn a_damaged_row_is_an_error_and_stays_as_it_is() {
         is_corrupt(store.chat_settings_of(user, None, 1).await);
         is_corrupt(store.put_chat_setting(setting(user, chat), 1).await);
         is_corrupt(store.take_ticket([5; 32], 1).await);
+        is_corrupt(store.invite([5; 32]).await);
+        is_corrupt(store.remove_invite([5; 32]).await);
+        is_corrupt(store.invites_of(chat).await);
+        is_corrupt(store.settle_send(user, "k", 1, SendOutcome::Unknown).await);
         is_corrupt(store.erase_user(user).await);
     }
     // A damaged row harms no other.

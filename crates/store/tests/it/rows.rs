@@ -12,8 +12,8 @@ use domain::{
 };
 use prost::Message;
 use store::{
-    Append, ChatAppend, ChatSetting, Checkpoint, DeviceRow, MemberRow, Projection, Reader, RefreshFamily, SendClaim,
-    Spent, SummaryRow, TicketRow, UserRow, UserState,
+    Append, ChatAppend, ChatSetting, Checkpoint, DeviceRow, InviteRow, InviteUse, MemberRow, Preview, Projection,
+    Reader, RefreshFamily, SendClaim, SendOutcome, Spent, SummaryRow, TicketRow, UserRow, UserState,
 };
 use tokio::time::Instant;
 
@@ -127,6 +127,17 @@ pub(crate) fn snapshot(head: Seq, first_seq: Seq) -> Bytes {
     proto::log::ChatSnapshot { schema: 1, head, first_seq, ..Default::default() }.encode_to_vec().into()
 }
 
+/// The message at one head.
+pub(crate) fn preview(head: Seq) -> Preview {
+    Preview {
+        seq: head,
+        sender: UserId::new([6; 16]),
+        time: 1_000 + head,
+        length: 500,
+        body: Bytes::from(format!("preview {head}")),
+    }
+}
+
 /// A summary at one head.
 pub(crate) fn summary(chat: ChatId, head: Seq) -> SummaryRow {
     SummaryRow {
@@ -134,7 +145,7 @@ pub(crate) fn summary(chat: ChatId, head: Seq) -> SummaryRow {
         head,
         ordinal: head.saturating_sub(1),
         first_seq: 1,
-        preview: Bytes::from(format!("preview {head}")),
+        preview: Some(preview(head)),
         activity: 1_000 + head,
         kind: ChatKind::Group,
     }
@@ -200,7 +211,17 @@ pub(crate) fn family(user: UserId, family: [u8; 16]) -> RefreshFamily {
 /// What a key was first used for.
 pub(crate) fn send_claim(user: UserId, key: &str, at_us: u64) -> SendClaim {
     let chat = ChatId::draw(Partition(4), 1, 1);
-    SendClaim { user, key: key.into(), chat, origin: 5, n: 6, basis: 7, fingerprint: 8, at_us }
+    SendClaim {
+        user,
+        key: key.into(),
+        chat,
+        origin: 5,
+        n: 6,
+        basis: 7,
+        fingerprint: 8,
+        at_us,
+        outcome: SendOutcome::Unknown,
+    }
 }
 
 /// A device of a user.
@@ -218,4 +239,16 @@ pub(crate) fn ticket(user: UserId, expires_us: u64) -> TicketRow {
     let mut hash = [2; 32];
     hash[..8].copy_from_slice(&draw().to_be_bytes());
     TicketRow { hash, user, device: "device".into(), sign_in: "sign-in".into(), expires_us }
+}
+
+/// An invite that no other test knows.
+pub(crate) fn invite(chat: ChatId, inviter: UserId, expires_us: u64, uses_max: u32) -> InviteRow {
+    let mut hash = [4; 32];
+    hash[..8].copy_from_slice(&draw().to_be_bytes());
+    InviteRow { hash, chat, inviter, created_us: 1, expires_us, uses_max, uses: 0 }
+}
+
+/// A use of an invite, with what it is told by from one of another time.
+pub(crate) fn invite_use(row: &InviteRow, user: UserId, origin: u64) -> InviteUse {
+    InviteUse { hash: row.hash, user, origin, basis: 7, at_us: 5 }
 }

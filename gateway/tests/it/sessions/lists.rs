@@ -4,7 +4,6 @@ use gateway::socket::SubProtocol;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bytes::Bytes;
 use domain::{ChatKind, Seq};
 use prost::Message as _;
 use proto::v1::server_frame::Frame;
@@ -31,7 +30,7 @@ async fn listed(deployment: &Deployment, n: u8, chats: u64, events: Seq) {
         head: 7,
         ordinal: 6,
         first_seq: 1,
-        preview: Bytes::new(),
+        preview: None,
         activity: 1,
         kind: ChatKind::Group,
     };

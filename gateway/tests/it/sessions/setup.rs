@@ -138,7 +138,7 @@ impl Deployment {
             head,
             ordinal: head - 1,
             first_seq: 1,
-            preview: Bytes::new(),
+            preview: None,
             activity: head,
             kind: ChatKind::Group,
         };

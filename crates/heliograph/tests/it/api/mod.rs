@@ -3,7 +3,10 @@
 pub(crate) mod accounts;
 mod chats;
 mod description;
+mod following;
 pub(crate) mod http;
+mod invites;
+mod listing;
 mod refusals;
 
 use serde_json::json;

@@ -61,7 +61,7 @@ impl Batch<'_> {
 }
 
 impl View<'_> {
-    pub(super) fn chat_setting(&self, user: UserId, chat: ChatId) -> Result<Option<ChatSetting>, Error> {
+    pub(in super::super) fn chat_setting(&self, user: UserId, chat: ChatId) -> Result<Option<ChatSetting>, Error> {
         let key = key_of(user, chat);
         self.get(TABLE, &key)?.map(|value| decode(user, &key, &value)).transpose()
     }

@@ -3,7 +3,7 @@
 use domain::UserId;
 use store::{
     Error, HANDLE_BYTES_MAX, IDEMPOTENCY_KEY_BYTES_MAX, LIST_ROWS_MAX, PASSWORD_BYTES_MAX, REFRESH_FAMILIES_MAX,
-    RefreshFamily, SEND_CLAIM_KEPT_US, SPENT_MAX, SendClaim, Spent, Store, UserRow, UserState,
+    RefreshFamily, SEND_CLAIM_KEPT_US, SPENT_MAX, SendClaim, SendOutcome, Spent, Store, UserRow, UserState,
 };
 
 use crate::rows::{family, new_chat, new_family, new_text, new_user, send_claim, user_row};
@@ -304,6 +304,35 @@ pub(crate) async fn keys_of_two_users_are_apart(store: &Store) {
     // A key that another one begins with is another key.
     let longer = SendClaim { key: "same ".into(), n: 9, ..one };
     assert_eq!(store.claim_send(longer.clone()).await.unwrap(), longer);
+}
+
+pub(crate) async fn what_was_stored_is_never_noted_as_rejected(store: &Store) {
+    use SendOutcome::{Rejected, Stored, Unknown};
+    let (user, claim) = (new_user(), |user| send_claim(user, "k", SEND_CLAIM_KEPT_US));
+    let rejected = Rejected { code: 22 };
+    let stored = Stored { chat: new_chat(5), seq: 7, time: 9 };
+    assert_eq!(store.send_claim(user, "k").await.unwrap(), None);
+    assert!(!store.settle_send(user, "k", 5, rejected).await.unwrap(), "there is no claim");
+    store.claim_send(claim(user)).await.unwrap();
+    assert_eq!(store.send_claim(user, "k").await.unwrap(), Some(claim(user)));
+    assert!(!store.settle_send(user, "k", 99, rejected).await.unwrap(), "of another command");
+    let steps = [
+        (rejected, true, rejected),
+        (Unknown, false, rejected),
+        (Rejected { code: 23 }, true, Rejected { code: 23 }),
+        (stored, true, stored),
+        (rejected, false, stored),
+        (stored, true, stored),
+    ];
+    for (said, is_so, outcome) in steps {
+        assert_eq!(store.settle_send(user, "k", 5, said).await.unwrap(), is_so, "{said:?}");
+        assert_eq!(store.send_claim(user, "k").await.unwrap(), Some(SendClaim { outcome, ..claim(user) }));
+    }
+    let again = store.claim_send(claim(user)).await.unwrap();
+    assert_eq!(again.outcome, stored, "told to who asks again");
+    // One that takes its place a day later begins anew.
+    let later = SendClaim { origin: 6, ..send_claim(user, "k", 3 * SEND_CLAIM_KEPT_US) };
+    assert_eq!(store.claim_send(later).await.unwrap().outcome, Unknown);
 }
 
 pub(crate) async fn a_sweep_takes_the_old_send_claims_alone(store: &Store) {

@@ -3,7 +3,7 @@
 use domain::{ChatId, Seq, UserId};
 use store::{Error, Store};
 
-use crate::rows::{append, at, later, message, new_chat, new_partition, new_user, rows, seqs, snapshot, soon};
+use crate::rows::{append, at, later, message, new_chat, new_partition, new_user, rows, seqs, snapshot, soon, stay};
 
 /// A chat with these rows, in one append.
 async fn with_rows(store: &Store, stored: impl IntoIterator<Item = Seq>) -> (ChatId, UserId) {
@@ -115,4 +115,18 @@ pub(crate) async fn at_least_gives_up_at_the_deadline(store: &Store) {
     let (chat, _) = with_rows(store, 1..=2).await;
     let none = store.history_at_least(chat, 0, 100, 1 << 20, 3, soon()).await;
     assert!(matches!(&none, Err(error @ Error::NotYet { at_least: 3, .. }) if error.is_retryable()), "{none:?}");
+}
+
+pub(crate) async fn the_stays_of_one_user_are_told_apart(store: &Store) {
+    let (chat, user, other) = (new_chat(5), new_user(), new_user());
+    let stays = [stay(chat, user, 1, Some(3)), stay(chat, user, 5, None)];
+    let of_chat = append(chat, at(1, 1), rows(chat, user, 1..=5));
+    let members = vec![stays[1], stay(chat, other, 1, None), stays[0]];
+    let chats = of_chat.chats.into_iter().map(|rows| store::ChatAppend { members: members.clone(), ..rows }).collect();
+    store.append(store::Append { chats, ..of_chat }).await.unwrap();
+    assert_eq!(store.stays(chat, user, 5, soon()).await.unwrap(), stays);
+    let stranger = store.stays(chat, new_user(), 0, soon()).await;
+    assert!(matches!(stranger, Err(store::ReadError::NotAMember)), "{stranger:?}");
+    let nowhere = store.stays(new_chat(5), user, 0, soon()).await;
+    assert!(matches!(nowhere, Err(store::ReadError::UnknownChat)), "{nowhere:?}");
 }

@@ -8,9 +8,9 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use store::{Checkpoint, Head, Projection, Reader, Store, UserChatRow};
+use store::{Append, ChatSetting, Checkpoint, Head, Projection, Reader, Receipt, Store, UserChatRow};
 
-use crate::rows::{append, at, new_chat, new_partition, new_user, projection, rows, summary};
+use crate::rows::{append, at, new_chat, new_partition, new_user, preview, projection, rows, setting, stay, summary};
 
 fn listed(user: UserId, chat: ChatId, joined_seq: u64, left_seq: Option<u64>) -> UserChatRow {
     UserChatRow { user, chat, joined_seq, left_seq }
@@ -96,6 +96,101 @@ pub(crate) async fn a_chat_without_summary_is_not_left_out(store: &Store) {
     store.project(bare).await.unwrap();
     let heads = store.heads(user, Partition(partition), None, 10).await.unwrap();
     assert_eq!((heads.len(), heads[0].chat, heads[0].head), (1, chat, 5));
+}
+
+pub(crate) async fn a_list_shows_of_a_chat_what_the_stay_shows(store: &Store) {
+    let partition = new_partition();
+    let (reader, early, late, back) = (new_user(), new_user(), new_user(), new_user());
+    let chat = new_chat(partition);
+    store.append(append(chat, at(1, 1), rows(chat, reader, 1..=9))).await.unwrap();
+    store
+        .project(Projection {
+            user_chats: vec![
+                listed(reader, chat, 1, None),
+                listed(early, chat, 1, Some(6)),
+                listed(late, chat, 9, None),
+                listed(back, chat, 1, Some(8)),
+            ],
+            // The last message is that of seq 8: what follows is none.
+            summaries: vec![store::SummaryRow { preview: Some(preview(8)), ..summary(chat, 9) }],
+            ..projection(partition, 1, 2, 1)
+        })
+        .await
+        .unwrap();
+    assert!(store.put_chat_setting(setting(early, chat), 0).await.unwrap());
+    let line = async |user| store.chat_lines(user, None, 10).await.unwrap().remove(0);
+    let shown = line(reader).await;
+    let summary = shown.summary.unwrap();
+    assert_eq!((summary.head, summary.activity, summary.preview), (9, 1_009, Some(preview(8))));
+    assert_eq!((shown.head.head, shown.setting), (9, None));
+    // Who left learns nothing of what came later, not even when.
+    let shown = line(early).await;
+    let summary = shown.summary.unwrap();
+    let leaving = store.history(chat, 5, 1, 1 << 10).await.unwrap().rows[0].entry.time;
+    assert_eq!((summary.head, summary.activity, summary.preview), (6, leaving, None));
+    assert_eq!(shown.setting, Some(ChatSetting { version: 1, ..setting(early, chat) }));
+    assert_eq!(line(back).await.summary.unwrap().preview, Some(preview(8)), "left with it");
+    assert_eq!(line(late).await.summary.unwrap().preview, None, "said before the joining");
+}
+
+pub(crate) async fn a_page_of_the_list_crosses_partitions(store: &Store) {
+    let (user, other) = (new_user(), new_user());
+    let mut chats = Vec::new();
+    for _ in 0..5 {
+        let partition = new_partition();
+        let chat = new_chat(partition);
+        chats.push(chat);
+        store
+            .project(Projection {
+                user_chats: vec![listed(user, chat, 1, None), listed(other, new_chat(partition), 1, None)],
+                watermarks: vec![(chat, user, mark(7, 5, 4))],
+                ..projection(partition, 1, 1, 1)
+            })
+            .await
+            .unwrap();
+    }
+    chats.sort_by_key(|chat| (chat.partition(), *chat));
+    let page = async |after, limit| -> Vec<ChatId> {
+        let lines = store.chat_lines(user, after, limit).await.unwrap();
+        assert!(lines.iter().all(|line| line.summary.is_none() && line.head.watermark == mark(7, 5, 4)));
+        lines.into_iter().map(|line| line.head.chat).collect()
+    };
+    assert_eq!(page(None, 3).await, chats[..3]);
+    assert_eq!(page(Some(chats[2]), 3).await, chats[3..]);
+    assert_eq!(page(None, usize::MAX).await, chats);
+    assert!(page(Some(chats[4]), 3).await.is_empty());
+}
+
+pub(crate) async fn receipts_are_of_those_who_were_there_and_still_are(store: &Store) {
+    let partition = new_partition();
+    let (chat, other) = (new_chat(partition), new_chat(partition));
+    let mut users: Vec<_> = (0..30).map(|_| new_user()).collect();
+    users.sort_unstable();
+    let gone = [new_user(), new_user(), new_user()];
+    let mut members: Vec<_> = users.iter().map(|user| stay(chat, *user, 1, None)).collect();
+    // Put out; came later; put out and back later.
+    members.extend([stay(chat, gone[0], 1, Some(7)), stay(chat, gone[1], 6, None)]);
+    members.extend([stay(chat, gone[2], 1, Some(3)), stay(chat, gone[2], 8, None)]);
+    let of_chat = append(chat, at(1, 1), rows(chat, users[0], 1..=9));
+    let chats = of_chat.chats.into_iter().map(|rows| store::ChatAppend { members: members.clone(), ..rows }).collect();
+    store.append(Append { chats, ..of_chat }).await.unwrap();
+    let elsewhere = append(other, at(1, 2), rows(other, users[0], 1..=1));
+    store.append(elsewhere).await.unwrap();
+    let watermarks = vec![(chat, users[3], mark(5, 4, 3)), (other, users[4], mark(1, 1, 0))];
+    store.project(Projection { watermarks, ..projection(partition, 1, 1, 1) }).await.unwrap();
+    let mut walked: Vec<Receipt> = Vec::new();
+    loop {
+        let page = store.receipts(chat, 5, walked.last().map(|last| last.user), 7).await.unwrap();
+        let is_full = page.len() == 7;
+        walked.extend(page);
+        if !is_full {
+            break;
+        }
+    }
+    assert_eq!(walked.iter().map(|receipt| receipt.user).collect::<Vec<_>>(), users);
+    assert_eq!((walked[3].watermark, walked[4].watermark), (mark(5, 4, 3), Watermark::default()));
+    assert_eq!(store.receipts(chat, 9, None, usize::MAX).await.unwrap().len(), 32);
+    assert!(store.receipts(new_chat(partition), 1, None, 9).await.unwrap().is_empty());
 }
 
 pub(crate) async fn pages_of_chats_cover_all_once(store: &Store) {
