@@ -11,8 +11,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use client::{Token, Trust};
 use domain::UserId;
-use gateway::limits::Network;
 use gateway::socket::TlsConfig;
+use limits::Network;
 use tokens::TokenKeys;
 
 use crate::broker::Sync;

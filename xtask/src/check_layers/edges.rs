@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &["proto"]),
     ("event-log", &["domain", "proto"]),
     ("store", &["domain", "proto"]),
+    ("limits", &[]),
     ("packer", &["domain", "event-log", "proto"]),
     ("tokens", &["domain", "event-log", "proto"]),
     ("api", ROLE),
@@ -32,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "event-log",
             "gateway",
             "ingest",
+            "limits",
             "projections",
             "proto",
             "store",
@@ -60,7 +62,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What a role may depend on: never another role, they meet in the log, the store's port and `proto`.
-const ROLE: &[&str] = &["domain", "event-log", "packer", "proto", "store", "tokens"];
+const ROLE: &[&str] = &["domain", "event-log", "limits", "packer", "proto", "store", "tokens"];
 
 /// What any crate's tests may use beside that.
 const FOR_TESTS: &[&str] = &["checker", "client", "loadtest", "testkit"];
