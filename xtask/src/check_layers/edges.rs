@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &["proto"]),
     ("event-log", &["domain", "proto"]),
     ("store", &["domain", "proto"]),
+    ("audit", &[]),
     ("limits", &[]),
     ("packer", &["domain", "event-log", "proto"]),
     ("tokens", &["domain", "event-log", "proto"]),
@@ -27,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "heliograph",
         &[
             "api",
+            "audit",
             "client",
             "delivery",
             "domain",
@@ -62,7 +64,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What a role may depend on: never another role, they meet in the log, the store's port and `proto`.
-const ROLE: &[&str] = &["domain", "event-log", "limits", "packer", "proto", "store", "tokens"];
+const ROLE: &[&str] = &["audit", "domain", "event-log", "limits", "packer", "proto", "store", "tokens"];
 
 /// What any crate's tests may use beside that.
 const FOR_TESTS: &[&str] = &["checker", "client", "loadtest", "testkit"];
