@@ -1,7 +1,7 @@
 //! Accounts, chats and history over HTTP.
 //!
 //! ```text
-//! serve (connections, header deadline) → router → caller (token) → accounts │ chats │ members │ messages → problem
+//! serve (connections, deadlines) → edge (request id, limits, CORS) → router → caller (token) → accounts │ chats │ members │ messages → problem
 //!   accounts ─ passwords (bounded pool) ─ refresh ▶ store, tokens        chats, members, messages ─ desk ▶ packer ▶ log
 //! ```
 //! What changes a chat goes through the command log like everything else: decided by the fold, answered with its seq.
@@ -14,6 +14,8 @@ mod caller;
 mod chats;
 mod config;
 mod desk;
+mod docs_page;
+mod edge;
 mod error;
 mod members;
 mod messages;
@@ -27,6 +29,7 @@ mod state;
 mod wire;
 
 pub use config::Config;
+pub use edge::ClientLimits;
 pub use error::Error;
 pub use router::openapi;
 pub use serve::{Api, Dependencies};

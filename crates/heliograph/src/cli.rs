@@ -79,6 +79,9 @@ struct UpArgs {
     /// Address that answers `/livez` and `/metrics`; without it, none does.
     #[arg(long, env = "HELIOGRAPH_ADMIN")]
     admin: Option<String>,
+    /// File that who did what to accounts and chats is appended to, or `off`; by default `audit.log` in the data folder.
+    #[arg(long, env = "HELIOGRAPH_AUDIT_LOG", value_name = "FILE")]
+    audit_log: Option<PathBuf>,
     /// What is logged, such as `info` or `ingest=debug`.
     #[arg(long, env = "HELIOGRAPH_LOG", default_value = "warn")]
     log: String,
@@ -148,6 +151,7 @@ pub fn run() -> Result<()> {
             hand_over: !args.no_hand_over,
             sync: if args.lazy_sync { Sync::Lazy } else { Sync::Always },
             admin: args.admin,
+            audit_log: args.audit_log,
             log: args.log,
         })),
         Command::Token(args) => {

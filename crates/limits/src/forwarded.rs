@@ -12,23 +12,21 @@ use crate::network::{Network, canonical, holds};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Whether somebody passed this request on.
-#[must_use]
-pub fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers.contains_key(FORWARDED_FOR)
-}
-
 /// Whom a request of this peer is counted for; none: the peer is exempt, and speaks for itself.
 ///
-/// What the client cannot be told of is the peer's own. Nobody becomes exempt by a header.
+/// A request that somebody passed on is never exempt, known to us or not: nobody becomes so by a header.
 #[must_use]
 pub fn counted(peer: IpAddr, headers: &HeaderMap, trusted: &[Network], exempt: &[Network]) -> Option<IpAddr> {
-    if !is_forwarded(headers) {
-        return (!holds(exempt, peer)).then_some(peer);
-    }
-    // Passed on by somebody we know, or not: in either case it is not the peer itself that is exempt.
+    let is_exempt = !headers.contains_key(FORWARDED_FOR) && holds(exempt, peer);
+    (!is_exempt).then(|| sender(peer, headers, trusted))
+}
+
+/// Whose request this is: the peer's, or that of the client that a trusted peer passed it on for.
+#[must_use]
+pub fn sender(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    // A client that cannot be told is the proxy's own affair, and counts as the proxy.
     let client = if holds(trusted, peer) { client(headers, trusted) } else { None };
-    Some(client.unwrap_or(peer))
+    client.unwrap_or_else(|| canonical(peer))
 }
 
 /// The client of a request that came through trusted proxies; none if it cannot be told.

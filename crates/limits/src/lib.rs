@@ -13,7 +13,7 @@ mod rate;
 
 use std::time::Duration;
 
-pub use forwarded::{counted, is_forwarded};
+pub use forwarded::{counted, sender};
 pub use keys::{Keys, Names};
 pub use network::{Network, NetworkError, client_key, holds, loopback};
 pub use rate::{Bucket, Left, Limiter, Rate};

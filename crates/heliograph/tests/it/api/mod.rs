@@ -3,6 +3,7 @@
 mod accounts;
 mod chats;
 mod description;
+mod edge;
 pub(crate) mod http;
 mod refusals;
 
