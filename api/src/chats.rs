@@ -184,15 +184,15 @@ pub(crate) async fn create(
     headers: HeaderMap,
     Json(asked): Json<NewChat>,
 ) -> Result<Answer, Problem> {
-    let done = made(&shared, &caller, &headers, asked).await;
+    let done = made(&shared, &caller, &origin, &headers, asked).await;
     if let Some(event) = origin.tried(Audited::ChatCreate, &done) {
-        shared.audit.record(&caller.did(audited(event, &done)));
+        shared.audit.record(&caller.did(with_chat(event, &done)));
     }
     done
 }
 
 /// An event with the chat that it was done to and how far it came, as the answer says.
-pub(crate) fn audited(event: Event, done: &Result<Answer, Problem>) -> Event {
+pub(crate) fn with_chat(event: Event, done: &Result<Answer, Problem>) -> Event {
     match done {
         Ok(Answer::Stored(stored)) => Event { chat: Some(stored.chat.clone()), ..event },
         Ok(Answer::Accepted(accepted)) => {
@@ -203,7 +203,13 @@ pub(crate) fn audited(event: Event, done: &Result<Answer, Problem>) -> Event {
 }
 
 /// Makes the chat, or finds the direct one that is there.
-async fn made(shared: &Shared, caller: &Caller, headers: &HeaderMap, asked: NewChat) -> Result<Answer, Problem> {
+async fn made(
+    shared: &Shared,
+    caller: &Caller,
+    origin: &Origin,
+    headers: &HeaderMap,
+    asked: NewChat,
+) -> Result<Answer, Problem> {
     let members = asked.members.iter().map(NewMember::to_wire).collect::<Result<Vec<_>, _>>()?;
     let action = Action::CreateChat(v1::CreateChat { kind: v1::ChatKind::from(asked.kind).into(), members });
     let other = match (asked.kind, &asked.members[..]) {
@@ -214,6 +220,7 @@ async fn made(shared: &Shared, caller: &Caller, headers: &HeaderMap, asked: NewC
     if other == Some(caller.user) {
         return Err(Problem::bad("nobody has a direct chat with oneself"));
     }
+    shared.allowances.chat(origin, caller.user)?;
     let key = IdempotencyKey::of(headers)?;
     let claim = key.claim(shared, caller.user, shared.draw_chat(), &action, 0).await?;
     let chat = match other {

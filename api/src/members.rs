@@ -49,7 +49,7 @@ fn record(
 ) {
     if let Some(event) = origin.tried(action, done) {
         let event = Event { chat: audited(chat), subject: audited(subject), ..event };
-        shared.audit.record(&caller.did(chats::audited(event, done)));
+        shared.audit.record(&caller.did(chats::with_chat(event, done)));
     }
 }
 

@@ -25,16 +25,23 @@ struct Address {
     refreshes: Bucket,
 }
 
+#[derive(Debug, Default)]
+struct User {
+    requests: Bucket,
+    chats: Bucket,
+}
+
 /// What all clients have taken.
 #[derive(Debug)]
 pub(crate) struct Allowances {
     addresses: Keys<Address>,
-    users: Keys<Bucket>,
+    users: Keys<User>,
     guesses: Guesses,
     requests: Limiter,
     passwords: Limiter,
     refreshes: Limiter,
     user_requests: Limiter,
+    user_chats: Limiter,
 }
 
 impl Allowances {
@@ -47,6 +54,7 @@ impl Allowances {
             passwords: Limiter::new(limits.address_passwords),
             refreshes: Limiter::new(limits.address_refreshes),
             user_requests: Limiter::new(limits.user_requests),
+            user_chats: Limiter::per_hour(limits.user_chats_per_hour),
         }
     }
 
@@ -79,11 +87,30 @@ impl Allowances {
     /// # Errors
     /// The user has made as many as it may.
     pub(crate) fn of_user(&self, origin: &Origin, user: UserId) -> Result<(), Problem> {
+        self.taken_by(origin, user, "user", &self.user_requests, |user| &user.requests)
+    }
+
+    /// Counts a chat that a user makes.
+    ///
+    /// # Errors
+    /// The user has made as many as it may.
+    pub(crate) fn chat(&self, origin: &Origin, user: UserId) -> Result<(), Problem> {
+        self.taken_by(origin, user, "chats", &self.user_chats, |user| &user.chats)
+    }
+
+    fn taken_by(
+        &self,
+        origin: &Origin,
+        user: UserId,
+        name: &'static str,
+        limiter: &Limiter,
+        bucket: impl Fn(&User) -> &Bucket,
+    ) -> Result<(), Problem> {
         if origin.counted.is_none() {
             return Ok(());
         }
-        let taken = origin.tally.take("user", &self.user_requests, &self.users.get(user));
-        taken.map_err(|wait| refused("user", wait))
+        let user = self.users.get(user);
+        origin.tally.take(name, limiter, bucket(&user)).map_err(|wait| refused(name, wait))
     }
 
     /// Lets a password for this handle be looked at; it counts only if it turns out to be wrong.
@@ -121,7 +148,8 @@ impl Allowances {
                 && self.passwords.is_restored(&address.passwords)
                 && self.refreshes.is_restored(&address.refreshes)
         });
-        self.users.sweep(|bucket| self.user_requests.is_restored(bucket));
+        self.users
+            .sweep(|user| self.user_requests.is_restored(&user.requests) && self.user_chats.is_restored(&user.chats));
         self.guesses.sweep();
     }
 }
@@ -158,6 +186,24 @@ mod tests {
         // The bound is per lock, so it is hit to within one entry for each of them.
         assert!(counts.iter().all(|count| (200..=MOST + 16).contains(count)), "{counts:?}");
         assert!(allowances.guesses.count() <= 2 * (MOST + 16), "{}", allowances.guesses.count());
+    }
+
+    #[test]
+    fn x13_a_user_is_one_wherever_it_comes_from_and_makes_so_many_chats() {
+        let limits = ClientLimits {
+            user_requests: limits::Rate { per_s: 1, burst: 4 },
+            user_chats_per_hour: 2,
+            ..ClientLimits::default()
+        };
+        let allowances = Allowances::new(&limits);
+        let user = |n: u8| UserId::new([n; 16]);
+        let from = |n: u8| Origin::new([192, 0, 2, n].into(), &HeaderMap::new(), &limits);
+        assert!((1..=4).all(|n| allowances.of_user(&from(n), user(1)).is_ok()));
+        assert!(allowances.of_user(&from(5), user(1)).is_err() && allowances.of_user(&from(1), user(2)).is_ok());
+        assert!((1..=2).all(|n| allowances.chat(&from(n), user(1)).is_ok()));
+        let problem = allowances.chat(&from(3), user(1)).unwrap_err();
+        assert_eq!(problem.kind(), crate::problem::Kind::RateLimited);
+        assert!(allowances.chat(&from(1), user(2)).is_ok());
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Edge {
         let origin = Origin::new(peer, request.headers(), &self.limits);
         request.extensions_mut().insert(origin.clone());
         let taken = self.allowances.request(&origin);
-        // At the level of the least that is logged: a line about a request never goes without its id.
+        // An error's level, so that whatever lines are let through name their request.
         let span = tracing::error_span!("request", request.id = %origin.request_id);
         let response = self.decorated(request, taken, span).await;
         let mut response = written(response, &origin.request_id);
@@ -88,24 +88,21 @@ impl Edge {
 
     /// With what a page of an allowed origin needs to read it.
     async fn decorated(&self, request: Request, taken: Result<(), Problem>, span: tracing::Span) -> Response {
+        // The layer answers all that may be a preflight, so what is none and what is over its limit goes past it.
         let is_bare = request.method() == Method::OPTIONS && (taken.is_err() || !cors::is_preflight(&request));
-        let inner = async |request: Request| match taken {
-            Ok(()) => self.routed(request, span).await,
-            Err(problem) => problem.into_response(),
-        };
-        let Some(cors) = self.cors.as_ref().filter(|_| !is_bare) else { return inner(request).await };
-        // Called once: what it moves is there.
-        let mut inner = Some(inner);
-        let service = service_fn(|request| {
-            let inner = inner.take();
+        let mut refusal = taken.err();
+        let inner = service_fn(|request| {
+            let (refusal, span) = (refusal.take(), span.clone());
             async move {
-                Ok::<_, Infallible>(match inner {
-                    Some(inner) => inner(request).await,
-                    None => Problem::from(Kind::Internal).into_response(),
-                })
+                let Some(problem) = refusal else { return Ok(self.routed(request, span).await) };
+                Ok::<_, Infallible>(problem.into_response())
             }
         });
-        match cors.layer(service).oneshot(request).await {
+        let answered = match &self.cors {
+            Some(cors) if !is_bare => cors.layer(inner).oneshot(request).await,
+            Some(_) | None => inner.oneshot(request).await,
+        };
+        match answered {
             Ok(response) => response,
             Err(never) => match never {},
         }

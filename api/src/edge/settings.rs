@@ -22,6 +22,8 @@ pub struct ClientLimits {
     pub address_requests: Rate,
     /// Requests of a user; one more is refused with 429.
     pub user_requests: Rate,
+    /// Chats that a user may create in an hour, repeated requests counted; one more is refused with 429.
+    pub user_chats_per_hour: u32,
     /// Sign-ins and registrations of an address, each of which may hash a password; one more is refused with 429.
     pub address_passwords: Rate,
     /// Uses of refresh tokens from an address; one more is refused with 429.
@@ -46,6 +48,7 @@ impl Default for ClientLimits {
             address_requests: Rate { per_s: 1_000, burst: 5_000 },
             // Four times what a busy bot sends; as a user may send over its sockets.
             user_requests: Rate { per_s: 200, burst: 2_000 },
+            user_chats_per_hour: 120,
             // An office that signs in at nine o'clock; a core hashes some thirty passwords a second.
             address_passwords: Rate { per_s: 2, burst: 100 },
             // The same office with access tokens of a quarter of an hour, all expired after a night.
@@ -68,6 +71,7 @@ impl ClientLimits {
                 self.addresses_max > 0 && self.users_max > 0 && self.handles_max > 0,
                 "limits.addresses_max, users_max and handles_max must not be 0",
             ),
+            (self.user_chats_per_hour > 0, "limits.user_chats_per_hour must not be 0"),
             (
                 self.guesses_per_hour > 0 && self.handle_guesses_per_hour >= self.guesses_per_hour,
                 "limits.handle_guesses_per_hour must not be below limits.guesses_per_hour, nor that 0",
@@ -91,6 +95,7 @@ mod tests {
             ClientLimits { address_passwords: none, ..ClientLimits::default() },
             ClientLimits { address_refreshes: none, ..ClientLimits::default() },
             ClientLimits { users_max: 0, ..ClientLimits::default() },
+            ClientLimits { user_chats_per_hour: 0, ..ClientLimits::default() },
             ClientLimits { guesses_per_hour: 0, ..ClientLimits::default() },
             ClientLimits { handle_guesses_per_hour: 29, ..ClientLimits::default() },
         ];

@@ -220,6 +220,10 @@ async fn x13_an_address_over_its_limit_hears_when_to_come_again_before_anything_
     }
     assert_eq!(from([10, 0, 0, 1], "127.0.0.1, 203.0.113.7").await.status(), StatusCode::TOO_MANY_REQUESTS);
     assert_eq!(from([10, 0, 0, 1], "203.0.113.9").await.status(), StatusCode::OK);
+    // A proxy that nobody listed is no reason to let all of its clients off.
+    for status in [StatusCode::OK, StatusCode::OK, StatusCode::OK, StatusCode::TOO_MANY_REQUESTS] {
+        assert_eq!(from([127, 0, 0, 1], "198.51.100.9").await.status(), status);
+    }
     // This machine, speaking for itself, is exempt, and is told of no limit.
     for _ in 0..10 {
         let request = asked("GET", "/fine").body(Body::empty()).unwrap();

@@ -61,7 +61,7 @@ struct UpArgs {
     /// Address of the HTTP API.
     #[arg(long, env = "HELIOGRAPH_API", default_value = "127.0.0.1:7080")]
     api: String,
-    /// An origin whose pages may connect, as a browser sends it: `https://app.example`; repeated or with commas.
+    /// An origin whose pages may connect and read the API's answers, as a browser sends it: `https://app.example`; repeated or with commas.
     #[arg(long = "allow-origin", env = "HELIOGRAPH_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     allowed_origins: Vec<String>,
     /// A network of proxies whose `X-Forwarded-For` says who a client is: `10.0.0.0/8`; repeated or with commas.

@@ -51,7 +51,7 @@ pub struct Options {
     pub tls: Option<TlsConfig>,
     /// Address of the HTTP API.
     pub api: String,
-    /// Exact origins whose pages may connect.
+    /// Exact origins whose pages may connect and read the API's answers.
     pub allowed_origins: Vec<String>,
     /// Networks of proxies that say who a client is.
     pub trusted_proxies: Vec<Network>,

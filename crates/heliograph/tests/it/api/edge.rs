@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 use testkit::wait::until;
 use tokio::io::AsyncWriteExt as _;
@@ -221,6 +222,30 @@ async fn the_page_of_the_api_has_each_operation_and_needs_nothing_from_elsewhere
     }
     assert!(page.headers["content-security-policy"].starts_with("default-src 'none'"));
     up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x25_a_broker_that_does_not_answer_is_a_problem_that_says_nothing_of_it() {
+    let mut up = Up::new();
+    up.start().await;
+    let (alice, _) = up.register("alice").await;
+    let broker = up.broker().expect("a broker");
+    kill(broker, Signal::SIGSTOP).unwrap();
+    let refused = alice.http.delete("/v1/sign-ins").await;
+    kill(broker, Signal::SIGCONT).unwrap();
+    assert_eq!((refused.status, refused.problem()), (503, "unavailable"), "{refused:?}");
+    assert_eq!(refused.headers["retry-after"], "1");
+    assert_eq!(refused.text("request_id"), refused.headers["x-request-id"]);
+    let text = refused.body.to_string().to_lowercase();
+    for word in ["nats", "broker", "control", "timed out", "127.0.0.1", ".rs"] {
+        assert!(!text.contains(word), "{text}");
+    }
+    // The same request again is carried out.
+    until(SOON, "the end of all sign-ins", async || alice.http.delete("/v1/sign-ins").await.status != 503).await;
+    assert_eq!(alice.http.get("/v1/me").await.status, 401);
+    // Every role has warned meanwhile, as it should: that is not judged here.
+    let mut running = up.running.take().unwrap();
+    assert!(running.stop(STOP_WITHIN).await.unwrap().success(), "{}", running.tail());
 }
 
 #[tokio::test(flavor = "multi_thread")]
