@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use audit::Event;
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use domain::UserId;
 use tokens::Grant;
 
+use crate::edge::Origin;
 use crate::problem::{Kind, Problem};
 use crate::state::Shared;
 
@@ -16,6 +18,13 @@ use crate::state::Shared;
 pub(crate) struct Caller {
     pub(crate) user: UserId,
     pub(crate) grant: Grant,
+}
+
+impl Caller {
+    /// An event with who did it.
+    pub(crate) fn did(&self, event: Event) -> Event {
+        Event { user: Some(self.user.to_string()), ..event }
+    }
 }
 
 impl FromRequestParts<Arc<Shared>> for Caller {
@@ -32,6 +41,8 @@ impl FromRequestParts<Arc<Shared>> for Caller {
         if shared.revocations.cover(&grant) {
             return Err(Kind::Unauthenticated.into());
         }
+        let origin = Origin::from_request_parts(parts, shared).await?;
+        shared.allowances.of_user(&origin, grant.user)?;
         Ok(Self { user: grant.user, grant })
     }
 }

@@ -1,5 +1,8 @@
 //! Chats: making them, and who is in them.
 
+use std::sync::Arc;
+
+use audit::{Action as Audited, Event};
 use axum::extract::State as Extract;
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
@@ -10,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::caller::Caller;
+use crate::edge::Origin;
 use crate::messages::key::{self, IdempotencyKey};
 use crate::messages::sends::carry_out;
 use crate::problem::{Kind, Problem};
@@ -99,6 +103,11 @@ impl NewMember {
         self.user.parse().map_err(|_fault| Problem::bad("`user` is no id"))
     }
 
+    /// The user's id, as it was written.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
     pub(crate) fn to_wire(&self) -> Result<v1::Member, Problem> {
         Ok(v1::Member { user: self.id()?.to_wire(), role: v1::Role::from(self.role).into() })
     }
@@ -184,8 +193,35 @@ impl Answer {
 pub(crate) async fn create(
     Extract(shared): State,
     caller: Caller,
+    origin: Origin,
     headers: HeaderMap,
     Json(asked): Json<NewChat>,
+) -> Result<Answer, Problem> {
+    let done = made(&shared, &caller, &origin, &headers, asked).await;
+    if let Some(event) = origin.tried(Audited::ChatCreate, &done) {
+        shared.audit.record(&caller.did(with_chat(event, &done)));
+    }
+    done
+}
+
+/// An event with the chat that it was done to and how far it came, as the answer says.
+pub(crate) fn with_chat(event: Event, done: &Result<Answer, Problem>) -> Event {
+    match done {
+        Ok(Answer::Stored(stored)) => Event { chat: Some(stored.chat.clone()), ..event },
+        Ok(Answer::Accepted(accepted)) => {
+            Event { chat: Some(accepted.chat.clone()), outcome: audit::Outcome::Pending, ..event }
+        }
+        Err(_) => event,
+    }
+}
+
+/// Makes the chat, or finds the direct one that is there.
+async fn made(
+    shared: &Arc<Shared>,
+    caller: &Caller,
+    origin: &Origin,
+    headers: &HeaderMap,
+    asked: NewChat,
 ) -> Result<Answer, Problem> {
     let members = asked.members.iter().map(NewMember::to_wire).collect::<Result<Vec<_>, _>>()?;
     let action = Action::CreateChat(v1::CreateChat { kind: v1::ChatKind::from(asked.kind).into(), members });
@@ -197,15 +233,16 @@ pub(crate) async fn create(
     if other == Some(caller.user) {
         return Err(Problem::bad("nobody has a direct chat with oneself"));
     }
-    let key = IdempotencyKey::of(&headers)?;
-    let claim = key.claim(&shared, caller.user, shared.draw_chat(), &action, 0).await?;
+    shared.allowances.chat(origin, caller.user)?;
+    let key = IdempotencyKey::of(headers)?;
+    let claim = key.claim(shared, caller.user, shared.draw_chat(), &action, 0).await?;
     let chat = match other {
         Some(other) => shared.store.claim_direct(caller.user, other, claim.chat).await?,
         None => claim.chat,
     };
     let command =
         v1::Command { chat: chat.to_wire(), origin: claim.origin, action: Some(action), ..v1::Command::default() };
-    let stored = carry_out(&shared, claim, command).await?;
+    let stored = carry_out(shared, claim, command).await?;
     Ok(Answer::of(chat, &key, stored))
 }
 

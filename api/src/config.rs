@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{ClientLimits, Error};
 
 /// Settings of the API.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +12,10 @@ use crate::Error;
 pub struct Config {
     /// Where it listens.
     pub listen: SocketAddr,
+    /// What clients may take.
+    pub limits: ClientLimits,
+    /// Exact origins whose pages may read answers, as browsers send them.
+    pub allowed_origins: Vec<String>,
     /// Connections at a time; further ones wait to be accepted.
     pub connections_max: usize,
     /// How long a connection may be used, in ms; then the answer to what is under way is its last.
@@ -20,6 +24,8 @@ pub struct Config {
     pub head_timeout_ms: u64,
     /// How long a whole request may take, in ms; then 503.
     pub request_timeout_ms: u64,
+    /// How long a client may take nothing of its answer, in ms; then its connection ends.
+    pub write_timeout_ms: u64,
     /// Bytes of a request's body; more is 413.
     pub body_bytes_max: usize,
     /// How long an access token is good, in s.
@@ -44,10 +50,13 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 7080)),
+            limits: ClientLimits::default(),
+            allowed_origins: Vec::new(),
             connections_max: 4_096,
             connection_lasts_ms: 60_000,
             head_timeout_ms: 10_000,
             request_timeout_ms: 30_000,
+            write_timeout_ms: 10_000,
             body_bytes_max: 64 * 1024,
             access_token_s: 15 * 60,
             refresh_token_s: 30 * 24 * 3_600,
@@ -76,7 +85,10 @@ impl Config {
         let checks = [
             (self.connections_max > 0, "connections_max must not be 0"),
             (self.password_jobs > 0, "password_jobs must not be 0"),
-            (self.head_timeout_ms > 0 && self.request_timeout_ms > 0, "a timeout must not be 0"),
+            (
+                self.head_timeout_ms > 0 && self.request_timeout_ms > 0 && self.write_timeout_ms > 0,
+                "a timeout must not be 0",
+            ),
             (
                 self.access_token_s > 0 && self.access_token_s <= tokens::VALID_MAX.as_secs(),
                 "access_token_s: 1 s to 30 days",
@@ -84,6 +96,6 @@ impl Config {
             (self.refresh_token_s > self.access_token_s, "refresh_token_s must be above access_token_s"),
             (self.body_bytes_max >= 32 * 1024, "body_bytes_max must let the longest message through, 32 KiB"),
         ];
-        checks.iter().find(|(holds, _)| !holds).map(|(_, reason)| *reason)
+        checks.iter().find(|(holds, _)| !holds).map(|(_, reason)| *reason).or_else(|| self.limits.fault())
     }
 }

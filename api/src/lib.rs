@@ -1,7 +1,7 @@
 //! Accounts, chats and history over HTTP.
 //!
 //! ```text
-//! serve (connections, header deadline) → router → caller (token) → accounts │ chats │ members │ invites │ messages → problem
+//! serve (connections, deadlines) → edge (request id, limits, CORS) → router → caller (token) → accounts │ chats │ members │ invites │ messages → problem
 //!   accounts ─ passwords (bounded pool) ─ refresh ▶ store, tokens        chats, members, messages ─ desk ▶ packer ▶ log
 //! ```
 //! What changes a chat goes through the command log like everything else: decided by the fold, answered with its seq.
@@ -15,6 +15,8 @@ mod chat_list;
 mod chats;
 mod config;
 mod desk;
+mod docs_page;
+mod edge;
 mod error;
 mod invites;
 mod members;
@@ -31,6 +33,7 @@ mod tagged;
 mod wire;
 
 pub use config::Config;
+pub use edge::ClientLimits;
 pub use error::Error;
 pub use router::openapi;
 pub use serve::{Api, Dependencies};

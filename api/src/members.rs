@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use audit::{Action as Audited, Event};
 use axum::extract::State as Extract;
 use axum::http::HeaderMap;
 use domain::UserId;
@@ -9,6 +10,7 @@ use proto::v1::{self, command::Action};
 
 use crate::caller::Caller;
 use crate::chats::{self, Accepted, Answer, NewMember, Stored};
+use crate::edge::{Origin, audited};
 use crate::messages::key::{self, IdempotencyKey};
 use crate::messages::sends::carry_out;
 use crate::problem::{Kind, Problem};
@@ -33,11 +35,28 @@ pub(crate) async fn add(
     Extract(shared): State,
     caller: Caller,
     At(chat): At<String>,
+    origin: Origin,
     headers: HeaderMap,
     Json(asked): Json<NewMember>,
 ) -> Result<Answer, Problem> {
     let member = Some(asked.to_wire()?);
-    act(&shared, &caller, &chat, &headers, Action::AddMember(v1::AddMember { member })).await
+    let done = act(&shared, &caller, &chat, &headers, Action::AddMember(v1::AddMember { member })).await;
+    record(&shared, &caller, &origin, (Audited::MemberAdd, &chat, asked.user()), &done);
+    done
+}
+
+/// Keeps who let whom in or put whom out.
+fn record(
+    shared: &Shared,
+    caller: &Caller,
+    origin: &Origin,
+    (action, chat, subject): (Audited, &str, &str),
+    done: &Result<Answer, Problem>,
+) {
+    if let Some(event) = origin.tried(action, done) {
+        let event = Event { chat: audited(chat), subject: audited(subject), ..event };
+        shared.audit.record(&caller.did(chats::with_chat(event, done)));
+    }
 }
 
 /// Puts somebody out, or leaves.
@@ -61,15 +80,18 @@ pub(crate) async fn remove(
     Extract(shared): State,
     caller: Caller,
     At((chat, user)): At<(String, String)>,
+    origin: Origin,
     headers: HeaderMap,
 ) -> Result<Answer, Problem> {
-    let user: UserId = user.parse().map_err(|_fault| Kind::NotFound)?;
-    let action = if user == caller.user {
+    let id: UserId = user.parse().map_err(|_fault| Kind::NotFound)?;
+    let action = if id == caller.user {
         Action::LeaveChat(v1::LeaveChat {})
     } else {
-        Action::RemoveMember(v1::RemoveMember { user: user.to_wire() })
+        Action::RemoveMember(v1::RemoveMember { user: id.to_wire() })
     };
-    act(&shared, &caller, &chat, &headers, action).await
+    let done = act(&shared, &caller, &chat, &headers, action).await;
+    record(&shared, &caller, &origin, (Audited::MemberRemove, &chat, &user), &done);
+    done
 }
 
 /// Sends one command to a chat under the request's key.

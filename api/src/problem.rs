@@ -4,9 +4,8 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use domain::{Code, text};
@@ -80,6 +79,8 @@ kinds! {
     TooLarge = PAYLOAD_TOO_LARGE, "too-large";
     /// The body is not JSON by its content type.
     UnsupportedMediaType = UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type";
+    /// More than may be asked for: come back after the time.
+    RateLimited = TOO_MANY_REQUESTS, "rate-limited";
     /// Too many sign-ins or commands wait: come back after the time.
     Busy = SERVICE_UNAVAILABLE, "busy";
     /// Something that is needed is away: come back after the time.
@@ -91,7 +92,7 @@ kinds! {
 }
 
 /// A refusal (RFC 9457).
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub(crate) struct Body {
     /// Names the type of problem.
@@ -108,6 +109,8 @@ pub(crate) struct Body {
     /// With `rejected`: the code of the protocol's table of errors.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<i32>,
+    /// The request's id, as `x-request-id` has it: to be named in a report.
+    request_id: String,
 }
 
 /// Why a request is refused.
@@ -145,6 +148,15 @@ impl Problem {
     /// Whether it says nothing of what was asked, only that it cannot be said now.
     pub(crate) fn is_unavailability(&self) -> bool {
         self.kind.status().is_server_error()
+    }
+
+    /// More than a client may take; as much may be asked for after this time.
+    pub(crate) fn limited(wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..Kind::RateLimited.into() }
+    }
+
+    pub(crate) const fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// The chat's own decision.
@@ -196,15 +208,39 @@ impl From<JsonRejection> for Problem {
         match rejection.status() {
             StatusCode::PAYLOAD_TOO_LARGE => Kind::TooLarge.into(),
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Kind::UnsupportedMediaType.into(),
-            _ => Self::bad(rejection.body_text()),
+            _ => match misfit::<serde_json::Error>(&rejection) {
+                Some((at, error)) if error.is_data() => Self::bad(format!(
+                    "the body is not as described{at}: line {}, column {}",
+                    error.line(),
+                    error.column()
+                )),
+                Some((_, error)) => {
+                    Self::bad(format!("the body is no JSON: line {}, column {}", error.line(), error.column()))
+                }
+                None => Self::bad("the body cannot be read"),
+            },
         }
     }
 }
 
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
-        Self::bad(rejection.body_text())
+        let at = misfit::<serde::de::value::Error>(&rejection).map(|(at, _)| at).unwrap_or_default();
+        Self::bad(format!("the query is not as described{at}"))
     }
+}
+
+/// Where what was sent is not as described, in words of our own: what libraries say may quote what was sent.
+fn misfit<'a, E: std::error::Error + 'static>(
+    rejection: &'a (dyn std::error::Error + 'static),
+) -> Option<(String, &'a E)> {
+    let causes = std::iter::successors(Some(rejection), |error| error.source());
+    let found = causes.filter_map(|error| error.downcast_ref::<serde_path_to_error::Error<E>>()).next()?;
+    let path = found.path().to_string();
+    // A name that was made up is the sender's own text, and may be long.
+    let is_plain = path.len() <= 64 && path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._[]".contains(&byte));
+    let at = if is_plain && path != "." { format!(" at `{path}`") } else { String::new() };
+    Some((at, found.inner()))
 }
 
 impl From<PathRejection> for Problem {
@@ -226,18 +262,36 @@ impl IntoResponse for Problem {
             status: status.as_u16(),
             detail,
             code: code.map(|code| code as i32),
+            request_id: String::new(),
         };
-        let mut response = (status, Json(body)).into_response();
+        let mut response = status.into_response();
+        response.extensions_mut().insert(body);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
         if let Some(wait) = retry_after {
-            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_s(wait)));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         response
     }
+}
+
+/// Rounded up: who waits as long as told is not early.
+fn retry_after_s(wait: Duration) -> u64 {
+    wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0)).max(1)
+}
+
+/// Writes the body of a refusal, with the id of its request; any other answer stays as it is.
+pub(crate) fn written(mut response: Response, request_id: &str) -> Response {
+    if let Some(body) = response.extensions_mut().remove::<Body>() {
+        let body = Body { request_id: request_id.to_owned(), ..body };
+        // Strings and numbers: nothing that could fail.
+        *response.body_mut() = serde_json::to_vec(&body).unwrap_or_default().into();
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
+    response
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ const ANY: &[Kind] = &[
     Kind::BadRequest,
     Kind::TooLarge,
     Kind::UnsupportedMediaType,
+    Kind::RateLimited,
     Kind::Internal,
     Kind::Busy,
     Kind::Unavailable,

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, State as Extract};
+use axum::http::header::CACHE_CONTROL;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use serde::Serialize;
 use tokens::PublicKey;
@@ -13,6 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::accounts::{profile, register, sign_ins};
+use crate::docs_page::Page;
 use crate::invites::{join, manage};
 use crate::messages::{receipts, sends};
 use crate::problem::{Body, Kind, Problem};
@@ -35,6 +38,9 @@ use crate::{chat_list, chats, members, messages, settings};
     modifiers(&Bearer)
 )]
 struct Description;
+
+/// What is the same for everybody and changes with the server alone.
+pub(crate) const PUBLIC: &str = "public, max-age=60";
 
 /// How callers prove who they are.
 struct Bearer;
@@ -83,9 +89,12 @@ pub fn openapi() -> Result<String, serde_json::Error> {
 /// Everything that there is.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let (router, description) = routes().split_for_parts();
-    let description = axum::Json(description);
+    let description = serde_json::to_value(&description).unwrap_or_default();
+    let page = Page::of(&description);
+    let description = ([(CACHE_CONTROL, PUBLIC)], axum::Json(description));
     router
         .route("/v1/openapi.json", get(move || std::future::ready(description.clone())))
+        .route("/docs", get(move || std::future::ready(page.clone())))
         .route("/.well-known/jwks.json", get(jwks))
         .fallback(async || Problem::from(Kind::NotFound))
         .method_not_allowed_fallback(async || Problem::from(Kind::MethodNotAllowed))
@@ -99,6 +108,6 @@ struct Jwks {
     keys: Vec<PublicKey>,
 }
 
-async fn jwks(Extract(shared): State) -> axum::Json<Jwks> {
-    axum::Json(Jwks { keys: shared.keys.public() })
+async fn jwks(Extract(shared): State) -> impl IntoResponse {
+    ([(CACHE_CONTROL, PUBLIC)], axum::Json(Jwks { keys: shared.keys.public() }))
 }

@@ -1,15 +1,14 @@
 //! The API as a whole: bound first, then run, over an accept loop of its own.
 //!
-//! Each connection has a deadline for the head of a request, each request one for the whole of it; at shutdown what is
-//! under way is finished.
+//! Each connection has a deadline for the head of a request and for any progress of an answer, each request one for the
+//! whole of it; at shutdown what is under way is finished.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::Request;
-use axum::response::{IntoResponse as _, Response};
 use domain::GatewayId;
 use event_log::{Log, Subject};
 use hyper::body::Incoming;
@@ -23,15 +22,15 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt as _;
 
 use crate::desk::{Asked, Desk, answers};
+use crate::edge::{Allowances, Edge, check_origins};
 use crate::invites;
 use crate::messages::sends::FOLLOWED_MAX;
 use crate::passwords::Passwords;
-use crate::problem::{Kind, Problem};
 use crate::router::router;
 use crate::state::{Shared, now_us};
 use crate::{Config, Error};
@@ -41,9 +40,9 @@ const BACKLOG: u32 = 1_024;
 /// After the kernel refused a connection for want of descriptors: it goes on refusing for a while.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
 
-/// Between two looks for keys that are too old to be repeated.
+/// Between two looks for what means nothing any more.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
-/// Keys that are forgotten at a time.
+/// Rows that are swept at a time.
 const SWEPT_AT_ONCE: usize = 1_000;
 
 /// What the API works with.
@@ -55,6 +54,8 @@ pub struct Dependencies {
     pub store: Store,
     /// Signs and checks tokens.
     pub keys: TokenKeys,
+    /// Keeps who did what.
+    pub audit: audit::Log,
 }
 
 /// An API whose address is bound.
@@ -76,6 +77,7 @@ impl Api {
         if let Some(reason) = config.fault() {
             return Err(Error::Config(reason));
         }
+        check_origins(&config.allowed_origins)?;
         let bind = |source| Error::Bind { address: config.listen, source };
         let listen = || {
             let socket = if config.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
@@ -103,7 +105,7 @@ impl Api {
     /// # Errors
     /// When the log cannot be reached at the start, or something that all requests rely on ends.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, dependencies: Dependencies { log, store, keys }, listener, accepts, .. } = self;
+        let Self { config, dependencies: Dependencies { log, store, keys, audit }, listener, accepts, .. } = self;
         let id = GatewayId(rand::random());
         let epochs = log.open_streams().await?;
         let asked = Arc::new(Asked::default());
@@ -117,6 +119,8 @@ impl Api {
         let wait = Duration::from_millis(config.outcome_timeout_ms);
         let desk = Desk::new(id, pack, Arc::clone(&asked), wait, store.clone());
         let shared = Arc::new(Shared {
+            allowances: Arc::new(Allowances::new(&config.limits)),
+            audit,
             passwords: Passwords::new(&config)?,
             partitions: u16::try_from(epochs.len()).unwrap_or(u16::MAX),
             config,
@@ -135,12 +139,18 @@ impl Api {
         });
         tasks.spawn(answers(answered, asked, under_requests.clone()));
         tasks.spawn(sweep(shared.store.clone(), under_requests.clone()));
+        let forgetting = Arc::clone(&shared.allowances).sweep(under_requests.clone());
+        tasks.spawn(async move {
+            forgetting.await;
+            Ok(())
+        });
         let following = control.follow(|| (), under_requests.clone());
         tasks.spawn(async move {
             following.await;
             Ok(())
         });
-        let accepting = accept(Arc::clone(&shared), listener, shutdown);
+        let edge = Arc::new(Edge::new(router(Arc::clone(&shared)), &shared.config, Arc::clone(&shared.allowances))?);
+        let accepting = accept(Arc::clone(&shared), edge, listener, shutdown);
         accepts.cancel();
         let ended = tokio::select! {
             () = accepting => Ok(()),
@@ -154,39 +164,56 @@ impl Api {
     }
 }
 
-/// Forgets keys that no client repeats any more and invites that ended a while ago, until stopped.
+/// What means nothing any more after a time.
+#[derive(Clone, Copy, Debug)]
+enum Old {
+    /// Idempotency keys that no client repeats.
+    Keys,
+    /// Sign-ins that nobody goes on with.
+    SignIns,
+    /// Invites that ended a while ago.
+    Invites,
+}
+
+/// Forgets what means nothing any more, until stopped.
 async fn sweep(store: Store, stop: CancellationToken) -> Result<(), Error> {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = invites::sweep(&store).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "old invites are not taken out");
-        }
-        let before_us = now_us().saturating_sub(SEND_CLAIM_KEPT_US);
-        while !stop.is_cancelled() {
-            match store.forget_send_claims(before_us, SWEPT_AT_ONCE).await {
-                Ok(swept) if swept >= SWEPT_AT_ONCE => {}
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "old keys are not forgotten");
-                    break;
-                }
+        for old in [Old::Keys, Old::SignIns, Old::Invites] {
+            if let Err(error) = forget(&store, old, &stop).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, ?old, "not swept");
             }
         }
     }
     Ok(())
 }
 
+/// So many at a time until there are no more, or stopped.
+async fn forget(store: &Store, old: Old, stop: &CancellationToken) -> Result<(), store::Error> {
+    let now_us = now_us();
+    while !stop.is_cancelled() {
+        let swept = match old {
+            Old::Keys => store.forget_send_claims(now_us.saturating_sub(SEND_CLAIM_KEPT_US), SWEPT_AT_ONCE).await?,
+            Old::SignIns => store.forget_refresh_families(now_us, SWEPT_AT_ONCE).await?,
+            Old::Invites => return invites::sweep(store).await,
+        };
+        if swept < SWEPT_AT_ONCE {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Accepts until shut down, then waits for what is under way.
-async fn accept(shared: Arc<Shared>, listener: TcpListener, shutdown: CancellationToken) {
+async fn accept(shared: Arc<Shared>, edge: Arc<Edge>, listener: TcpListener, shutdown: CancellationToken) {
     let room = Arc::new(Semaphore::new(shared.config.connections_max));
-    let router = router(Arc::clone(&shared));
     let connections = TaskTracker::new();
     loop {
         let accepted = async {
             let permit = Arc::clone(&room).acquire_owned().await.ok()?;
             match listener.accept().await {
-                Ok((stream, _)) => Some((permit, stream)),
+                Ok((stream, peer)) => Some((permit, (stream, peer.ip()))),
                 Err(error) => {
                     tracing::debug!(%error, "a connection cannot be accepted");
                     sleep(ACCEPT_AGAIN).await;
@@ -196,10 +223,10 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, shutdown: Cancellati
         };
         let Some(accepted) = shutdown.run_until_cancelled(accepted).await else { break };
         let Some((permit, stream)) = accepted else { continue };
-        let (shared, router, leaves) = (Arc::clone(&shared), router.clone(), shutdown.clone());
+        let (shared, edge, leaves) = (Arc::clone(&shared), Arc::clone(&edge), shutdown.clone());
         connections.spawn(async move {
             let _permit = permit;
-            serve(&shared, router, stream, leaves).await;
+            serve(&shared, edge, stream, leaves).await;
         });
     }
     drop(listener);
@@ -211,13 +238,15 @@ async fn accept(shared: Arc<Shared>, listener: TcpListener, shutdown: Cancellati
 }
 
 /// Serves one connection.
-async fn serve(shared: &Shared, router: axum::Router, stream: TcpStream, leaves: CancellationToken) {
+async fn serve(shared: &Shared, edge: Arc<Edge>, (stream, peer): (TcpStream, IpAddr), leaves: CancellationToken) {
     // A small answer must not wait for the acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
-    let within = Duration::from_millis(shared.config.request_timeout_ms);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(Duration::from_millis(shared.config.write_timeout_ms)));
+    let stream = Box::pin(stream);
     let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
-        let router = router.clone();
-        async move { Ok::<_, Infallible>(answer(router, request.map(axum::body::Body::new), within).await) }
+        let edge = Arc::clone(&edge);
+        async move { Ok::<_, Infallible>(edge.answer(peer, request.map(axum::body::Body::new)).await) }
     });
     let head = Duration::from_millis(shared.config.head_timeout_ms);
     let connection = http1::Builder::new()
@@ -236,24 +265,44 @@ async fn serve(shared: &Shared, router: axum::Router, stream: TcpStream, leaves:
     };
     match ended {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a connection failed"),
+        Ok(Err(error)) => {
+            if is_stuck(&error) {
+                counter!("api_connections_dropped_total").increment(1);
+            }
+            tracing::debug!(%error, "a connection failed");
+        }
         // Whoever does not read its answers.
         Err(_late) => counter!("api_connections_dropped_total").increment(1),
     }
 }
 
-/// In a task of its own, which goes on to its end whoever hangs up or waits no longer: nothing is left half done.
-async fn answer(router: axum::Router, request: Request, within: Duration) -> Response {
-    counter!("api_requests_total").increment(1);
-    let answering = tokio::spawn(async move {
-        match router.oneshot(request).await {
-            Ok(response) => response,
-            Err(never) => match never {},
+/// Whether the client took nothing of an answer for as long as it may.
+fn is_stuck(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.is_some_and(|cause| cause.kind() == io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use domain::UserId;
+    use store::RefreshFamily;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn expired_sign_ins_are_swept_and_those_that_go_on_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(store::Config::in_folder(folder.path())).await.unwrap();
+        let now_us = now_us();
+        let ends = [1, now_us - 1_000_000, now_us + 60_000_000];
+        for (n, expires_us) in (0..).zip(ends) {
+            let (family, _) = crate::refresh::begin(&Config::default(), UserId::new([1; 16]), "phone", now_us);
+            let family = RefreshFamily { family: [n; 16], expires_us, ..family };
+            assert!(store.put_refresh_family(family, 0).await.unwrap());
         }
-    });
-    match timeout(within, answering).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(_panicked)) => Problem::from(Kind::Internal).into_response(),
-        Err(_late) => Problem::from(Kind::Unavailable).into_response(),
+        let stop = CancellationToken::new();
+        forget(&store, Old::SignIns, &stop).await.unwrap();
+        let left = store.refresh_families_of(UserId::new([1; 16])).await.unwrap();
+        assert_eq!(left.iter().map(|family| family.family).collect::<Vec<_>>(), [[2; 16]]);
     }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::desk::Desk;
+use crate::edge::Allowances;
 use crate::passwords::Passwords;
 
 /// What all requests share.
@@ -23,6 +24,8 @@ pub(crate) struct Shared {
     pub(crate) store: Store,
     pub(crate) keys: TokenKeys,
     pub(crate) revocations: Arc<Revocations>,
+    pub(crate) allowances: Arc<Allowances>,
+    pub(crate) audit: audit::Log,
     pub(crate) passwords: Passwords,
     pub(crate) desk: Desk,
     pub(crate) partitions: u16,

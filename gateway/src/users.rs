@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::UserId;
+use limits::{Bucket, Keys, Limiter, SWEEP_EVERY};
 use metrics::counter;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::{Bucket, Keys, Limiter, SWEEP_EVERY, UserLimits};
+use crate::limits::{UserLimits, names};
 use crate::socket::Outbound;
 
 /// What one user has and has taken.
@@ -48,7 +49,7 @@ pub(crate) struct Users {
 impl Users {
     pub(crate) fn new(limits: &UserLimits) -> Self {
         Self {
-            keys: Keys::new("users", limits.users_max),
+            keys: Keys::new(names("users"), limits.users_max),
             sockets_max: limits.sockets_max,
             frames: Limiter::new(limits.frames),
             bytes: Limiter::new(limits.bytes),
@@ -102,7 +103,7 @@ impl Users {
 
 impl std::fmt::Debug for Users {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Users").field("keys", &self.keys.len()).finish_non_exhaustive()
+        f.debug_struct("Users").field("keys", &self.keys.count()).finish_non_exhaustive()
     }
 }
 

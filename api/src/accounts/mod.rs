@@ -27,7 +27,7 @@ const DEVICE_BYTES_MAX: usize = tokens::NAME_BYTES_MAX;
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct User {
     /// The user's id, a UUID.
-    id: String,
+    pub(crate) id: String,
     /// What the user is found by.
     handle: String,
     /// What is shown.

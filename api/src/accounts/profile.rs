@@ -1,5 +1,6 @@
 //! What a user says of itself, and how others find it.
 
+use audit::Action;
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use domain::UserId;
@@ -9,9 +10,10 @@ use utoipa::{IntoParams, ToSchema};
 use super::sign_ins::end_all;
 use super::{User, active, display_name, password};
 use crate::caller::Caller;
+use crate::edge::Origin;
 use crate::problem::{Kind, Problem};
 use crate::refusals::{OfCaller, OfChange, OfThing};
-use crate::state::State;
+use crate::state::{Shared, State};
 use crate::wire::{Asked, At, Json};
 
 /// Users of one page of a search.
@@ -98,20 +100,33 @@ pub(crate) async fn change(
 pub(crate) async fn change_password(
     Extract(shared): State,
     caller: Caller,
+    origin: Origin,
     Json(asked): Json<ChangePassword>,
 ) -> Result<StatusCode, Problem> {
+    let done = changed(&shared, &caller, &origin, asked).await;
+    if let Some(event) = origin.tried(Action::PasswordChange, &done) {
+        shared.audit.record(&caller.did(event));
+    }
+    done.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// Puts the new password in the place of the one that is given.
+async fn changed(shared: &Shared, caller: &Caller, origin: &Origin, asked: ChangePassword) -> Result<(), Problem> {
     password(&asked.new)?;
-    let mut row = active(&shared, caller.user).await?.ok_or(Kind::NotFound)?;
+    let mut row = active(shared, caller.user).await?.ok_or(Kind::NotFound)?;
+    // Who has a token of somebody must not find the password with it.
+    let guess = shared.allowances.guess(origin, &row.handle)?;
     if !shared.passwords.verify(asked.current, Some(&row.password)).await? {
+        guess.wrong();
         return Err(Kind::WrongPassword.into());
     }
+    guess.right();
     row.password = shared.passwords.hash(asked.new).await?.into();
     let version = row.version;
     if !shared.store.put_user(row, version).await? {
         return Err(Kind::Changed.into());
     }
-    end_all(&shared, caller.user).await?;
-    Ok(StatusCode::NO_CONTENT)
+    end_all(shared, caller.user).await
 }
 
 /// A user.

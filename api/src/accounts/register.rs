@@ -1,5 +1,6 @@
 //! A new account.
 
+use audit::{Action, Event};
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use domain::UserId;
@@ -10,9 +11,10 @@ use uuid::Uuid;
 
 use super::sign_ins::{SignedIn, begin};
 use super::{device, display_name, handle, password};
+use crate::edge::{Origin, audited};
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfRegistration;
-use crate::state::{State, now_us};
+use crate::state::{Shared, State, now_us};
 use crate::wire::Json;
 
 /// A new account.
@@ -42,12 +44,25 @@ pub(crate) struct Register {
 )]
 pub(crate) async fn register(
     Extract(shared): State,
+    origin: Origin,
     Json(asked): Json<Register>,
 ) -> Result<(StatusCode, axum::Json<SignedIn>), Problem> {
+    let (handle, device) = (audited(&asked.handle), audited(&asked.device));
+    let done = made(&shared, &origin, asked).await;
+    if let Some(event) = origin.tried(Action::Register, &done) {
+        let user = done.as_ref().ok().map(|signed_in| signed_in.user.id.clone());
+        shared.audit.record(&Event { user, handle, device, ..event });
+    }
+    done.map(|signed_in| (StatusCode::CREATED, axum::Json(signed_in)))
+}
+
+/// Makes the account and signs in.
+async fn made(shared: &Shared, origin: &Origin, asked: Register) -> Result<SignedIn, Problem> {
     let handle = handle(&asked.handle)?;
     let display_name = display_name(asked.display_name.as_deref().unwrap_or(&handle))?.to_owned();
     password(&asked.password)?;
     let device = device(&asked.device)?.to_owned();
+    shared.allowances.password(origin)?;
     // A look first: a name that is gone costs no hash.
     if shared.store.user_of_handle(&handle).await?.is_some() {
         return Err(Kind::HandleTaken.into());
@@ -73,7 +88,7 @@ pub(crate) async fn register(
         shared.store.put_user(nobody, 1).await?;
         return Err(Kind::HandleTaken.into());
     }
-    let (_family, tokens) = begin(&shared, user, &device).await?;
+    let (_family, tokens) = begin(shared, user, &device).await?;
     metrics::counter!("api_accounts_made_total").increment(1);
-    Ok((StatusCode::CREATED, axum::Json(SignedIn { user: row.into(), tokens })))
+    Ok(SignedIn { user: row.into(), tokens })
 }

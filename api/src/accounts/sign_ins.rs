@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use audit::{Action, Event, Outcome};
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use domain::UserId;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use super::{Tokens, User, active, device, handle, tokens};
 use crate::caller::Caller;
+use crate::edge::{Origin, audited};
 use crate::problem::{Kind, Problem};
 use crate::refresh::{self, RefreshToken, Use, sign_in_of};
 use crate::refusals::{OfCaller, OfRefresh, OfSignIn};
@@ -61,9 +63,23 @@ pub(crate) struct Refresh {
 )]
 pub(crate) async fn sign_in(
     Extract(shared): State,
+    origin: Origin,
     Json(asked): Json<SignIn>,
 ) -> Result<(StatusCode, axum::Json<SignedIn>), Problem> {
+    let (handle, device) = (audited(&asked.handle), audited(&asked.device));
+    let done = checked(&shared, &origin, asked).await;
+    if let Some(event) = origin.tried(Action::SignIn, &done) {
+        let user = done.as_ref().ok().map(|signed_in| signed_in.user.id.clone());
+        shared.audit.record(&Event { user, handle, device, ..event });
+    }
+    done.map(|signed_in| (StatusCode::CREATED, axum::Json(signed_in)))
+}
+
+/// Signs in whoever knows the password.
+async fn checked(shared: &Shared, origin: &Origin, asked: SignIn) -> Result<SignedIn, Problem> {
     let device = device(&asked.device)?;
+    shared.allowances.password(origin)?;
+    let guess = shared.allowances.guess(origin, &asked.handle)?;
     let user = match handle(&asked.handle) {
         Ok(handle) => shared.store.user_of_handle(&handle).await?,
         // A handle that nobody can have is one that nobody has.
@@ -76,15 +92,17 @@ pub(crate) async fn sign_in(
     let hashed = row.as_ref().map(|row| &*row.password);
     let is_right = shared.passwords.verify(asked.password, hashed).await?;
     let Some(row) = row.filter(|_| is_right) else {
+        guess.wrong();
         counter!("api_sign_ins_refused_total").increment(1);
         return Err(Kind::WrongPassword.into());
     };
+    guess.right();
     // Only who knows the password hears of it.
     if row.state == UserState::Banned {
         counter!("api_sign_ins_refused_total").increment(1);
         return Err(Kind::Banned.into());
     }
-    let (family, tokens) = begin(&shared, row.user, device).await?;
+    let (family, tokens) = begin(shared, row.user, device).await?;
     // The password may have been changed, or its user banned, while this one waited to be checked. Either writes the row
     // before it ends the sign-ins, so it found this one or it is seen here.
     let now = shared.store.user(row.user).await?;
@@ -94,10 +112,10 @@ pub(crate) async fn sign_in(
         Some(_) | None => Some(Kind::WrongPassword),
     };
     if let Some(refused) = refused {
-        end(&shared, &family).await?;
+        end(shared, &family).await?;
         return Err(refused.into());
     }
-    Ok((StatusCode::CREATED, axum::Json(SignedIn { user: row.into(), tokens })))
+    Ok(SignedIn { user: row.into(), tokens })
 }
 
 /// A new sign-in and its first tokens.
@@ -141,7 +159,12 @@ async fn make_room(shared: &Shared, user: UserId) -> Result<(), Problem> {
         OfRefresh
     )
 )]
-pub(crate) async fn refresh(Extract(shared): State, Json(asked): Json<Refresh>) -> Result<axum::Json<Tokens>, Problem> {
+pub(crate) async fn refresh(
+    Extract(shared): State,
+    origin: Origin,
+    Json(asked): Json<Refresh>,
+) -> Result<axum::Json<Tokens>, Problem> {
+    shared.allowances.refresh(&origin)?;
     let token = RefreshToken::parse(&asked.refresh_token).ok_or(Kind::RefreshRefused)?;
     loop {
         let family = shared.store.refresh_family(token.family).await?.ok_or(Kind::RefreshRefused)?;
@@ -166,6 +189,11 @@ pub(crate) async fn refresh(Extract(shared): State, Json(asked): Json<Refresh>) 
             Use::Stolen => {
                 counter!("api_refresh_tokens_reused_total").increment(1);
                 tracing::info!(user.id = %family.user, "a spent refresh token was used: its sign-in ends");
+                shared.audit.record(&Event {
+                    user: Some(family.user.to_string()),
+                    device: audited(&family.device),
+                    ..origin.event(Action::RefreshReuse, Outcome::Refused)
+                });
                 end(&shared, &family).await?;
                 return Err(Kind::RefreshRefused.into());
             }
@@ -181,7 +209,16 @@ pub(crate) async fn refresh(Extract(shared): State, Json(asked): Json<Refresh>) 
         OfCaller
     )
 )]
-pub(crate) async fn sign_out(Extract(shared): State, caller: Caller) -> Result<StatusCode, Problem> {
+pub(crate) async fn sign_out(Extract(shared): State, caller: Caller, origin: Origin) -> Result<StatusCode, Problem> {
+    let done = end_own(&shared, &caller).await;
+    if let Some(event) = origin.tried(Action::SignOut, &done) {
+        shared.audit.record(&Event { device: audited(&caller.grant.device), ..caller.did(event) });
+    }
+    done.map(|()| StatusCode::NO_CONTENT)
+}
+
+/// Ends the sign-in of the token that the request came with.
+async fn end_own(shared: &Shared, caller: &Caller) -> Result<(), Problem> {
     let sign_in = &*caller.grant.sign_in;
     if sign_in.is_empty() {
         // A token that was made by hand: there is no sign-in to end, and all of them is not what was asked.
@@ -189,11 +226,10 @@ pub(crate) async fn sign_out(Extract(shared): State, caller: Caller) -> Result<S
     }
     for family in shared.store.refresh_families_of(caller.user).await? {
         if sign_in_of(family.family) == sign_in {
-            end(&shared, &family).await?;
+            end(shared, &family).await?;
         }
     }
-    revoke(&shared, caller.user, sign_in).await?;
-    Ok(StatusCode::NO_CONTENT)
+    revoke(shared, caller.user, sign_in).await
 }
 
 /// Signs out everywhere.
@@ -204,9 +240,16 @@ pub(crate) async fn sign_out(Extract(shared): State, caller: Caller) -> Result<S
         OfCaller
     )
 )]
-pub(crate) async fn sign_out_everywhere(Extract(shared): State, caller: Caller) -> Result<StatusCode, Problem> {
-    end_all(&shared, caller.user).await?;
-    Ok(StatusCode::NO_CONTENT)
+pub(crate) async fn sign_out_everywhere(
+    Extract(shared): State,
+    caller: Caller,
+    origin: Origin,
+) -> Result<StatusCode, Problem> {
+    let done = end_all(&shared, caller.user).await;
+    if let Some(event) = origin.tried(Action::SignOutEverywhere, &done) {
+        shared.audit.record(&caller.did(event));
+    }
+    done.map(|()| StatusCode::NO_CONTENT)
 }
 
 /// Ends all sign-ins of a user.

@@ -11,8 +11,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use client::{Token, Trust};
 use domain::UserId;
-use gateway::limits::Network;
 use gateway::socket::TlsConfig;
+use limits::Network;
 use tokens::TokenKeys;
 
 use crate::broker::Sync;
@@ -81,7 +81,7 @@ struct UpArgs {
     /// Address of the HTTP API.
     #[arg(long, env = "HELIOGRAPH_API", default_value = "127.0.0.1:7080")]
     api: String,
-    /// An origin whose pages may connect, as a browser sends it: `https://app.example`; repeated or with commas.
+    /// An origin whose pages may connect and read the API's answers, as a browser sends it: `https://app.example`; repeated or with commas.
     #[arg(long = "allow-origin", env = "HELIOGRAPH_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     allowed_origins: Vec<String>,
     /// A network of proxies whose `X-Forwarded-For` says who a client is: `10.0.0.0/8`; repeated or with commas.
@@ -99,6 +99,9 @@ struct UpArgs {
     /// Address that answers `/livez`, `/readyz`, `/metrics` and `/version`; without it, only the socket in the folder.
     #[arg(long, env = "HELIOGRAPH_ADMIN")]
     admin: Option<String>,
+    /// File that who did what to accounts and chats is appended to, or `off`; by default `audit.log` in the data folder.
+    #[arg(long, env = "HELIOGRAPH_AUDIT_LOG", value_name = "FILE")]
+    audit_log: Option<PathBuf>,
     /// What is logged, such as `info` or `ingest=debug`.
     #[arg(long, env = "HELIOGRAPH_LOG", default_value = "warn")]
     log: String,
@@ -172,6 +175,7 @@ pub fn run() -> Result<()> {
             hand_over: !args.no_hand_over,
             sync: if args.lazy_sync { Sync::Lazy } else { Sync::Always },
             admin: args.admin,
+            audit_log: args.audit_log,
             log: args.log,
         })),
         Command::Token(args) => {

@@ -5,6 +5,7 @@
 //! address           where the gateway listens: what `chat` connects to, with `wss://` before it if that is TLS
 //! api               where the HTTP API listens
 //! admin.sock        what operators' commands ask `up` over; for the folder's owner only
+//! audit.log         who did what to accounts and chats; appended to, readable by its owner only
 //! token-key.pem     signs tokens; made once, readable by its owner only
 //! broker/           configuration, pid, port and streams of the broker
 //! store/            the embedded store
@@ -55,6 +56,11 @@ impl DataFolder {
     /// Where the store keeps its rows.
     pub fn store(&self) -> PathBuf {
         self.path.join("store")
+    }
+
+    /// What is appended to as an audit log unless told otherwise.
+    pub fn audit_log(&self) -> PathBuf {
+        self.path.join("audit.log")
     }
 
     /// Tells `chat` where to connect.

@@ -14,8 +14,8 @@ use api::Api;
 use bytes::Bytes;
 use event_log::{Durability, Log, LogConfig};
 use gateway::Gateway;
-use gateway::limits::Network;
 use gateway::socket::{self, CertificateReload, TlsConfig};
+use limits::Network;
 use store::Store;
 use telemetry::{LogConfig as Logging, Metrics};
 use tokens::TokenKeys;
@@ -51,7 +51,7 @@ pub struct Options {
     pub tls: Option<TlsConfig>,
     /// Address of the HTTP API.
     pub api: String,
-    /// Exact origins whose pages may connect.
+    /// Exact origins whose pages may connect and read the API's answers.
     pub allowed_origins: Vec<String>,
     /// Networks of proxies that say who a client is.
     pub trusted_proxies: Vec<Network>,
@@ -63,6 +63,8 @@ pub struct Options {
     pub sync: Sync,
     /// Address that probes and scrapers ask over TCP, if there is to be one.
     pub admin: Option<String>,
+    /// Where who did what is kept: `off`, or a file; none: in the folder.
+    pub audit_log: Option<PathBuf>,
     /// What is logged.
     pub log: String,
 }
@@ -77,10 +79,13 @@ pub async fn run(options: Options) -> Result<()> {
     let stop = stop_signal()?;
     let mut gateway = gateway::Config::listening_on(&options.listen)?;
     gateway.socket.tls.clone_from(&options.tls);
-    let api = api::Config::listening_on(&options.api)?;
+    let mut api = api::Config::listening_on(&options.api)?;
     gateway.socket.allowed_origins.clone_from(&options.allowed_origins);
     gateway.socket.limits.trusted_proxies.clone_from(&options.trusted_proxies);
+    api.allowed_origins.clone_from(&options.allowed_origins);
+    api.limits.trusted_proxies.clone_from(&options.trusted_proxies);
     let folder = DataFolder::open(&options.data)?;
+    let audit = audit_log(&options, &folder)?;
     let keys = TokenKeys::from_pem(&folder.token_key(|| Ok(TokenKeys::generate()?))?)?;
     let store = Store::open(store::Config::in_folder(folder.store())).await?;
     let partitions = partitions(&store, options.partitions).await?;
@@ -102,12 +107,21 @@ pub async fn run(options: Options) -> Result<()> {
             () = broker_gone.cancelled() => {}
         }
     };
-    let serving = serve(&options, (gateway, api), log, &folder, store.clone(), keys, metrics, stop);
+    let serving = serve(&options, (gateway, api), log, &folder, store.clone(), keys, audit.clone(), metrics, stop);
     let served = Box::pin(serving).await;
     let synced = store.sync().await.context("the store");
+    audit.close();
     under_all.cancel();
     let supervised = supervising.await.context("the broker's task").flatten();
     supervised.and(served).and(synced)
+}
+
+fn audit_log(options: &Options, folder: &DataFolder) -> Result<audit::Log> {
+    match &options.audit_log {
+        Some(off) if off.as_os_str() == "off" => Ok(audit::Log::off()),
+        Some(file) => Ok(audit::Log::append_to(file)?),
+        None => Ok(audit::Log::append_to(&folder.audit_log())?),
+    }
 }
 
 fn log_config(options: &Options, partitions: u16) -> LogConfig {
@@ -135,6 +149,7 @@ async fn serve(
     folder: &DataFolder,
     store: Store,
     keys: TokenKeys,
+    audit: audit::Log,
     metrics: Metrics,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
@@ -148,7 +163,7 @@ async fn serve(
         health: health.clone(),
     };
     let admin = Admin::bind(folder.listen_for_operators()?, options.admin.as_deref(), dependencies).await?;
-    let dependencies = api::Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone() };
+    let dependencies = api::Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone(), audit };
     let api = Api::bind(api, dependencies)
         .with_context(|| format!("cannot listen on {}; choose another address with --api", options.api))?;
     let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys };

@@ -6,16 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hyper::header::HeaderMap;
+use limits::{Bucket, Keys, Limiter, SWEEP_EVERY, client_key, counted, holds};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::SWEEP_EVERY;
 use super::allowance::SocketLimiters;
 use super::config::ClientLimits;
-use super::forwarded;
-use super::keys::Keys;
-use super::network::{Network, client_key};
-use super::rate::{Bucket, Limiter};
+use super::names;
 
 /// What one address has taken.
 #[derive(Default)]
@@ -52,7 +49,7 @@ pub(crate) struct Addresses {
 impl Addresses {
     pub(crate) fn new(limits: ClientLimits) -> Self {
         Self {
-            keys: Keys::new("addresses", limits.addresses_max),
+            keys: Keys::new(names("addresses"), limits.addresses_max),
             connects: Limiter::new(limits.address_connects),
             frames: Limiter::new(limits.address_frames),
             bytes: Limiter::new(limits.address_bytes),
@@ -77,13 +74,8 @@ impl Addresses {
     /// # Errors
     /// The address has taken too much.
     pub(crate) fn at_request(self: &Arc<Self>, peer: IpAddr, headers: &HeaderMap) -> Result<Option<Seat>, TooMany> {
-        let trusted = holds(&self.limits.trusted_proxies, peer);
-        if !forwarded::is_forwarded(headers) {
-            return if holds(&self.limits.unlimited, peer) { Ok(None) } else { self.seat(peer).map(Some) };
-        }
-        // Passed on by somebody we know, or not: in either case it is not the peer itself that is exempt.
-        let client = if trusted { forwarded::client(headers, &self.limits.trusted_proxies) } else { None };
-        self.seat(client.unwrap_or(peer)).map(Some)
+        let ClientLimits { trusted_proxies, unlimited, .. } = &self.limits;
+        counted(peer, headers, trusted_proxies, unlimited).map(|client| self.seat(client)).transpose()
     }
 
     fn seat(self: &Arc<Self>, client: IpAddr) -> Result<Seat, TooMany> {
@@ -121,12 +113,8 @@ impl Addresses {
 
 impl std::fmt::Debug for Addresses {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Addresses").field("keys", &self.keys.len()).finish_non_exhaustive()
+        f.debug_struct("Addresses").field("keys", &self.keys.count()).finish_non_exhaustive()
     }
-}
-
-fn holds(networks: &[Network], address: IpAddr) -> bool {
-    networks.iter().any(|network| network.contains(address))
 }
 
 fn reserve(count: &AtomicU32, most: u32) -> bool {
@@ -159,7 +147,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use super::super::rate::Rate;
+    use limits::Rate;
+
     use super::*;
 
     /// Addresses of which nobody is exempt.
@@ -242,9 +231,9 @@ pub(super) mod tests {
         let addresses = addresses(|limits| limits.address_connects = Rate::MAX);
         let seats: Vec<_> = (0..100).map(|n| addresses.at_accept(IpAddr::from([192, 0, 2, n])).unwrap()).collect();
         addresses.sweep_once();
-        assert_eq!(addresses.keys.len(), 100);
+        assert_eq!(addresses.keys.count(), 100);
         drop(seats);
         addresses.sweep_once();
-        assert_eq!(addresses.keys.len(), 0);
+        assert_eq!(addresses.keys.count(), 0);
     }
 }

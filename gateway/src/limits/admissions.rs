@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::rate::{Bucket, Limiter, Rate};
+use limits::{Bucket, Limiter, Rate};
 
 /// Nobody is told to stay away for longer, in seconds.
 const RETRY_AFTER_MAX_S: u32 = 60;

@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use limits::{Bucket, Limiter, Rate};
+
 use super::addresses::{Address, Addresses, Seat};
 use super::config::ClientLimits;
-use super::rate::{Bucket, Limiter, Rate};
 
 /// What to do with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,7 @@
 //! What an operator may set about what clients may take.
 
+use limits::{Network, Rate, loopback};
 use serde::{Deserialize, Serialize};
-
-use super::network::{Network, loopback};
-use super::rate::Rate;
 
 /// What one socket and one client address may take. Addresses are IPv4 addresses and IPv6 networks of /64.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,6 +11,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("domain", &["proto"]),
     ("event-log", &["domain", "proto"]),
     ("store", &["domain", "proto"]),
+    ("audit", &[]),
+    ("limits", &[]),
     ("packer", &["domain", "event-log", "proto"]),
     ("tokens", &["domain", "event-log", "proto"]),
     ("api", ROLE),
@@ -26,12 +28,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "heliograph",
         &[
             "api",
+            "audit",
             "client",
             "delivery",
             "domain",
             "event-log",
             "gateway",
             "ingest",
+            "limits",
             "projections",
             "proto",
             "store",
@@ -60,7 +64,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What a role may depend on: never another role, they meet in the log, the store's port and `proto`.
-const ROLE: &[&str] = &["domain", "event-log", "packer", "proto", "store", "tokens"];
+const ROLE: &[&str] = &["audit", "domain", "event-log", "limits", "packer", "proto", "store", "tokens"];
 
 /// What any crate's tests may use beside that.
 const FOR_TESTS: &[&str] = &["checker", "client", "loadtest", "testkit"];

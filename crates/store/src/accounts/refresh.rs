@@ -46,7 +46,7 @@ pub struct RefreshFamily {
     pub spent: Vec<Spent>,
     /// When the sign-in was, µs since 1970.
     pub created_us: Micros,
-    /// When the live token ends, µs since 1970; the store keeps the family until it is removed.
+    /// When the live token ends, µs since 1970; the store keeps the family until it is removed or swept.
     pub expires_us: Micros,
     /// Which write of the row this is: 1, 2, 3 …
     pub version: u64,

@@ -39,6 +39,7 @@ pub(super) enum AccountWrite {
     ReleaseHandle { handle: Box<str>, user: UserId },
     PutFamily { row: Box<RefreshFamily>, expected: u64 },
     RemoveFamily { family: [u8; 16] },
+    ForgetFamilies { old: Vec<Slice> },
     ClaimSend(Box<SendClaim>),
     SettleSend { user: UserId, key: Box<str>, origin: u64, outcome: SendOutcome },
     ForgetSendClaims { old: Vec<Slice> },
@@ -69,7 +70,7 @@ impl AccountWrite {
             Self::PutDevice(row) => row.device.len() + row.name.len(),
             Self::RemoveDevice { device, .. } => device.len(),
             Self::PutTicket(row) => row.device.len() + row.sign_in.len(),
-            Self::ForgetSendClaims { old } | Self::ForgetTickets { old } => {
+            Self::ForgetFamilies { old } | Self::ForgetSendClaims { old } | Self::ForgetTickets { old } => {
                 old.iter().map(|key| key.len() + ROW_OVERHEAD).sum()
             }
             Self::RemoveFamily { .. }
@@ -95,6 +96,7 @@ impl Batch<'_> {
             AccountWrite::RemoveFamily { family } => {
                 self.remove_family(*family).map(|removed| Written::Family(removed.map(Box::new)))
             }
+            AccountWrite::ForgetFamilies { old } => self.forget_families(old).map(Written::Count),
             AccountWrite::ClaimSend(claim) => self.claim_send(claim).map(|held| Written::Claim(Box::new(held))),
             AccountWrite::SettleSend { user, key, origin, outcome } => {
                 self.settle_send(*user, key, *origin, *outcome).map(Written::Flag)
@@ -202,6 +204,15 @@ impl Embedded {
     pub(crate) async fn refresh_families_of(&self, user: UserId) -> Result<Vec<RefreshFamily>, Error> {
         // Index and row.
         self.read(2 * REFRESH_FAMILIES_MAX, move |view| view.families_of(user)).await
+    }
+
+    pub(crate) async fn forget_refresh_families(&self, before_us: Micros, limit: usize) -> Result<usize, Error> {
+        let limit = limit.min(SWEPT_MAX);
+        let old = self.read(SWEPT_MAX, move |view| view.families_before(before_us, limit)).await?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        self.count(AccountWrite::ForgetFamilies { old }).await
     }
 
     pub(crate) async fn claim_send(&self, claim: SendClaim) -> Result<SendClaim, Error> {

@@ -42,6 +42,7 @@ const NAMES: [&str; Table::COUNT] = [
     "handles",
     "refresh_families",
     "refresh_families_by_user",
+    "refresh_families_by_time",
     "send_claims",
     "send_claims_by_time",
     "devices",
@@ -72,6 +73,7 @@ pub(super) enum Table {
     Handles,
     Families,
     UserFamilies,
+    FamilyTimes,
     SendClaims,
     SendClaimTimes,
     Devices,
@@ -86,7 +88,7 @@ pub(super) enum Table {
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 25;
+    pub(super) const COUNT: usize = 26;
 
     pub(super) const fn name(self) -> &'static str {
         NAMES[self as usize]

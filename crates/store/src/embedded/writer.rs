@@ -59,6 +59,7 @@ const TABLES: [Table; Table::COUNT] = [
     Table::Handles,
     Table::Families,
     Table::UserFamilies,
+    Table::FamilyTimes,
     Table::SendClaims,
     Table::SendClaimTimes,
     Table::Devices,

@@ -95,6 +95,13 @@ impl Store {
         }
     }
 
+    /// Sweeps at most `limit` families that ended before `before_us`, and says how many; as [`Self::forget_send_claims`].
+    pub async fn forget_refresh_families(&self, before_us: Micros, limit: usize) -> Result<usize, Error> {
+        match self {
+            Self::Embedded(engine) => engine.forget_refresh_families(before_us, limit).await,
+        }
+    }
+
     /// What stands under this user and key now: `claim`, or the one that was first.
     ///
     /// One that is older than [`crate::SEND_CLAIM_KEPT_US`] by the new one's time counts as none and is replaced.

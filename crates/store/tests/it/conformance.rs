@@ -72,6 +72,7 @@ macro_rules! conformance {
                 accounts::a_refresh_family_never_changes_its_user,
                 accounts::a_refresh_family_is_removed_once,
                 accounts::families_of_a_user_are_bounded_and_listed_whole,
+                accounts::a_sweep_takes_the_ended_families_alone,
                 accounts::a_send_claim_is_fixed_for_a_day,
                 accounts::of_many_claims_of_one_key_exactly_one_wins,
                 accounts::keys_of_two_users_are_apart,

@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 mod chats;
 mod description;
+mod edge;
 mod following;
 pub(crate) mod http;
 mod invites;

@@ -21,7 +21,7 @@ impl Batch<'_> {
         }
         let families: Vec<_> = self.family_index(user, self.removals_left)?.collect::<Result<_, _>>()?;
         for family in &families {
-            self.take_family_out(user, *family);
+            self.take_family_out(user, *family)?;
         }
         self.removed(families.len());
         let claims = self.rows(Table::SendClaims, prefix, |key| key.starts_with(prefix), self.removals_left)?;

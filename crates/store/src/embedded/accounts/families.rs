@@ -1,7 +1,10 @@
-//! `refresh_families`: family, and `refresh_families_by_user`: user ▸ family.
+//! `refresh_families`: family; `refresh_families_by_user`: user ▸ family; and `refresh_families_by_time`: end ▸ family, by
+//! which those that nobody uses any more are swept.
+//!
+//! A CQL table needs no index by time: its rows go by a time to live.
 
 use bytes::BufMut;
-use domain::UserId;
+use domain::{Micros, UserId};
 use fjall::Slice;
 
 use super::{
@@ -17,11 +20,19 @@ use crate::{Error, REFRESH_FAMILIES_MAX, RefreshFamily, SPENT_MAX, Spent};
 
 const TABLE: Table = Table::Families;
 const INDEX: Table = Table::UserFamilies;
+const TIMES: Table = Table::FamilyTimes;
 
 fn index_key(user: UserId, family: [u8; 16]) -> [u8; 32] {
     let mut key = [0; 32];
     key[..16].copy_from_slice(user.as_bytes());
     key[16..].copy_from_slice(&family);
+    key
+}
+
+fn time_key(expires_us: Micros, family: [u8; 16]) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..8].copy_from_slice(&expires_us.to_be_bytes());
+    key[8..].copy_from_slice(&family);
     key
 }
 
@@ -94,7 +105,7 @@ impl Batch<'_> {
         match stored {
             // Whose sign-in it was does not change, and another one's family is nobody's to write.
             Some(stored) if stored.user != row.user => return Ok(false),
-            Some(_) => {}
+            Some(stored) => self.remove(TIMES, &time_key(stored.expires_us, row.family)),
             None => {
                 if self.family_index(row.user, REFRESH_FAMILIES_MAX)?.count() == REFRESH_FAMILIES_MAX {
                     return Err(Error::Full { what: "refresh families", max: REFRESH_FAMILIES_MAX });
@@ -103,27 +114,64 @@ impl Batch<'_> {
             }
         }
         self.stage(TABLE, &row.family, encode(row, version));
+        self.stage(TIMES, &time_key(row.expires_us, row.family), value(0));
         self.sync = true;
         Ok(true)
     }
 
     pub(super) fn remove_family(&mut self, family: [u8; 16]) -> Result<Option<RefreshFamily>, Error> {
         let Some(stored) = self.family(family)? else { return Ok(None) };
-        self.take_family_out(stored.user, family);
+        self.remove_rows(&stored);
         self.sync = true;
         Ok(Some(stored))
     }
 
-    /// Row and index row.
-    pub(super) fn take_family_out(&mut self, user: UserId, family: [u8; 16]) {
-        self.remove(TABLE, &family);
-        self.remove(INDEX, &index_key(user, family));
+    /// Takes out a family that a user's index names.
+    pub(super) fn take_family_out(&mut self, user: UserId, family: [u8; 16]) -> Result<(), Error> {
+        match self.family(family)? {
+            Some(stored) => self.remove_rows(&stored),
+            None => self.remove(INDEX, &index_key(user, family)),
+        }
+        Ok(())
+    }
+
+    /// Row and index rows.
+    fn remove_rows(&mut self, stored: &RefreshFamily) {
+        self.remove(TABLE, &stored.family);
+        self.remove(INDEX, &index_key(stored.user, stored.family));
+        self.remove(TIMES, &time_key(stored.expires_us, stored.family));
+    }
+
+    /// Takes out the families of these rows by time, as far as they still end then; how many did.
+    ///
+    /// Not synced: what a power cut brings back has ended still, and is swept again.
+    pub(super) fn forget_families(&mut self, old: &[Slice]) -> Result<usize, Error> {
+        let mut forgotten = 0;
+        for time_key in old {
+            // One that was used or ended since it was looked for has another row here, or none.
+            if self.newest(TIMES, time_key)?.is_none() {
+                continue;
+            }
+            let family = time_key.get(8..).and_then(|family| family.try_into().ok());
+            let family = family.ok_or_else(|| Error::corrupt(TIMES.name(), "its key has another length"))?;
+            match self.family(family)? {
+                Some(stored) => self.remove_rows(&stored),
+                None => self.remove(TIMES, time_key),
+            }
+            forgotten += 1;
+        }
+        Ok(forgotten)
     }
 }
 
 impl View<'_> {
     pub(super) fn family(&self, family: [u8; 16]) -> Result<Option<RefreshFamily>, Error> {
         self.get(TABLE, &family)?.map(|value| decode(family, &value)).transpose()
+    }
+
+    /// Rows by time of families that ended before, the first to end first.
+    pub(super) fn families_before(&self, before_us: Micros, limit: usize) -> Result<Vec<Slice>, Error> {
+        self.keys_below(TIMES, &before_us.to_be_bytes(), limit)
     }
 
     pub(super) fn families_of(&self, user: UserId) -> Result<Vec<RefreshFamily>, Error> {
@@ -174,6 +222,7 @@ mod tests {
         let key = index_key(row().user, row().family);
         assert_eq!(key[..], [[7; 16], [6; 16]].concat());
         assert_eq!(indexed(&key, &value(0)).unwrap(), row().family);
+        assert_eq!(time_key(4, row().family)[..], [&b"\0\0\0\0\0\0\0\x04"[..], &[6; 16]].concat());
     }
 
     #[test]

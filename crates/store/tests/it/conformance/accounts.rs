@@ -357,6 +357,33 @@ pub(crate) async fn a_sweep_takes_the_old_send_claims_alone(store: &Store) {
     }
 }
 
+pub(crate) async fn a_sweep_takes_the_ended_families_alone(store: &Store) {
+    let user = new_user();
+    // Ended before all of the other tests' families.
+    let families: Vec<_> =
+        (1..=10).map(|n| RefreshFamily { expires_us: n * 10, ..family(user, new_family()) }).collect();
+    for family in &families {
+        assert!(store.put_refresh_family(family.clone(), 0).await.unwrap());
+    }
+    // Used since: its old end is not swept in its stead. Ended by hand: nothing is left to count.
+    let used = RefreshFamily { expires_us: 1_000, ..families[0].clone() };
+    assert!(store.put_refresh_family(used, 1).await.unwrap());
+    assert!(store.remove_refresh_family(families[1].family).await.unwrap().is_some());
+    assert_eq!(store.forget_refresh_families(70, 0).await.unwrap(), 0);
+    assert_eq!(store.forget_refresh_families(70, 2).await.unwrap(), 2);
+    // Two at once: each family is counted once.
+    let (a, b) = tokio::join!(store.forget_refresh_families(70, 10), store.forget_refresh_families(70, 10));
+    assert_eq!(a.unwrap() + b.unwrap(), 2);
+    assert_eq!(store.forget_refresh_families(70, 10).await.unwrap(), 0);
+    for (n, family) in families.iter().enumerate() {
+        let is_gone = (1..6).contains(&n);
+        assert_eq!(store.refresh_family(family.family).await.unwrap().is_none(), is_gone, "family {n}");
+    }
+    assert_eq!(store.refresh_families_of(user).await.unwrap().len(), 5, "and those of the user are as many");
+    store.erase_user(user).await.unwrap();
+    assert_eq!(store.forget_refresh_families(1_001, 10).await.unwrap(), 0, "erased with their index");
+}
+
 pub(crate) async fn texts_beyond_their_bounds_are_refused(store: &Store) {
     fn is_length<T>(refused: Result<T, Error>) -> bool {
         matches!(refused, Err(Error::Length { .. }))

@@ -31,14 +31,16 @@ impl Rate {
     /// Nothing that a machine does comes near it.
     pub const MAX: Self = Self { per_s: u32::MAX, burst: u32::MAX };
 
-    pub(crate) const fn is_valid(self) -> bool {
+    /// Whether it lets anything through.
+    #[must_use]
+    pub const fn is_valid(self) -> bool {
         self.per_s > 0 && self.burst > 0
     }
 }
 
 /// What one client has taken of one limit; clones are the same bucket.
-#[derive(Clone, Default)]
-pub(crate) struct Bucket(Arc<AtomicU64>);
+#[derive(Clone, Debug, Default)]
+pub struct Bucket(Arc<AtomicU64>);
 
 impl Bucket {
     fn address(&self) -> usize {
@@ -81,39 +83,53 @@ impl StateStore for InBuckets {
     }
 }
 
+/// What a bucket still holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// So much could be taken now.
+    pub count: u32,
+    /// After so long it is full.
+    pub all_in: Duration,
+}
+
 /// One limit, for all the buckets that it is asked about.
-pub(crate) struct Limiter<C: Clock = QuantaClock> {
+pub struct Limiter<C: Clock = QuantaClock> {
     governor: RateLimiter<Bucket, InBuckets, C, NoOpMiddleware<C::Instant>>,
+    quota: Quota,
     /// Just before the governor's own start, which it keeps to itself.
     start: C::Instant,
 }
 
 impl Limiter {
-    pub(crate) fn new(rate: Rate) -> Self {
+    /// A limiter of this rate; one that lets nothing through counts as one that lets one through.
+    #[must_use]
+    pub fn new(rate: Rate) -> Self {
         Self::with_clock(rate, QuantaClock::default())
     }
 
     /// So many in an hour, all of them at once if need be.
-    pub(crate) fn per_hour(most: u32) -> Self {
+    #[must_use]
+    pub fn per_hour(most: u32) -> Self {
         Self::of(Quota::per_hour(at_least_one(most)), QuantaClock::default())
     }
 }
 
 impl<C: Clock> Limiter<C> {
-    pub(crate) fn with_clock(rate: Rate, clock: C) -> Self {
+    /// As [`Limiter::new`], by this clock.
+    pub fn with_clock(rate: Rate, clock: C) -> Self {
         Self::of(Quota::per_second(at_least_one(rate.per_s)).allow_burst(at_least_one(rate.burst)), clock)
     }
 
     fn of(quota: Quota, clock: C) -> Self {
         let start = clock.now();
-        Self { governor: RateLimiter::new(quota, InBuckets, clock), start }
+        Self { governor: RateLimiter::new(quota, InBuckets, clock), quota, start }
     }
 
     /// Takes `count` out of the bucket, or nothing.
     ///
     /// # Errors
     /// How long to wait until as much could be had.
-    pub(crate) fn take(&self, bucket: &Bucket, count: u32) -> Result<(), Duration> {
+    pub fn take(&self, bucket: &Bucket, count: u32) -> Result<(), Duration> {
         let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
         match self.governor.check_key_n(bucket, count) {
             Ok(Ok(())) => Ok(()),
@@ -123,10 +139,46 @@ impl<C: Clock> Limiter<C> {
         }
     }
 
+    /// Puts back what was taken for something that does not count after all.
+    pub fn give_back(&self, bucket: &Bucket, count: u32) {
+        let back = self.each().saturating_mul(u64::from(count));
+        let lower = |paid_at: u64| Some(paid_at.saturating_sub(back));
+        // It never says that it cannot.
+        let _ = bucket.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, lower);
+    }
+
+    /// What could be taken now.
+    #[must_use]
+    pub fn left(&self, bucket: &Bucket) -> Left {
+        let owed = bucket.0.load(Ordering::Relaxed).saturating_sub(self.now());
+        let taken = u32::try_from(owed.div_ceil(self.each().max(1))).unwrap_or(u32::MAX);
+        Left { count: self.most().saturating_sub(taken), all_in: Duration::from_nanos(owed) }
+    }
+
+    /// How much there is after a pause.
+    #[must_use]
+    pub const fn most(&self) -> u32 {
+        self.quota.burst_size().get()
+    }
+
+    /// How long an empty bucket takes to fill.
+    #[must_use]
+    pub fn fills_in(&self) -> Duration {
+        Duration::from_nanos(self.each().saturating_mul(u64::from(self.most())))
+    }
+
     /// Whether the bucket could as well be a new one.
-    pub(crate) fn is_restored(&self, bucket: &Bucket) -> bool {
-        let now: u64 = self.governor.clock().now().duration_since(self.start).into();
-        bucket.0.load(Ordering::Relaxed) <= now
+    pub fn is_restored(&self, bucket: &Bucket) -> bool {
+        bucket.0.load(Ordering::Relaxed) <= self.now()
+    }
+
+    fn now(&self) -> u64 {
+        self.governor.clock().now().duration_since(self.start).into()
+    }
+
+    /// ns in which one comes back.
+    fn each(&self) -> u64 {
+        u64::try_from(self.quota.replenish_interval().as_nanos()).unwrap_or(u64::MAX)
     }
 }
 
@@ -179,6 +231,28 @@ mod tests {
         clock.advance(Duration::from_millis(1));
         assert!(limiter.is_restored(&bucket));
         assert_eq!(limiter.take(&bucket, 3), Ok(()));
+    }
+
+    #[test]
+    fn what_is_left_is_what_can_be_taken_and_what_is_given_back_can_be_taken_again() {
+        let clock = FakeRelativeClock::default();
+        let limiter = Limiter::with_clock(Rate { per_s: 10, burst: 5 }, clock.clone());
+        let bucket = Bucket::default();
+        assert_eq!((limiter.most(), limiter.fills_in()), (5, Duration::from_millis(500)));
+        assert_eq!(limiter.left(&bucket), Left { count: 5, all_in: Duration::ZERO });
+        limiter.take(&bucket, 4).unwrap();
+        assert_eq!(limiter.left(&bucket), Left { count: 1, all_in: Duration::from_millis(400) });
+        clock.advance(Duration::from_millis(150));
+        assert_eq!(limiter.left(&bucket), Left { count: 2, all_in: Duration::from_millis(250) });
+        assert!(limiter.take(&bucket, 3).is_err());
+        limiter.give_back(&bucket, 1);
+        assert_eq!(limiter.left(&bucket).count, 3);
+        assert_eq!(limiter.take(&bucket, 3), Ok(()));
+        clock.advance(Duration::from_secs(60));
+        limiter.give_back(&bucket, 4);
+        assert_eq!(limiter.left(&bucket).count, 5, "never more than there is after a pause");
+        assert!(limiter.take(&bucket, 6).is_err());
+        limiter.give_back(&Bucket::default(), 1);
     }
 
     #[test]

@@ -6,26 +6,38 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use hyper::header::{HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName};
 
-use super::network::{Network, canonical};
+use crate::network::{Network, canonical, holds};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Whether somebody passed this request on.
-pub(super) fn is_forwarded(headers: &HeaderMap) -> bool {
-    headers.contains_key(FORWARDED_FOR)
+/// Whom a request of this peer is counted for; none: the peer is exempt, and speaks for itself.
+///
+/// A request that somebody passed on is never exempt, known to us or not: nobody becomes so by a header.
+#[must_use]
+pub fn counted(peer: IpAddr, headers: &HeaderMap, trusted: &[Network], exempt: &[Network]) -> Option<IpAddr> {
+    let is_exempt = !headers.contains_key(FORWARDED_FOR) && holds(exempt, peer);
+    (!is_exempt).then(|| sender(peer, headers, trusted))
+}
+
+/// Whose request this is: the peer's, or that of the client that a trusted peer passed it on for.
+#[must_use]
+pub fn sender(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    // A client that cannot be told is the proxy's own affair, and counts as the proxy.
+    let client = if holds(trusted, peer) { client(headers, trusted) } else { None };
+    client.unwrap_or_else(|| canonical(peer))
 }
 
 /// The client of a request that came through trusted proxies; none if it cannot be told.
 ///
 /// Several headers are one list (RFC 9110 §5.3). An entry that is no address ends the search: what stands before it
 /// cannot be believed. `1.2.3.4:567` and `[::1]:567`, which some proxies write, are read too.
-pub(super) fn client(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
+fn client(headers: &HeaderMap, trusted: &[Network]) -> Option<IpAddr> {
     for value in headers.get_all(FORWARDED_FOR).iter().rev() {
         for entry in value.to_str().ok()?.rsplit(',') {
             let address = parse(entry.trim())?;
-            if !trusted.iter().any(|network| network.contains(address)) {
+            if !holds(trusted, address) {
                 return Some(address);
             }
         }
@@ -41,7 +53,7 @@ fn parse(entry: &str) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::HeaderValue;
+    use http::header::HeaderValue;
 
     use super::*;
 

@@ -47,12 +47,13 @@ impl Network {
 }
 
 /// The address as IPv4 wherever it is one.
-pub(super) const fn canonical(address: IpAddr) -> IpAddr {
+pub(crate) const fn canonical(address: IpAddr) -> IpAddr {
     address.to_canonical()
 }
 
 /// What counts as one client: an IPv4 address, or the /64 that one IPv6 site gets at the least (RFC 6177).
-pub(super) fn client_key(address: IpAddr) -> (u8, u64) {
+#[must_use]
+pub fn client_key(address: IpAddr) -> (u8, u64) {
     match canonical(address) {
         IpAddr::V4(address) => (4, u64::from(address.to_bits())),
         IpAddr::V6(address) => (6, (address.to_bits() >> 64) as u64),
@@ -107,8 +108,15 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
+/// Whether the address belongs to one of the networks.
+#[must_use]
+pub fn holds(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
+}
+
 /// This machine.
-pub(super) fn loopback() -> Vec<Network> {
+#[must_use]
+pub fn loopback() -> Vec<Network> {
     let all_of_127 = Network { address: IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 0)), prefix: 8 };
     vec![all_of_127, Network { address: IpAddr::V6(Ipv6Addr::LOCALHOST), prefix: 128 }]
 }
