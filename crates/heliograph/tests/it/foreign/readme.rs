@@ -69,7 +69,7 @@ async fn the_commands_of_the_readme_print_what_it_says() {
     // The terminal shows what the list of chats has, which follows a moment behind.
     let signed_in: Value = serde_json::from_slice(&std::fs::read(folder.join("bob.json")).unwrap()).unwrap();
     let bob = Http { token: signed_in["access_token"].as_str().map(str::to_owned), ..up.http() };
-    until(SOON, "bob's list of chats", async || bob.get("/v1/chats").await.body["chats"][0].is_object()).await;
+    until(SOON, "bob's list of chats", async || bob.get("/v1/chats").await.body["chats"][0]["head"] == 2).await;
     // In the same folder: the token is in the file that the commands above wrote.
     let commands =
         block("Receive it on a socket", "sh").replace("target/release/heliograph", env!("CARGO_BIN_EXE_heliograph"));
