@@ -1,5 +1,6 @@
 //! Looking at an invite, and coming in by it.
 
+use audit::{Action as Audited, Event};
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
@@ -13,6 +14,7 @@ use super::{Code, check_may_add};
 use crate::caller::Caller;
 use crate::chats::{KindOfChat, Stored, kind_of};
 use crate::desk::Outcome;
+use crate::edge::Origin;
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfInvite;
 use crate::state::{Shared, State, now_us};
@@ -106,9 +108,26 @@ pub(crate) async fn look(
         OfInvite
     )
 )]
-pub(crate) async fn join(Extract(shared): State, caller: Caller, At(code): At<String>) -> Result<Response, Problem> {
+pub(crate) async fn join(
+    Extract(shared): State,
+    caller: Caller,
+    origin: Origin,
+    At(code): At<String>,
+) -> Result<Response, Problem> {
     let row = invite(&shared, &code).await?;
-    let used = used(&shared, &row, caller.user).await?;
+    let done = come_in(&shared, &caller, &row).await;
+    if let Some(event) = origin.tried(Audited::MemberAdd, &done) {
+        let (chat, subject) = (Some(row.chat.to_string()), Some(caller.user.to_string()));
+        let is_pending = done.as_ref().is_ok_and(|answer| answer.status() == StatusCode::ACCEPTED);
+        let outcome = if is_pending { audit::Outcome::Pending } else { event.outcome };
+        shared.audit.record(&caller.did(Event { chat, subject, outcome, ..event }));
+    }
+    done
+}
+
+/// Counts the caller's use of the invite and has its maker let the caller in.
+async fn come_in(shared: &Shared, caller: &Caller, row: &InviteRow) -> Result<Response, Problem> {
+    let used = used(shared, row, caller.user).await?;
     crash_point("api.invite_counted");
     let member = v1::Member { user: caller.user.to_wire(), role: v1::Role::Member.into() };
     let command = v1::Command {
@@ -122,7 +141,7 @@ pub(crate) async fn join(Extract(shared): State, caller: Caller, At(code): At<St
     match shared.desk.send(row.inviter, command).await? {
         Outcome::Stored { chat, seq, time } => {
             // Who was let in by it and is out again is not let in by asking again.
-            if stay(&shared, chat, caller.user).await?.is_some_and(|stay| stay.left_seq.is_some()) {
+            if stay(shared, chat, caller.user).await?.is_some_and(|stay| stay.left_seq.is_some()) {
                 return Err(Kind::InviteEnded.into());
             }
             Ok((StatusCode::CREATED, axum::Json(Stored::new(chat, seq, time))).into_response())

@@ -52,6 +52,9 @@ pub struct Event {
     /// Who did it, a user's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Which operator did it, the system's user id of who asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<u32>,
     /// The handle that was named, as it was written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handle: Option<String>,
@@ -83,6 +86,7 @@ impl Event {
             action,
             outcome,
             user: None,
+            operator: None,
             handle: None,
             device: None,
             chat: None,

@@ -53,6 +53,8 @@ pub struct Dependencies {
     pub metrics: Metrics,
     /// What the roles tell of themselves.
     pub health: Health,
+    /// Keeps what operators did.
+    pub audit: audit::Log,
 }
 
 type Shared = Dependencies;

@@ -161,6 +161,7 @@ async fn serve(
         store: store.clone(),
         metrics: metrics.clone(),
         health: health.clone(),
+        audit: audit.clone(),
     };
     let admin = Admin::bind(folder.listen_for_operators()?, options.admin.as_deref(), dependencies).await?;
     let dependencies = api::Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone(), audit };

@@ -1,5 +1,6 @@
 //! Where each action of an operator passes: what was done to whom by whom, and what became of it.
 
+use audit::{Event, Outcome};
 use metrics::counter;
 
 use super::refusal::Refusal;
@@ -18,6 +19,7 @@ pub(super) struct Action {
 
 /// Carries the action out and says so; every action that changes or exports something passes here.
 pub(super) async fn acted<T>(
+    audit: &audit::Log,
     by: Peer,
     action: Action,
     doing: impl Future<Output = Result<T, Refusal>>,
@@ -26,6 +28,13 @@ pub(super) async fn acted<T>(
     let Action { name, user, device } = action;
     let outcome = done.as_ref().err().map_or("done", Refusal::name);
     counter!("admin_actions_total", "action" => name, "outcome" => outcome).increment(1);
+    audit.record(&Event {
+        operator: by.0,
+        subject: Some(user.to_string()),
+        device: Some(device.clone()).filter(|device| !device.is_empty()),
+        detail: Some(name),
+        ..Event::new(audit::Action::Admin, if done.is_ok() { Outcome::Ok } else { Outcome::Refused })
+    });
     // Escaped, since a device's name is whatever its client said.
     tracing::info!(target: "audit", action = name, user.id = %user, device = ?device, by.uid = ?by.0, outcome);
     done

@@ -118,5 +118,5 @@ pub(super) async fn revoke(
         let known = was_there || sign_ins_ended > 0;
         Ok(Revoked { user: user.to_string(), device: device.clone(), known, sign_ins_ended })
     };
-    acted(peer, Action { name: "device.revoke", user, device: device.clone() }, revoking).await.map(Json)
+    acted(&shared.audit, peer, Action { name: "device.revoke", user, device: device.clone() }, revoking).await.map(Json)
 }

@@ -108,7 +108,7 @@ pub(super) async fn export(
         // An export is said once, where it begins.
         None => {
             let action = Action { name: "user.export", user: row.user, device: String::new() };
-            acted(peer, action, first(&shared.store, &row)).await?
+            acted(&shared.audit, peer, action, first(&shared.store, &row)).await?
         }
     };
     Ok(Json(Page { records, next: next.map(|cursor| cursor.to_string()) }))

@@ -162,7 +162,7 @@ pub(super) async fn ban(
         end_sign_ins(&shared, user, "").await?;
         Ok(Changed { user: User::from(&row), changed })
     };
-    acted(peer, Action { name: "user.ban", user, device: String::new() }, banning).await.map(Json)
+    acted(&shared.audit, peer, Action { name: "user.ban", user, device: String::new() }, banning).await.map(Json)
 }
 
 pub(super) async fn unban(
@@ -183,7 +183,7 @@ pub(super) async fn unban(
         .await?;
         Ok(Changed { user: User::from(&row), changed })
     };
-    acted(peer, Action { name: "user.unban", user, device: String::new() }, unbanning).await.map(Json)
+    acted(&shared.audit, peer, Action { name: "user.unban", user, device: String::new() }, unbanning).await.map(Json)
 }
 
 pub(super) async fn erase(
@@ -193,7 +193,7 @@ pub(super) async fn erase(
 ) -> Result<Json<Changed>, Refusal> {
     let user = find(&shared, &who).await?.user;
     let erasing = erase_account(&shared, user);
-    acted(peer, Action { name: "user.erase", user, device: String::new() }, erasing).await.map(Json)
+    acted(&shared.audit, peer, Action { name: "user.erase", user, device: String::new() }, erasing).await.map(Json)
 }
 
 /// Takes away all that is kept of a user outside the chats, and signs it out everywhere; asked again, it goes on.

@@ -140,4 +140,14 @@ async fn x24_each_action_is_logged_and_counted_with_who_did_it_and_reads_are_not
         assert!(metrics.body.as_str().unwrap().contains(&counted), "{counted}: {metrics:?}");
     }
     up.stop().await;
+    let audit = std::fs::read_to_string(up.folder().join("audit.log")).unwrap();
+    let kept: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let kept: Vec<_> = kept.iter().filter(|line| line["action"] == "admin").collect();
+    assert_eq!(kept.len(), 4, "{audit}");
+    for (line, (action, outcome)) in kept.iter().zip(expected) {
+        let outcome = if outcome == "done" { "ok" } else { "refused" };
+        assert_eq!((&line["detail"], &line["outcome"]), (&json!(action), &json!(outcome)), "{line}");
+        assert_eq!((&line["subject"], &line["operator"]), (&json!(alice.id), &json!(uid)), "{line}");
+    }
+    assert_eq!(kept[0]["device"], "a\nfake line");
 }

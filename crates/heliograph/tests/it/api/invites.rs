@@ -81,6 +81,15 @@ async fn an_invite_lets_in_whoever_has_its_code_until_it_is_revoked() {
         assert_eq!((answer.status, answer.problem()), (404, "not-found"), "{answer:?}");
     }
     up.stop().await;
+    let audit = std::fs::read_to_string(up.folder().join("audit.log")).unwrap();
+    let came_in = |line: &Value| {
+        line["action"] == "member_add" && [&line["user"], &line["subject"]].iter().all(|user| **user == bob.id)
+    };
+    let lines: Vec<Value> = audit.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let lines: Vec<_> = lines.iter().filter(|line| came_in(line)).collect();
+    assert!(lines.iter().all(|line| line["chat"] == chat) && !audit.contains(&code), "{audit}");
+    let of = |outcome: &str| lines.iter().filter(|line| line["outcome"] == outcome).count();
+    assert_eq!((of("ok"), of("refused")), (3, 1), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
