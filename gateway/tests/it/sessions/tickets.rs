@@ -44,7 +44,7 @@ impl Deployment {
     }
 
     /// What a socket gets that comes with this ticket as this device.
-    async fn comes_with(&self, ticket: &str, device: &str) -> Result<(Client, v1::Welcome), (Vec<v1::ErrorCode>, u16)> {
+    async fn comes_with(&self, ticket: &str, device: &str) -> Result<(Client, v1::Welcome), (Vec<ErrorCode>, u16)> {
         let mut client = self.connect().await;
         client.ask(ticketed(ticket, device)).await;
         match client.next().await {
