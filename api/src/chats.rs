@@ -12,12 +12,13 @@ use proto::v1::{self, command::Action};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::accounts::blocks;
 use crate::caller::Caller;
 use crate::edge::Origin;
 use crate::messages::key::{self, IdempotencyKey};
 use crate::messages::sends::carry_out;
 use crate::problem::{Kind, Problem};
-use crate::refusals::{OfCommand, OfThing};
+use crate::refusals::{OfInvitation, OfThing};
 use crate::settings::Settings;
 use crate::state::{Shared, State};
 use crate::tagged::{self, tagged};
@@ -99,7 +100,7 @@ pub(crate) struct NewMember {
 }
 
 impl NewMember {
-    fn id(&self) -> Result<UserId, Problem> {
+    pub(crate) fn id(&self) -> Result<UserId, Problem> {
         self.user.parse().map_err(|_fault| Problem::bad("`user` is no id"))
     }
 
@@ -187,7 +188,7 @@ impl Answer {
             status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
             body = Accepted, headers(("Location" = String, description = "its status"))
         ),
-        OfCommand
+        OfInvitation
     )
 )]
 pub(crate) async fn create(
@@ -235,6 +236,14 @@ async fn made(
     }
     shared.allowances.chat(origin, caller.user)?;
     let key = IdempotencyKey::of(headers)?;
+    let is_there = match other {
+        Some(other) => shared.store.direct(caller.user, other).await?.is_some(),
+        None => false,
+    };
+    if !is_there {
+        let others = asked.members.iter().map(NewMember::id).collect::<Result<Vec<_>, _>>()?;
+        blocks::admit(shared, caller, &key, &others).await?;
+    }
     let claim = key.claim(shared, caller.user, shared.draw_chat(), &action, 0).await?;
     let chat = match other {
         Some(other) => shared.store.claim_direct(caller.user, other, claim.chat).await?,

@@ -34,6 +34,8 @@ pub struct Config {
     pub refresh_token_s: u64,
     /// How long a spent refresh token is still taken, in ms: its client may not have got the answer.
     pub refresh_leeway_ms: u64,
+    /// How long a ticket for a socket is good, in s: at most 30.
+    pub ticket_s: u64,
     /// Passwords that are hashed at a time. Each takes 19 MiB and a core.
     pub password_jobs: usize,
     /// Passwords that wait to be hashed; further ones are answered with 503.
@@ -61,6 +63,7 @@ impl Default for Config {
             access_token_s: 15 * 60,
             refresh_token_s: 30 * 24 * 3_600,
             refresh_leeway_ms: 10_000,
+            ticket_s: 30,
             // One core is left to the path of messages on the smallest machine.
             password_jobs: 1,
             password_queue: 64,
@@ -94,6 +97,7 @@ impl Config {
                 "access_token_s: 1 s to 30 days",
             ),
             (self.refresh_token_s > self.access_token_s, "refresh_token_s must be above access_token_s"),
+            ((1..=30).contains(&self.ticket_s), "ticket_s: 1 to 30 s"),
             (self.body_bytes_max >= 32 * 1024, "body_bytes_max must let the longest message through, 32 KiB"),
         ];
         checks.iter().find(|(holds, _)| !holds).map(|(_, reason)| *reason).or_else(|| self.limits.fault())

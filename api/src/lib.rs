@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! serve (connections, deadlines) → edge (request id, limits, CORS) → router → caller (token) → accounts │ chats │ members │ invites │ messages → problem
-//!   accounts ─ passwords (bounded pool) ─ refresh ▶ store, tokens        chats, members, messages ─ desk ▶ packer ▶ log
+//!   accounts ─ passwords (bounded pool) ─ refresh, tickets, deletion ▶ store, tokens        chats, members, messages ─ desk ▶ packer ▶ log
 //! ```
 //! What changes a chat goes through the command log like everything else: decided by the fold, answered with its seq.
 //! This role keeps nothing of its own; any number of it may run.

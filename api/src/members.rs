@@ -8,13 +8,14 @@ use axum::http::HeaderMap;
 use domain::UserId;
 use proto::v1::{self, command::Action};
 
+use crate::accounts::blocks;
 use crate::caller::Caller;
 use crate::chats::{self, Accepted, Answer, NewMember, Stored};
 use crate::edge::{Origin, audited};
 use crate::messages::key::{self, IdempotencyKey};
 use crate::messages::sends::carry_out;
 use crate::problem::{Kind, Problem};
-use crate::refusals::OfCommand;
+use crate::refusals::{OfCommand, OfInvitation};
 use crate::state::{Shared, State};
 use crate::wire::{At, Json};
 
@@ -28,7 +29,7 @@ use crate::wire::{At, Json};
             status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
             body = Accepted, headers(("Location" = String, description = "its status"))
         ),
-        OfCommand
+        OfInvitation
     )
 )]
 pub(crate) async fn add(
@@ -40,7 +41,11 @@ pub(crate) async fn add(
     Json(asked): Json<NewMember>,
 ) -> Result<Answer, Problem> {
     let member = Some(asked.to_wire()?);
-    let done = act(&shared, &caller, &chat, &headers, Action::AddMember(v1::AddMember { member })).await;
+    let added = async {
+        blocks::admit(&shared, &caller, &IdempotencyKey::of(&headers)?, &[asked.id()?]).await?;
+        act(&shared, &caller, &chat, &headers, Action::AddMember(v1::AddMember { member })).await
+    };
+    let done = added.await;
     record(&shared, &caller, &origin, (Audited::MemberAdd, &chat, asked.user()), &done);
     done
 }

@@ -8,7 +8,7 @@ use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use domain::{Code, text};
+use domain::{Code, UserId, text};
 use metrics::counter;
 use serde::Serialize;
 use store::ReadError;
@@ -75,6 +75,8 @@ kinds! {
     TooMany = CONFLICT, "too-many";
     /// The invite has ended, was used up, or lets nobody in any more.
     InviteEnded = GONE, "invite-ended";
+    /// Somebody who was named has gone, or does not want to be reached.
+    NotReachable = CONFLICT, "not-reachable";
     /// The body is longer than one may be.
     TooLarge = PAYLOAD_TOO_LARGE, "too-large";
     /// The body is not JSON by its content type.
@@ -155,6 +157,12 @@ impl Problem {
         Self { retry_after: Some(wait), ..Kind::RateLimited.into() }
     }
 
+    /// Somebody is not to be reached; why, nobody learns.
+    pub(crate) fn not_reachable(user: UserId) -> Self {
+        Self { detail: Some(user.to_string()), ..Kind::NotReachable.into() }
+    }
+
+    /// Its type.
     pub(crate) const fn kind(&self) -> Kind {
         self.kind
     }

@@ -33,6 +33,10 @@ pub(crate) struct OfSetting;
 pub(crate) struct OfInvite;
 /// Of a request about the invites of a chat.
 pub(crate) struct OfInvites;
+/// Of a request that brings somebody into a chat.
+pub(crate) struct OfInvitation;
+/// Of a block.
+pub(crate) struct OfBlock;
 /// Of a registration.
 pub(crate) struct OfRegistration;
 /// Of a sign-in.
@@ -58,6 +62,8 @@ refusals! {
     OfSetting: Unauthenticated, NotFound, Changed;
     OfInvite: Unauthenticated, NotFound, Rejected, InviteEnded;
     OfInvites: Unauthenticated, NotFound, Rejected, TooMany;
+    OfInvitation: Unauthenticated, NotFound, KeyReused, Rejected, NotReachable;
+    OfBlock: Unauthenticated, NotFound, TooMany;
     OfRegistration: HandleTaken;
     OfSignIn: WrongPassword, Banned;
     OfRefresh: RefreshRefused;

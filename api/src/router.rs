@@ -14,7 +14,7 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::accounts::{profile, register, sign_ins};
+use crate::accounts::{blocks, deletion, devices, profile, register, sign_ins, tickets};
 use crate::docs_page::Page;
 use crate::invites::{join, manage};
 use crate::messages::{receipts, sends};
@@ -59,7 +59,12 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(sign_ins::sign_in, sign_ins::sign_out_everywhere))
         .routes(routes!(sign_ins::refresh))
         .routes(routes!(sign_ins::sign_out))
-        .routes(routes!(profile::me, profile::change))
+        .routes(routes!(tickets::mint))
+        .routes(routes!(devices::list))
+        .routes(routes!(devices::name, devices::remove))
+        .routes(routes!(blocks::list))
+        .routes(routes!(blocks::put, blocks::remove))
+        .routes(routes!(profile::me, profile::change, deletion::delete))
         .routes(routes!(profile::change_password))
         .routes(routes!(profile::users))
         .routes(routes!(profile::user))

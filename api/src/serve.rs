@@ -19,13 +19,14 @@ use packer::pack;
 use store::{SEND_CLAIM_KEPT_US, Store};
 use tokens::{Control, Revocations, TokenKeys};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::accounts::deletion;
 use crate::desk::{Asked, Desk, answers};
 use crate::edge::{Allowances, Edge, check_origins};
 use crate::invites;
@@ -131,6 +132,7 @@ impl Api {
             desk,
             followed: Arc::new(Semaphore::new(FOLLOWED_MAX)),
             leaving: shutdown.clone(),
+            leaving_users: Notify::new(),
         });
         let mut tasks: JoinSet<Result<(), Error>> = JoinSet::new();
         tasks.spawn(async move {
@@ -144,6 +146,7 @@ impl Api {
             forgetting.await;
             Ok(())
         });
+        tasks.spawn(deletion::carry_out(Arc::clone(&shared), under_requests.clone()));
         let following = control.follow(|| (), under_requests.clone());
         tasks.spawn(async move {
             following.await;
@@ -173,6 +176,8 @@ enum Old {
     SignIns,
     /// Invites that ended a while ago.
     Invites,
+    /// Tickets that nobody took.
+    Tickets,
 }
 
 /// Forgets what means nothing any more, until stopped.
@@ -180,7 +185,7 @@ async fn sweep(store: Store, stop: CancellationToken) -> Result<(), Error> {
     let mut ticks = interval(SWEEP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        for old in [Old::Keys, Old::SignIns, Old::Invites] {
+        for old in [Old::Keys, Old::SignIns, Old::Invites, Old::Tickets] {
             if let Err(error) = forget(&store, old, &stop).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, ?old, "not swept");
             }
@@ -196,6 +201,7 @@ async fn forget(store: &Store, old: Old, stop: &CancellationToken) -> Result<(),
         let swept = match old {
             Old::Keys => store.forget_send_claims(now_us.saturating_sub(SEND_CLAIM_KEPT_US), SWEPT_AT_ONCE).await?,
             Old::SignIns => store.forget_refresh_families(now_us, SWEPT_AT_ONCE).await?,
+            Old::Tickets => store.forget_tickets(now_us, SWEPT_AT_ONCE).await?,
             Old::Invites => return invites::sweep(store).await,
         };
         if swept < SWEPT_AT_ONCE {

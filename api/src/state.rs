@@ -7,7 +7,7 @@ use domain::{ChatId, Code, Micros, Partition};
 use event_log::Log;
 use store::Store;
 use tokens::{Revocations, TokenKeys};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) followed: Arc<Semaphore>,
     /// Cancelled when the process leaves: what outlives its request ends then.
     pub(crate) leaving: CancellationToken,
+    /// Rung when an account is marked to be deleted.
+    pub(crate) leaving_users: Notify,
 }
 
 /// As handlers get it.

@@ -58,11 +58,30 @@ async fn create_direct(
     other: UserId,
     proposed: ChatId,
 ) -> Result<(), Code> {
-    let chat = edge.store.claim_direct(session.user, other, proposed).await.map_err(|error| {
+    let chat = claim_direct(edge, session.user, other, proposed).await.map_err(|error| {
         tracing::warn!(error = &error as &dyn std::error::Error, "a direct chat cannot be claimed");
         Code::Unavailable
     })?;
+    let chat = chat.ok_or(Code::Forbidden)?;
     put(edge, session, id, v1::Command { chat: chat.to_wire(), ..wire })
+}
+
+/// The chat of the two, if there is one or one may begin.
+///
+/// One that is there stays theirs: a creation that is sent again has the same answer.
+async fn claim_direct(
+    edge: &Edge,
+    user: UserId,
+    other: UserId,
+    proposed: ChatId,
+) -> Result<Option<ChatId>, store::Error> {
+    if let Some(chat) = edge.store.direct(user, other).await? {
+        return Ok(Some(chat));
+    }
+    if edge.store.turns_away(other, user).await? {
+        return Ok(None);
+    }
+    edge.store.claim_direct(user, other, proposed).await.map(Some)
 }
 
 fn put(edge: &Edge, session: &Session, id: u64, wire: v1::Command) -> Result<(), Code> {

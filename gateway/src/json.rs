@@ -66,6 +66,7 @@ mod tests {
                 token: "to\"{[ken".to_owned(),
                 device: "\u{1f4f1}".to_owned(),
                 resume: None,
+                ticket: String::new(),
             }),
             command(Some(Action::CreateChat(create))),
             command(Some(Action::AddMember(v1::AddMember { member: Some(member()) }))),

@@ -30,6 +30,7 @@ mod registry;
 mod relay;
 mod session;
 pub mod socket;
+mod ticket;
 mod users;
 
 pub use config::{Config, Resume};

@@ -18,7 +18,7 @@ use crate::inbound::Later;
 use crate::limits::Allowance;
 use crate::pace::{self, Pace};
 use crate::socket::{Class, CloseCode, Closed, Connection, Outbound, Reader};
-use crate::{frames, inbound};
+use crate::{frames, inbound, ticket};
 
 /// What a client hears that signs in while its user has too many sockets: until one of them may have gone.
 const TOO_MANY_SOCKETS_WAIT: Duration = Duration::from_secs(10);
@@ -174,9 +174,9 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
     let message = reader.next_message().await.ok()?;
     let (id, refusal) = match frames::decode(outbound.sub_protocol(), message.payload) {
         Ok(v1::ClientFrame { id, frame: Some(Asked::Authenticate(authenticate)) }) => {
-            match granted(edge, &authenticate) {
+            match granted_first(edge, &authenticate).await {
                 Ok(grant) => return Some((grant, id, authenticate)),
-                Err(code) => (id, (Code::Unauthenticated, code)),
+                Err(refusal) => (id, refusal),
             }
         }
         Ok(frame) => (frame.id, (Code::NotAuthenticatedYet, CloseCode::Unauthenticated)),
@@ -190,16 +190,36 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
     None
 }
 
+/// What the first frame's token or ticket grants, or with which codes the socket ends.
+async fn granted_first(edge: &Edge, authenticate: &v1::Authenticate) -> Result<Grant, (Code, CloseCode)> {
+    let refused = |code| (Code::Unauthenticated, code);
+    if authenticate.ticket.is_empty() {
+        return granted(edge, authenticate).map_err(refused);
+    }
+    if !authenticate.token.is_empty() {
+        return Err((Code::BadRequest, CloseCode::BadFrame));
+    }
+    let grant = ticket::take(&edge.store, &authenticate.ticket).await?;
+    allowed(edge, authenticate, grant).map_err(refused)
+}
+
 /// What the token grants, or with which code the socket ends.
 fn granted(edge: &Edge, authenticate: &v1::Authenticate) -> Result<Grant, CloseCode> {
     match edge.keys.check(&authenticate.token) {
-        Ok(grant) if edge.revocations.cover(&grant) => Err(CloseCode::Revoked),
-        Ok(grant) if !grant.device.is_empty() && *grant.device != *authenticate.device => {
-            Err(CloseCode::Unauthenticated)
-        }
-        Ok(grant) => Ok(grant),
+        Ok(grant) => allowed(edge, authenticate, grant),
         Err(TokenError::Expired) => Err(CloseCode::TokenExpired),
         Err(TokenError::Invalid | TokenError::Key | TokenError::TooLong) => Err(CloseCode::Unauthenticated),
+    }
+}
+
+/// Whether it is still good, and good for this device.
+fn allowed(edge: &Edge, authenticate: &v1::Authenticate, grant: Grant) -> Result<Grant, CloseCode> {
+    if edge.revocations.cover(&grant) {
+        Err(CloseCode::Revoked)
+    } else if !grant.device.is_empty() && *grant.device != *authenticate.device {
+        Err(CloseCode::Unauthenticated)
+    } else {
+        Ok(grant)
     }
 }
 
@@ -255,8 +275,10 @@ fn asked(
         Some(Asked::ReadHistory(request)) => readings.put(id, &request),
         Some(Asked::Received(receipt)) => receipt_of(edge, session, &receipt.chat, receipt.through, 0),
         Some(Asked::Seen(receipt)) => receipt_of(edge, session, &receipt.chat, receipt.through, receipt.through),
-        // The session goes on already.
-        Some(Asked::Authenticate(authenticate)) if authenticate.resume.is_some() => Err(Code::BadRequest),
+        // The session goes on already, and a ticket opens a socket.
+        Some(Asked::Authenticate(authenticate)) if authenticate.resume.is_some() || !authenticate.ticket.is_empty() => {
+            Err(Code::BadRequest)
+        }
         Some(Asked::Authenticate(authenticate)) => return renew(edge, session, id, &authenticate).map(|()| None),
         // A newer client's frame: said, not guessed at.
         None => Err(Code::BadRequest),

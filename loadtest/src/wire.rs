@@ -179,7 +179,7 @@ pub(crate) fn put_binary(payload: &impl prost::Message, out: &mut Vec<u8>) {
 
 /// Appends the frame that signs in, as request 1.
 pub(crate) fn put_authenticate(token: String, device: &str, resume: Option<v1::Resume>, out: &mut Vec<u8>) {
-    let authenticate = v1::Authenticate { token, device: device.to_owned(), resume };
+    let authenticate = v1::Authenticate { token, device: device.to_owned(), resume, ..Default::default() };
     let authenticate = client_frame::Frame::Authenticate(authenticate);
     put_binary(&v1::ClientFrame { id: 1, frame: Some(authenticate) }, out);
 }

@@ -353,7 +353,7 @@ fn stored_outcome() -> v1::Outcome {
 }
 
 fn authenticate() -> v1::Authenticate {
-    v1::Authenticate { token: "token".to_owned(), device: "phone".to_owned(), resume: None }
+    v1::Authenticate { token: "token".to_owned(), device: "phone".to_owned(), ..v1::Authenticate::default() }
 }
 
 fn limits() -> v1::Limits {
@@ -508,6 +508,10 @@ fn frame_cases() -> Vec<Case> {
         seen_by_clients(
             "heliograph.v1.Authenticate-resume",
             v1::Authenticate { resume: Some(resume()), ..authenticate() },
+        ),
+        seen_by_clients(
+            "heliograph.v1.Authenticate-ticket",
+            v1::Authenticate { token: String::new(), ticket: "ticket".to_owned(), ..authenticate() },
         ),
         seen_by_clients("heliograph.v1.Resume", resume()),
         seen_by_clients("heliograph.v1.Welcome", welcome()),

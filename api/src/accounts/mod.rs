@@ -1,12 +1,17 @@
 //! Accounts: who there is, and how one signs in.
 
+pub(crate) mod blocks;
+pub(crate) mod deletion;
+pub(crate) mod devices;
 pub(crate) mod profile;
 pub(crate) mod register;
 pub(crate) mod sign_ins;
+pub(crate) mod tickets;
 
 use domain::UserId;
 use serde::Serialize;
-use store::{UserRow, UserState};
+use store::{AVATAR_BYTES_MAX, UserRow, UserState};
+use url::Url;
 use utoipa::ToSchema;
 
 use crate::problem::{Kind, Problem};
@@ -32,6 +37,9 @@ pub(crate) struct User {
     handle: String,
     /// What is shown.
     display_name: String,
+    /// Where the picture is, an https address. This server never looks there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    avatar: Option<String>,
     /// When the account was made, RFC 3339.
     created_at: String,
 }
@@ -42,6 +50,7 @@ impl From<UserRow> for User {
             id: row.user.to_string(),
             handle: row.handle.into(),
             display_name: row.display_name.into(),
+            avatar: (!row.avatar.is_empty()).then(|| row.avatar.into()),
             created_at: wire::time(row.created_us),
         }
     }
@@ -75,6 +84,20 @@ fn display_name(text: &str) -> Result<&str, Problem> {
     let name = text.trim();
     let is_fine = name.chars().count() <= DISPLAY_NAME_CHARS_MAX && !name.chars().any(char::is_control);
     is_fine.then_some(name).ok_or_else(|| Problem::bad("a display name has at most 64 characters, none a control"))
+}
+
+/// An address of a picture in its one form; empty: none.
+fn avatar(text: &str) -> Result<String, Problem> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    // The parser passes over some of what has no place in an address.
+    let is_clean = !text.chars().any(|c| c.is_control() || c.is_whitespace());
+    let url = Url::parse(text).ok().filter(|_| is_clean);
+    let url = url.filter(|url| url.scheme() == "https" && url.has_host() && url.as_str().len() <= AVATAR_BYTES_MAX);
+    let url = url.filter(|url| url.username().is_empty() && url.password().is_none());
+    url.map(String::from)
+        .ok_or_else(|| Problem::bad("an avatar is an https address of at most 1,024 bytes, without a user"))
 }
 
 fn password(text: &str) -> Result<(), Problem> {
@@ -120,6 +143,31 @@ mod tests {
         }
         assert_eq!(display_name(" Alice ").unwrap(), "Alice");
         assert!(display_name(&"a".repeat(65)).is_err() && display_name("a\u{7}").is_err());
+        assert_eq!(
+            avatar("https://IMG.example/a b.png".replace(' ', "%20").as_str()).unwrap(),
+            "https://img.example/a%20b.png"
+        );
+        assert_eq!(avatar("").unwrap(), "");
+        let long = format!("https://img.example/{}", "a".repeat(AVATAR_BYTES_MAX));
+        for bad in [
+            "http://img.example/a",
+            "https://",
+            "https://alice@img.example/a",
+            "https://alice:secret@img.example/a",
+            "https://:secret@img.example/a",
+            "https://img.example/a\n",
+            "https://img.example/a b",
+            "https://img.exa\u{202f}mple/a",
+            "//img.example/a",
+            "javascript:alert(1)",
+            "data:image/png;base64,AA==",
+            "a.png",
+            &long,
+            // Longer than it looks once it has its one form.
+            &format!("https://img.example/{}", "ä".repeat(400)),
+        ] {
+            assert!(avatar(bad).is_err(), "{bad}");
+        }
         assert!(password("1234567").is_err() && password(&"p".repeat(257)).is_err() && password("12345678").is_ok());
         assert!(device("").is_err() && device(&"d".repeat(129)).is_err() && device("phone").is_ok());
     }

@@ -13,7 +13,7 @@ use tokens::VALID_MAX;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{Tokens, User, active, device, handle, tokens};
+use super::{Tokens, User, active, device, devices, handle, tokens};
 use crate::caller::Caller;
 use crate::edge::{Origin, audited};
 use crate::problem::{Kind, Problem};
@@ -23,7 +23,7 @@ use crate::state::{Shared, State, now_us};
 use crate::wire::Json;
 
 /// How often room is made for a sign-in that others take at once.
-const ROOM_TRIES: u32 = 8;
+pub(super) const ROOM_TRIES: u32 = 8;
 
 /// Who signs in.
 #[derive(Deserialize, ToSchema)]
@@ -86,7 +86,10 @@ async fn checked(shared: &Shared, origin: &Origin, asked: SignIn) -> Result<Sign
         Err(_) => None,
     };
     let row = match user {
-        Some(user) => shared.store.user(user).await?.filter(|row| row.state != UserState::Deleted),
+        Some(user) => {
+            let row = shared.store.user(user).await?;
+            row.filter(|row| !matches!(row.state, UserState::Leaving | UserState::Deleted))
+        }
         None => None,
     };
     let hashed = row.as_ref().map(|row| &*row.password);
@@ -124,6 +127,8 @@ pub(super) async fn begin(shared: &Shared, user: UserId, device: &str) -> Result
     // Before the family stands: who ends the sign-in from then on ends this token too.
     let tokens = tokens(shared, user, device, &refresh)?;
     put_family(shared, &family).await?;
+    // Behind the family: whoever signs in is listed, or never hears of it.
+    devices::see(shared, user, device).await?;
     Ok((family, tokens))
 }
 
@@ -175,6 +180,8 @@ pub(crate) async fn refresh(
                     end(&shared, &family).await?;
                     return Err(Kind::RefreshRefused.into());
                 }
+                // First: where it fails, the token is not spent.
+                devices::see(&shared, next.user, &next.device).await?;
                 // Before the family stands: whoever ends the sign-in from then on ends this token too.
                 let tokens = tokens(&shared, next.user, &next.device, &refresh)?;
                 if shared.store.put_refresh_family(next, version).await? {
@@ -229,7 +236,7 @@ async fn end_own(shared: &Shared, caller: &Caller) -> Result<(), Problem> {
             end(shared, &family).await?;
         }
     }
-    revoke(shared, caller.user, sign_in).await
+    revoke(shared, caller.user, ("", sign_in)).await
 }
 
 /// Signs out everywhere.
@@ -254,7 +261,7 @@ pub(crate) async fn sign_out_everywhere(
 
 /// Ends all sign-ins of a user.
 pub(super) async fn end_all(shared: &Shared, user: UserId) -> Result<(), Problem> {
-    revoke(shared, user, "").await?;
+    revoke(shared, user, ("", "")).await?;
     for family in shared.store.refresh_families_of(user).await? {
         shared.store.remove_refresh_family(family.family).await?;
     }
@@ -264,18 +271,18 @@ pub(super) async fn end_all(shared: &Shared, user: UserId) -> Result<(), Problem
 /// Ends a sign-in: those of its tokens that are about are worthless, and there are no further ones.
 ///
 /// In this order, as everywhere here: one that was broken off is carried out whole when it is tried again.
-async fn end(shared: &Shared, family: &RefreshFamily) -> Result<(), Problem> {
-    revoke(shared, family.user, &sign_in_of(family.family)).await?;
+pub(super) async fn end(shared: &Shared, family: &RefreshFamily) -> Result<(), Problem> {
+    revoke(shared, family.user, ("", &sign_in_of(family.family))).await?;
     shared.store.remove_refresh_family(family.family).await?;
     Ok(())
 }
 
-/// Tells every gateway and API; of one sign-in, or of all the user's tokens if that is empty.
-async fn revoke(shared: &Shared, user: UserId, sign_in: &str) -> Result<(), Problem> {
+/// Tells every gateway and API; of the user's tokens only those for a device or of a sign-in, unless empty.
+pub(super) async fn revoke(shared: &Shared, user: UserId, (device, sign_in): (&str, &str)) -> Result<(), Problem> {
     let id = Uuid::new_v4().to_string();
     // Only tokens of ours name a sign-in, and those are short; what others were made is not known here.
     let longest = if sign_in.is_empty() { VALID_MAX } else { Duration::from_secs(shared.config.access_token_s) };
-    tokens::revoke(&shared.log, user, ("", sign_in), longest, &id).await.map_err(|error| {
+    tokens::revoke(&shared.log, user, (device, sign_in), longest, &id).await.map_err(|error| {
         tracing::warn!(error = &error as &dyn std::error::Error, "a revocation is not stored");
         Kind::Unavailable.into()
     })

@@ -195,7 +195,7 @@ async fn sign_in(
 }
 
 fn authenticate(desk: &Desk, id: u64, token: String, resume: Option<v1::Resume>) -> v1::ClientFrame {
-    let authenticate = v1::Authenticate { token, device: desk.options.device.clone(), resume };
+    let authenticate = v1::Authenticate { token, device: desk.options.device.clone(), resume, ..Default::default() };
     v1::ClientFrame { id, frame: Some(client_frame::Frame::Authenticate(authenticate)) }
 }
 

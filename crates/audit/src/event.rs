@@ -20,6 +20,10 @@ pub enum Action {
     SignOutEverywhere,
     /// A password was to be changed.
     PasswordChange,
+    /// A device was to be put out by its user.
+    DeviceRemove,
+    /// An account was to be deleted by its user.
+    AccountDelete,
     /// A chat was made.
     ChatCreate,
     /// Somebody was let into a chat.

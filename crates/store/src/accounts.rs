@@ -21,7 +21,7 @@ pub use ticket::{SIGN_IN_BYTES_MAX, TicketRow};
 pub use user::{AVATAR_BYTES_MAX, DISPLAY_NAME_BYTES_MAX, HANDLE_BYTES_MAX, PASSWORD_BYTES_MAX, UserRow, UserState};
 
 pub(crate) use claim::check_idempotency_key;
-pub(crate) use device::check_device;
+pub(crate) use device::{check_device, check_device_name};
 pub(crate) use user::check_handle;
 
 use crate::Error;

@@ -205,9 +205,13 @@ impl Embedded {
         self.read(rows, move |view| view.history(chat, after, limit_entries, limit_bytes)).await
     }
 
-    pub(crate) async fn claim_direct(&self, a: UserId, b: UserId, proposed: ChatId) -> Result<ChatId, Error> {
+    pub(crate) fn direct(&self, a: UserId, b: UserId) -> Result<Option<ChatId>, Error> {
         // What is visible was synced before it became so.
-        if let Some(chat) = self.view().direct(a, b)? {
+        self.view().direct(a, b)
+    }
+
+    pub(crate) async fn claim_direct(&self, a: UserId, b: UserId, proposed: ChatId) -> Result<ChatId, Error> {
+        if let Some(chat) = self.direct(a, b)? {
             return Ok(chat);
         }
         let claimed = self.queue.submit(Write::Direct { a, b, proposed }).await?;

@@ -4,9 +4,9 @@
 //! ingest ──append──▶ chat_log, chat_members, chat_snapshots, partitions ──▶ history, members, load_chat, position
 //! projections ──project──▶ chats_by_user, chat_summaries, watermarks, checkpoints ──▶ chats_of, summaries, all_summaries, heads
 //! gateway, api ──claim_direct──▶ direct_chats
-//! api ──put_user, claim_handle──▶ users, handles ──▶ user, user_of_handle, handles
+//! api ──put_user, claim_handle──▶ users, leaving_users, handles ──▶ user, leaving_users, user_of_handle, handles
 //! api ──put_refresh_family──▶ refresh_families and two indices ──▶ refresh_family, refresh_families_of, forget_refresh_families
-//! api ──put_device, block, put_chat_setting──▶ devices, blocks, chat_settings ──▶ devices_of, is_blocked, chat_settings_of
+//! api ──see_device, block, put_chat_setting──▶ devices, blocks, chat_settings ──▶ devices_of, is_blocked, chat_settings_of
 //! api ──claim_send, settle_send──▶ send_claims, send_claims_by_time ──forget_send_claims──▶ ∅
 //! api ──put_ticket──▶ tickets, tickets_by_time ──▶ take_ticket, forget_tickets
 //! api ──put_invite, use_invite──▶ invites, invites_by_chat, invites_by_time, invite_uses ──▶ invite, invites_of

@@ -119,6 +119,13 @@ impl Store {
         load::load_chat(self, chat).await
     }
 
+    /// The direct chat of two users, if one was claimed. Order of the two does not matter.
+    pub async fn direct(&self, a: UserId, b: UserId) -> Result<Option<ChatId>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.direct(a, b),
+        }
+    }
+
     /// The direct chat of two users: `proposed` if none was claimed before. Order of the two does not matter.
     ///
     /// On disk before it is answered, since nothing could replay it.

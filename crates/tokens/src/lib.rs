@@ -10,9 +10,11 @@ mod error;
 mod grant;
 mod key;
 mod revocations;
+mod ticket;
 
 pub use control::{Control, revoke};
 pub use error::TokenError;
 pub use grant::{Grant, NAME_BYTES_MAX, VALID_MAX};
 pub use key::{PublicKey, TokenKeys};
 pub use revocations::Revocations;
+pub use ticket::Ticket;

@@ -81,7 +81,7 @@ close_codes! {
     BadFrame = 4500, "bad_frame";
     /// The token is not valid here. Do not reconnect with it: sign in again.
     Unauthenticated = 4501, "unauthenticated";
-    /// The token has expired. Do not reconnect with it: get a fresh one first.
+    /// The token has expired, or the ticket is spent. Do not reconnect with it: get a fresh one first.
     TokenExpired = 4502, "token_expired";
     /// A frame came out of turn or of an unknown version: a defect, do not reconnect.
     WrongProtocol = 4503, "wrong_protocol";

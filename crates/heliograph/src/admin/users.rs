@@ -48,6 +48,7 @@ impl From<&UserRow> for User {
             state: match row.state {
                 UserState::Active => "active",
                 UserState::Banned => "banned",
+                UserState::Leaving => "leaving",
                 UserState::Deleted => "erased",
             },
             created_at: time(row.created_us),
@@ -155,6 +156,7 @@ pub(super) async fn ban(
                 Ok(true)
             }
             UserState::Banned => Ok(false),
+            UserState::Leaving => Err(Refusal::Conflict(LEAVES.to_owned())),
             UserState::Deleted => Err(Refusal::Conflict("the user is erased: there is nobody to ban".to_owned())),
         })
         .await?;
@@ -178,6 +180,7 @@ pub(super) async fn unban(
                 Ok(true)
             }
             UserState::Active => Ok(false),
+            UserState::Leaving => Err(Refusal::Conflict(LEAVES.to_owned())),
             UserState::Deleted => Err(Refusal::Conflict("the user is erased, which is for ever".to_owned())),
         })
         .await?;
@@ -196,11 +199,18 @@ pub(super) async fn erase(
     acted(&shared.audit, peer, Action { name: "user.erase", user, device: String::new() }, erasing).await.map(Json)
 }
 
+/// Of a user whose own deletion is being carried out.
+const LEAVES: &str = "the user deletes the account, which will be erased without being asked";
+
 /// Takes away all that is kept of a user outside the chats, and signs it out everywhere; asked again, it goes on.
 ///
 /// The id is never given again. The handle is free at the end, and by then the row names nobody.
 async fn erase_account(shared: &Shared, user: UserId) -> Result<Changed, Refusal> {
     let (row, changed) = write(shared, user, |row| {
+        if row.state == UserState::Leaving {
+            // Its chats are left as well: not to be broken off.
+            return Err(Refusal::Conflict(LEAVES.to_owned()));
+        }
         let is_new = row.state != UserState::Deleted;
         row.state = UserState::Deleted;
         for text in [&mut row.display_name, &mut row.avatar, &mut row.password] {

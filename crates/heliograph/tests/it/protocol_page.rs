@@ -34,13 +34,13 @@ fn has(found: &Value, expected: &Value) -> bool {
 }
 
 /// An id as the text sub-protocol writes bytes.
-fn in_base64(id: [u8; 16]) -> String {
+pub(crate) fn in_base64(id: [u8; 16]) -> String {
     let frame = serde_json::to_value(Received { chat: ChatId(id).to_wire(), through: 0 }).unwrap();
     frame["chat"].as_str().unwrap().to_owned()
 }
 
 /// A client that speaks the page's lines.
-struct Speaker {
+pub(crate) struct Speaker {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// Heard since it last said something, and not expected by a line yet: two answers may come in either order.
     passed_over: Vec<Value>,
@@ -50,21 +50,21 @@ struct Speaker {
 }
 
 impl Speaker {
-    async fn connect(url: &str) -> Self {
+    pub(crate) async fn connect(url: &str) -> Self {
         let (name, value) = ("sec-websocket-protocol".parse().unwrap(), "heliograph.v1.json".parse().unwrap());
         let builder = ClientBuilder::new().uri(url).unwrap().add_header(name, value).unwrap();
         let (socket, _response) = timeout(SOON, builder.connect()).await.expect("a socket in time").unwrap();
         Self { socket, passed_over: Vec::new(), session: String::new(), pushes: 0 }
     }
 
-    async fn say(&mut self, text: String) {
+    pub(crate) async fn say(&mut self, text: String) {
         // What was heard before is no answer to it.
         self.passed_over.clear();
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
     /// Waits for a frame that has at least this.
-    async fn hear(&mut self, expected: &Value) {
+    pub(crate) async fn hear(&mut self, expected: &Value) {
         if let Some(at) = self.passed_over.iter().position(|found| has(found, expected)) {
             self.passed_over.remove(at);
             return;
@@ -93,8 +93,21 @@ impl Speaker {
         assert!(in_time, "nothing like {expected} came, but {:#?}", self.passed_over);
     }
 
+    /// Waits for the close frame; its code.
+    pub(crate) async fn closed(&mut self) -> u16 {
+        let closed = async {
+            loop {
+                let message = self.socket.next().await.expect("a close frame before the end").unwrap();
+                if let Some((code, _)) = message.as_close() {
+                    return u16::from(code);
+                }
+            }
+        };
+        timeout(SOON, closed).await.expect("it is closed in time")
+    }
+
     /// Says and hears what the lines say; how much of either.
-    async fn hold(&mut self, lines: &str, placeholders: &[(&str, String)]) -> (usize, usize) {
+    pub(crate) async fn hold(&mut self, lines: &str, placeholders: &[(&str, String)]) -> (usize, usize) {
         let filled = |line: &str| {
             // With their quotes: the names also stand within other words.
             let quoted = |text: &str| format!("\"{text}\"");
@@ -116,7 +129,7 @@ impl Speaker {
 }
 
 /// The lines of the page's block of this name.
-fn block(name: &str) -> &'static str {
+pub(crate) fn block(name: &str) -> &'static str {
     let (_, rest) = PAGE.split_once(&format!("```{name}\n")).unwrap_or_else(|| panic!("no block {name}"));
     rest.split_once("```").expect("the block's end").0
 }

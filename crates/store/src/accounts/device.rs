@@ -27,11 +27,9 @@ pub struct DeviceRow {
     pub seen_us: Micros,
 }
 
-impl DeviceRow {
-    pub(crate) fn check(&self) -> Result<(), Error> {
-        check_device(&self.device)?;
-        check_text("a device's name", &self.name, DEVICE_NAME_BYTES_MAX)
-    }
+/// Whether this may be a device's name.
+pub(crate) fn check_device_name(name: &str) -> Result<(), Error> {
+    check_text("a device's name", name, DEVICE_NAME_BYTES_MAX)
 }
 
 /// Whether this may be a device's id.

@@ -1,10 +1,10 @@
-//! A ticket: lets its bearer open one socket, once and soon.
+//! A ticket: stands for the token that it was got with, for one socket, once and soon.
 
 use std::fmt;
 
 use domain::{Micros, UserId};
 
-use super::{check_key, check_text};
+use super::check_text;
 use crate::{DEVICE_BYTES_MAX, Error};
 
 /// Most bytes of a sign-in's name, as in a token.
@@ -17,10 +17,14 @@ pub struct TicketRow {
     pub hash: [u8; 32],
     /// Whom it lets in.
     pub user: UserId,
-    /// On which device.
+    /// On which device; empty: any, as in a token.
     pub device: Box<str>,
     /// By which sign-in; may be empty, as in a token.
     pub sign_in: Box<str>,
+    /// When the token was issued that it stands for, in seconds since 1970 UTC: what revokes that one covers this too.
+    pub issued_s: u64,
+    /// When that token expires, in seconds since 1970 UTC.
+    pub token_expires_s: u64,
     /// From when on it is worth nothing, µs since 1970.
     pub expires_us: Micros,
 }
@@ -38,7 +42,7 @@ impl fmt::Debug for TicketRow {
 
 impl TicketRow {
     pub(crate) fn check(&self) -> Result<(), Error> {
-        check_key("a device", &self.device, DEVICE_BYTES_MAX)?;
+        check_text("a device", &self.device, DEVICE_BYTES_MAX)?;
         check_text("a sign-in", &self.sign_in, SIGN_IN_BYTES_MAX)
     }
 }

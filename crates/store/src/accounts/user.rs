@@ -23,6 +23,8 @@ pub enum UserState {
     Active,
     /// May not, by decision of an operator.
     Banned,
+    /// May not: the account is being deleted. [`crate::Store::leaving_users`] has those.
+    Leaving,
     /// May not, and never will: the id is not given again.
     Deleted,
 }

@@ -43,7 +43,8 @@ pub(super) enum AccountWrite {
     ClaimSend(Box<SendClaim>),
     SettleSend { user: UserId, key: Box<str>, origin: u64, outcome: SendOutcome },
     ForgetSendClaims { old: Vec<Slice> },
-    PutDevice(Box<DeviceRow>),
+    SeeDevice { user: UserId, device: Box<str>, now_us: Micros },
+    NameDevice { user: UserId, device: Box<str>, name: Box<str> },
     RemoveDevice { user: UserId, device: Box<str> },
     SetBlock { user: UserId, other: UserId, is_blocked: bool },
     PutChatSetting { row: ChatSetting, expected: u64 },
@@ -67,8 +68,8 @@ impl AccountWrite {
             Self::PutFamily { row, .. } => row.device.len() + size_of_val(&row.spent[..]),
             Self::ClaimSend(claim) => claim.key.len(),
             Self::SettleSend { key, .. } => key.len(),
-            Self::PutDevice(row) => row.device.len() + row.name.len(),
-            Self::RemoveDevice { device, .. } => device.len(),
+            Self::NameDevice { device, name, .. } => device.len() + name.len(),
+            Self::SeeDevice { device, .. } | Self::RemoveDevice { device, .. } => device.len(),
             Self::PutTicket(row) => row.device.len() + row.sign_in.len(),
             Self::ForgetFamilies { old } | Self::ForgetSendClaims { old } | Self::ForgetTickets { old } => {
                 old.iter().map(|key| key.len() + ROW_OVERHEAD).sum()
@@ -102,7 +103,10 @@ impl Batch<'_> {
                 self.settle_send(*user, key, *origin, *outcome).map(Written::Flag)
             }
             AccountWrite::ForgetSendClaims { old } => self.forget_send_claims(old).map(Written::Count),
-            AccountWrite::PutDevice(row) => self.put_device(row).map(|()| Written::Done),
+            AccountWrite::SeeDevice { user, device, now_us } => {
+                self.see_device(*user, device, *now_us).map(|()| Written::Done)
+            }
+            AccountWrite::NameDevice { user, device, name } => self.name_device(*user, device, name).map(Written::Flag),
             AccountWrite::RemoveDevice { user, device } => self.remove_device(*user, device).map(Written::Flag),
             AccountWrite::SetBlock { user, other, is_blocked } => {
                 self.set_block(*user, *other, *is_blocked).map(|()| Written::Done)
@@ -147,6 +151,11 @@ impl Embedded {
 
     pub(crate) fn user(&self, user: UserId) -> Result<Option<UserRow>, Error> {
         self.view().user(user)
+    }
+
+    pub(crate) async fn leaving_users(&self, limit: usize) -> Result<Vec<UserId>, Error> {
+        let limit = limit.clamp(1, LIST_ROWS_MAX);
+        self.read(limit, move |view| view.leaving_users(limit)).await
     }
 
     pub(crate) async fn put_user(&self, row: UserRow, expected: u64) -> Result<bool, Error> {
@@ -253,9 +262,15 @@ impl Embedded {
         self.count(AccountWrite::ForgetSendClaims { old }).await
     }
 
-    pub(crate) async fn put_device(&self, row: DeviceRow) -> Result<(), Error> {
-        row.check()?;
-        self.write(Write::Account(AccountWrite::PutDevice(Box::new(row)))).await
+    pub(crate) async fn see_device(&self, user: UserId, device: &str, now_us: Micros) -> Result<(), Error> {
+        accounts::check_device(device)?;
+        self.write(Write::Account(AccountWrite::SeeDevice { user, device: device.into(), now_us })).await
+    }
+
+    pub(crate) async fn name_device(&self, user: UserId, device: &str, name: &str) -> Result<bool, Error> {
+        accounts::check_device(device)?;
+        accounts::check_device_name(name)?;
+        self.flag(AccountWrite::NameDevice { user, device: device.into(), name: name.into() }).await
     }
 
     pub(crate) async fn devices_of(&self, user: UserId) -> Result<Vec<DeviceRow>, Error> {
@@ -309,6 +324,10 @@ impl Embedded {
     }
 
     pub(crate) async fn take_ticket(&self, hash: [u8; 32], now_us: Micros) -> Result<Option<TicketRow>, Error> {
+        if !self.view().has_ticket(hash)? {
+            // Anybody may ask, with noise: the writer is kept free of it.
+            return Ok(None);
+        }
         let taken = self.account(AccountWrite::TakeTicket { hash, now_us }).await?;
         let Written::Ticket(taken) = taken else { return Err(Error::Closed) };
         Ok(taken.map(|ticket| *ticket))

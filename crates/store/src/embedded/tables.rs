@@ -54,6 +54,7 @@ const NAMES: [&str; Table::COUNT] = [
     "invites_by_chat",
     "invites_by_time",
     "invite_uses",
+    "leaving_users",
 ];
 
 /// One table: a keyspace of the engine.
@@ -85,10 +86,11 @@ pub(super) enum Table {
     ChatInvites,
     InviteTimes,
     InviteUses,
+    LeavingUsers,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 26;
+    pub(super) const COUNT: usize = 27;
 
     pub(super) const fn name(self) -> &'static str {
         NAMES[self as usize]

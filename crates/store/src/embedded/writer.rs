@@ -71,6 +71,7 @@ const TABLES: [Table; Table::COUNT] = [
     Table::ChatInvites,
     Table::InviteTimes,
     Table::InviteUses,
+    Table::LeavingUsers,
 ];
 
 /// The writer's own state.

@@ -9,6 +9,7 @@ use domain::{ChatId, Micros, UserId};
 use super::Store;
 use crate::{
     ChatSetting, DeviceRow, Error, InviteRow, InviteUse, RefreshFamily, SendClaim, SendOutcome, TicketRow, UserRow,
+    UserState,
 };
 
 #[expect(clippy::unused_async, reason = "engines over a network wait in every operation, and callers must not care")]
@@ -26,6 +27,13 @@ impl Store {
     pub async fn put_user(&self, row: UserRow, expected: u64) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.put_user(row, expected).await,
+        }
+    }
+
+    /// Some of the users whose row is [`crate::UserState::Leaving`], by id; at most [`crate::LIST_ROWS_MAX`].
+    pub async fn leaving_users(&self, limit: usize) -> Result<Vec<UserId>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.leaving_users(limit).await,
         }
     }
 
@@ -136,12 +144,19 @@ impl Store {
         }
     }
 
-    /// Writes a device as it is given, over what stands there.
+    /// A device is seen: a new one is named after its id, and when one was last seen only moves forward.
     ///
     /// A new one beyond [`crate::DEVICES_MAX`] of its user is [`Error::Full`].
-    pub async fn put_device(&self, row: DeviceRow) -> Result<(), Error> {
+    pub async fn see_device(&self, user: UserId, device: &str, now_us: Micros) -> Result<(), Error> {
         match self {
-            Self::Embedded(engine) => engine.put_device(row).await,
+            Self::Embedded(engine) => engine.see_device(user, device, now_us).await,
+        }
+    }
+
+    /// Gives a device another name, and says whether there is such a device.
+    pub async fn name_device(&self, user: UserId, device: &str, name: &str) -> Result<bool, Error> {
+        match self {
+            Self::Embedded(engine) => engine.name_device(user, device, name).await,
         }
     }
 
@@ -178,6 +193,15 @@ impl Store {
         match self {
             Self::Embedded(engine) => engine.is_blocked(user, other),
         }
+    }
+
+    /// Whether `user` is not to be reached by `other`: blocks it, or has gone. Who has no row is to be reached.
+    pub async fn turns_away(&self, user: UserId, other: UserId) -> Result<bool, Error> {
+        if self.is_blocked(user, other).await? {
+            return Ok(true);
+        }
+        let row = self.user(user).await?;
+        Ok(row.is_some_and(|row| matches!(row.state, UserState::Leaving | UserState::Deleted)))
     }
 
     /// A page of those whom a user blocks, by id.

@@ -84,7 +84,8 @@ async fn every_write_to_accounts_is_on_disk_before_it_is_answered() {
     );
     assert!(!is_synced_by(store, async { assert_eq!(store.use_invite(used).await.unwrap(), Some(used)) }).await);
     of("remove_invite", is_synced_by(store, async { assert!(store.remove_invite(invited.hash).await.unwrap()) }).await);
-    of("put_device", is_synced_by(store, async { store.put_device(device(user, "d")).await.unwrap() }).await);
+    of("see_device", is_synced_by(store, async { store.see_device(user, "d", 1).await.unwrap() }).await);
+    of("name_device", is_synced_by(store, async { assert!(store.name_device(user, "d", "D").await.unwrap()) }).await);
     of("remove_device", is_synced_by(store, async { assert!(store.remove_device(user, "d").await.unwrap()) }).await);
     of("block", is_synced_by(store, async { store.block(user, user).await.unwrap() }).await);
     of("unblock", is_synced_by(store, async { store.unblock(user, user).await.unwrap() }).await);
@@ -301,7 +302,7 @@ async fn accounts_are_there_after_a_reopening() {
         assert!(store.release_handle(&given_up, user).await.unwrap());
         assert!(store.put_refresh_family(family(user, id), 0).await.unwrap());
         store.claim_send(claim.clone()).await.unwrap();
-        store.put_device(device(user, "d")).await.unwrap();
+        store.see_device(user, "d", 1).await.unwrap();
         store.block(user, user).await.unwrap();
         assert!(store.put_chat_setting(setting(user, chat), 0).await.unwrap());
         store.put_ticket(row.clone()).await.unwrap();

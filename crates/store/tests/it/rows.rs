@@ -224,9 +224,9 @@ pub(crate) fn send_claim(user: UserId, key: &str, at_us: u64) -> SendClaim {
     }
 }
 
-/// A device of a user.
+/// A device of a user, as it is when it was first seen at 1.
 pub(crate) fn device(user: UserId, device: &str) -> DeviceRow {
-    DeviceRow { user, device: device.into(), name: "Device".into(), created_us: 1, seen_us: 2 }
+    DeviceRow { user, device: device.into(), name: device.into(), created_us: 1, seen_us: 1 }
 }
 
 /// A pinned chat, as it is before its first write.
@@ -238,7 +238,8 @@ pub(crate) fn setting(user: UserId, chat: ChatId) -> ChatSetting {
 pub(crate) fn ticket(user: UserId, expires_us: u64) -> TicketRow {
     let mut hash = [2; 32];
     hash[..8].copy_from_slice(&draw().to_be_bytes());
-    TicketRow { hash, user, device: "device".into(), sign_in: "sign-in".into(), expires_us }
+    let (device, sign_in) = ("device".into(), "sign-in".into());
+    TicketRow { hash, user, device, sign_in, issued_s: 1, token_expires_s: 2, expires_us }
 }
 
 /// An invite that no other test knows.

@@ -2,13 +2,14 @@
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gateway::socket::SubProtocol;
 use prost::Message as _;
 use proto::v1::client_frame::Frame as Ask;
 use proto::v1::{Authenticate, ClientFrame};
-use tokens::TokenKeys;
+use store::TicketRow;
+use tokens::{Ticket, TokenKeys};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -65,8 +66,21 @@ fn authenticate(token: &str) -> Ask {
     Ask::Authenticate(Authenticate {
         token: token.to_owned(),
         device: "a phone with a very private name".to_owned(),
-        resume: None,
+        ..Authenticate::default()
     })
+}
+
+fn row_of(ticket: &Ticket) -> TicketRow {
+    let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    TicketRow {
+        hash: ticket.hash(),
+        user: user(1),
+        device: "laptop".into(),
+        sign_in: "".into(),
+        issued_s: now_s,
+        token_expires_s: now_s + 60,
+        expires_us: (now_s + 30) * 1_000_000,
+    }
 }
 
 #[tokio::test]
@@ -86,13 +100,23 @@ async fn x3_no_token_stands_in_the_log_or_in_an_answer() {
     let foreign = foreign.mint(user(1), Duration::from_secs(60)).unwrap();
     let expired = expired(&deployment.pem);
     let text = "the text of a message that is nobody else's business".to_owned();
-    let secrets =
-        [token.clone(), foreign.clone(), expired.clone(), text.clone(), "a phone with a very private name".into()];
+    let ticket = Ticket::draw();
+    deployment.store.put_ticket(row_of(&ticket)).await.unwrap();
+    let ticket = ticket.text();
+    let secrets = [
+        token.clone(),
+        foreign.clone(),
+        expired.clone(),
+        ticket.clone(),
+        text.clone(),
+        "a phone with a very private name".into(),
+    ];
 
     let mut heads = String::new();
     let misplaced = [
         format!("GET /v1/socket?token={token} HTTP/1.1"),
         format!("GET /v1/socket/{token} HTTP/1.1"),
+        format!("GET /v1/socket?ticket={ticket} HTTP/1.1"),
         format!("Sec-WebSocket-Protocol: {token}"),
         format!("Sec-WebSocket-Protocol: heliograph.v1.proto, {token}"),
         format!("Sec-WebSocket-Extensions: {token}"),
@@ -111,6 +135,13 @@ async fn x3_no_token_stands_in_the_log_or_in_an_answer() {
     for bad in [&foreign, &expired, &format!("{token}x"), &token[1..].to_owned()] {
         let mut client = RawClient::open(deployment.address).await;
         sends(&mut client, vec![authenticate(bad)]).await;
+        last_words(&mut client).await;
+    }
+    // The ticket is good once, then not any more.
+    for _ in 0..2 {
+        let mut client = RawClient::open(deployment.address).await;
+        let bearing = Authenticate { ticket: ticket.clone(), device: "laptop".to_owned(), ..Authenticate::default() };
+        sends(&mut client, vec![Ask::Authenticate(bearing), authenticate("")]).await;
         last_words(&mut client).await;
     }
     // One that goes well, says something, and then breaks the framing: each leaves its lines.

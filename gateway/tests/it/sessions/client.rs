@@ -78,7 +78,8 @@ impl Client {
     /// Signs in as this device, to go on with a session.
     pub(crate) async fn come_back(&mut self, token: &str, device: &str, resume: v1::Resume) -> v1::Welcome {
         let resume = Some(resume);
-        let sign_in = v1::Authenticate { token: token.to_owned(), device: device.to_owned(), resume };
+        let sign_in =
+            v1::Authenticate { token: token.to_owned(), device: device.to_owned(), resume, ..Default::default() };
         self.ask(Ask::Authenticate(sign_in)).await;
         let welcome =
             self.until(|_, frame| if let Frame::Welcome(welcome) = frame { Some(welcome) } else { None }).await;
@@ -202,7 +203,7 @@ pub(crate) fn authenticate(token: &str) -> Ask {
 }
 
 pub(crate) fn authenticate_as(token: &str, device: &str) -> Ask {
-    Ask::Authenticate(v1::Authenticate { token: token.to_owned(), device: device.to_owned(), resume: None })
+    Ask::Authenticate(v1::Authenticate { token: token.to_owned(), device: device.to_owned(), ..Default::default() })
 }
 
 pub(crate) fn message(chat: ChatId, n: u64, body: impl Into<Bytes>) -> Ask {

@@ -26,3 +26,4 @@ mod reading;
 mod revoking;
 pub(crate) mod setup;
 pub(crate) mod signing_in;
+mod tickets;

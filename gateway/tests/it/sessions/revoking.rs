@@ -25,7 +25,7 @@ over_each_sub_protocol! {
 /// What is promised for every gateway that can be reached.
 const CLOSED_WITHIN: Duration = Duration::from_secs(2);
 
-fn now_s() -> u64 {
+pub(super) fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 

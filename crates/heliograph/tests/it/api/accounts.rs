@@ -87,12 +87,7 @@ async fn x12_a_refresh_token_is_good_once_and_its_theft_ends_the_sign_in() {
     for token in [token, pairs[0].text("refresh_token"), pairs[1].text("refresh_token")] {
         assert_eq!(refresh(&up, &token).await.problem(), "refresh-refused", "the whole family has ended");
     }
-    let until_refused = async {
-        while with(&up, &pairs[0]).get("/v1/me").await.status == 200 {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(SOON, until_refused).await.expect("its access tokens are revoked");
+    is_revoked(&with(&up, &pairs[0])).await;
     assert_eq!(refresh(&up, &other.text("refresh_token")).await.status, 200, "another sign-in goes on");
     for nonsense in ["", "x", &"A".repeat(64)] {
         assert_eq!(refresh(&up, nonsense).await.problem(), "refresh-refused");
@@ -100,10 +95,29 @@ async fn x12_a_refresh_token_is_good_once_and_its_theft_ends_the_sign_in() {
     up.stop().await;
 }
 
-/// A socket of this sign-in, open.
+/// Waits until the token is good for nothing any more.
+pub(super) async fn is_revoked(http: &Http) {
+    let until_refused = async {
+        loop {
+            let answer = http.get("/v1/me").await;
+            if answer.status == 401 {
+                return answer.problem().to_owned();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    assert_eq!(timeout(SOON, until_refused).await.expect("it is revoked"), "unauthenticated");
+}
+
+/// A socket of this sign-in on the phone, open.
 pub(crate) async fn socket(up: &Up, signed_in: &Answer) -> (Client, client::Events) {
+    socket_on(up, signed_in, "phone").await
+}
+
+/// A socket of this sign-in, open.
+pub(super) async fn socket_on(up: &Up, signed_in: &Answer, device: &str) -> (Client, client::Events) {
     let url = format!("ws://{}/v1/socket", up.listen);
-    let (client, mut events) = Client::connect(Options::new(url, signed_in.text("access_token"), "phone"));
+    let (client, mut events) = Client::connect(Options::new(url, signed_in.text("access_token"), device));
     let connected = async { while !matches!(events.next().await.unwrap(), Event::Connected { .. }) {} };
     timeout(SOON, connected).await.expect("a socket");
     (client, events)
@@ -193,6 +207,18 @@ async fn a_profile_is_changed_and_found() {
     let changed =
         alice.http.ask("PATCH", "/v1/me", &[], Some(json!({ "display_name": " Alice A. " }).to_string())).await;
     assert_eq!((changed.status, &changed.body["display_name"]), (200, &json!("Alice A.")));
+    assert!(changed.body.get("avatar").is_none(), "{changed:?}");
+    let picture = async |address: &str| {
+        alice.http.ask("PATCH", "/v1/me", &[], Some(json!({ "avatar": address }).to_string())).await
+    };
+    for address in ["http://img.example/a", "https://alice@img.example/a", "https://img.example/\n", "a.png"] {
+        assert_eq!(picture(address).await.problem(), "bad-request", "{address}");
+    }
+    let pictured = picture("https://img.example/a.png").await;
+    let shown = (&pictured.body["avatar"], &pictured.body["display_name"]);
+    assert_eq!(shown, (&json!("https://img.example/a.png"), &json!("Alice A.")));
+    assert_eq!(bob.http.get(&format!("/v1/users/{}", alice.id)).await.body, pictured.body);
+    assert_eq!(picture("").await.body, changed.body, "taken away again");
     let seen = bob.http.get(&format!("/v1/users/{}", alice.id)).await;
     assert_eq!(seen.body, changed.body);
     let found = bob.http.get("/v1/users?prefix=AL").await;

@@ -1,14 +1,18 @@
 //! The HTTP API of a whole `heliograph up`.
 
 pub(crate) mod accounts;
+mod blocks;
 mod chats;
+mod deletion;
 mod description;
+mod devices;
 mod edge;
 mod following;
 pub(crate) mod http;
 mod invites;
 mod listing;
 mod refusals;
+mod tickets;
 
 use serde_json::json;
 
@@ -43,6 +47,11 @@ pub(crate) struct Person {
 }
 
 impl Person {
+    /// The same one, after a restart that moved the API.
+    fn at(&self, up: &Up) -> Self {
+        Self { id: self.id.clone(), http: Http { token: self.http.token.clone(), ..up.http() } }
+    }
+
     /// The id of a new group with these others.
     pub(crate) async fn group(&self, others: &[&Self]) -> String {
         let members: Vec<_> = others.iter().map(|other| json!({ "user": other.id })).collect();

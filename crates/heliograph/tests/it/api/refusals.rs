@@ -84,7 +84,12 @@ async fn who_brings_no_good_token_gets_nowhere() {
                 continue;
             }
             let path = path.replace("{chat}", "01a21c4d-9672-7000-bbd3-ddbd7e23deee").replace("{user}", &alice.id);
-            let path = path.replace("{seq}", "1").replace("{key}", "k").replace("{code}", "c").replace("{invite}", "i");
+            let path = path
+                .replace("{device}", "laptop")
+                .replace("{seq}", "1")
+                .replace("{key}", "k")
+                .replace("{code}", "c")
+                .replace("{invite}", "i");
             for scheme in &schemes {
                 let headers: Vec<_> = scheme.iter().map(|scheme| ("authorization", &**scheme)).collect();
                 let body = matches!(&**method, "post" | "put" | "patch").then(|| "{}".to_owned());

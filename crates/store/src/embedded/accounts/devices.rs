@@ -1,7 +1,7 @@
 //! `devices`: user ▸ device.
 
 use bytes::BufMut;
-use domain::UserId;
+use domain::{Micros, UserId};
 
 use super::super::{
     batch::Batch,
@@ -34,21 +34,37 @@ fn decode(user: UserId, key: &[u8], bytes: &[u8]) -> Result<DeviceRow, Error> {
 }
 
 impl Batch<'_> {
-    pub(super) fn put_device(&mut self, row: &DeviceRow) -> Result<(), Error> {
-        let (key, value) = (key_of(row.user, &row.device), encode(row));
-        match self.newest(TABLE, &key)? {
-            Some(stored) if stored[..] == value[..] => return Ok(()),
-            Some(_) => {}
+    fn device(&self, user: UserId, key: &[u8]) -> Result<Option<DeviceRow>, Error> {
+        self.newest(TABLE, key)?.map(|value| decode(user, key, &value)).transpose()
+    }
+
+    pub(super) fn see_device(&mut self, user: UserId, device: &str, now_us: Micros) -> Result<(), Error> {
+        let key = key_of(user, device);
+        let row = match self.device(user, &key)? {
+            Some(row) if row.seen_us >= now_us => return Ok(()),
+            Some(row) => DeviceRow { seen_us: now_us, ..row },
             None => {
-                let prefix = row.user.as_bytes();
+                let prefix = user.as_bytes();
                 if self.rows(TABLE, prefix, |key| key.starts_with(prefix), DEVICES_MAX)?.len() == DEVICES_MAX {
                     return Err(Error::Full { what: "devices", max: DEVICES_MAX });
                 }
+                let name = device.into();
+                DeviceRow { user, device: device.into(), name, created_us: now_us, seen_us: now_us }
             }
-        }
-        self.stage(TABLE, &key, value);
+        };
+        self.stage(TABLE, &key, encode(&row));
         self.sync = true;
         Ok(())
+    }
+
+    pub(super) fn name_device(&mut self, user: UserId, device: &str, name: &str) -> Result<bool, Error> {
+        let key = key_of(user, device);
+        let Some(row) = self.device(user, &key)? else { return Ok(false) };
+        if *row.name != *name {
+            self.stage(TABLE, &key, encode(&DeviceRow { name: name.into(), ..row }));
+            self.sync = true;
+        }
+        Ok(true)
     }
 
     pub(super) fn remove_device(&mut self, user: UserId, device: &str) -> Result<bool, Error> {

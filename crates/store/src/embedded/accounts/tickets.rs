@@ -25,9 +25,11 @@ fn index_key(row: &TicketRow) -> [u8; 40] {
 }
 
 fn encode(row: &TicketRow) -> Vec<u8> {
-    let mut value = value(28 + row.device.len() + row.sign_in.len());
+    let mut value = value(44 + row.device.len() + row.sign_in.len());
     value.put_slice(row.user.as_bytes());
     value.put_u64(row.expires_us);
+    value.put_u64(row.issued_s);
+    value.put_u64(row.token_expires_s);
     put_text(&mut value, &row.device);
     put_text(&mut value, &row.sign_in);
     value
@@ -39,6 +41,8 @@ fn decode(hash: [u8; 32], bytes: &[u8]) -> Result<TicketRow, Error> {
         hash,
         user: UserId::new(fields.array()?),
         expires_us: fields.number()?,
+        issued_s: fields.number()?,
+        token_expires_s: fields.number()?,
         device: fields.text()?,
         sign_in: fields.text()?,
     };
@@ -87,6 +91,10 @@ impl Batch<'_> {
 }
 
 impl View<'_> {
+    pub(super) fn has_ticket(&self, hash: [u8; 32]) -> Result<bool, Error> {
+        Ok(self.get(TABLE, &hash)?.is_some())
+    }
+
     /// Index rows of tickets that ended before a time, the oldest first.
     pub(super) fn tickets_before(&self, before_us: Micros, limit: usize) -> Result<Vec<Slice>, Error> {
         self.keys_below(INDEX, &before_us.to_be_bytes(), limit)
@@ -98,13 +106,22 @@ mod tests {
     use super::*;
 
     fn row() -> TicketRow {
-        TicketRow { hash: [6; 32], user: UserId::new([7; 16]), device: "d1".into(), sign_in: "s".into(), expires_us: 5 }
+        TicketRow {
+            hash: [6; 32],
+            user: UserId::new([7; 16]),
+            device: "d1".into(),
+            sign_in: "s".into(),
+            issued_s: 3,
+            token_expires_s: 4,
+            expires_us: 5,
+        }
     }
 
     #[test]
     fn the_bytes_are_these() {
         let bytes = encode(&row());
-        assert_eq!(bytes, [&[1][..], &[7; 16], b"\0\0\0\0\0\0\0\x05\0\x02d1\0\x01s"].concat());
+        let numbers = b"\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x03\0\0\0\0\0\0\0\x04";
+        assert_eq!(bytes, [&[1][..], &[7; 16], numbers, b"\0\x02d1\0\x01s"].concat());
         assert_eq!(decode(row().hash, &bytes).unwrap(), row());
         assert_eq!(index_key(&row())[..], [&b"\0\0\0\0\0\0\0\x05"[..], &[6; 32]].concat());
     }

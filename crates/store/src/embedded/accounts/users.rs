@@ -1,4 +1,4 @@
-//! `users`: user.
+//! `users`: user, and `leaving_users`: user, those whose accounts are being deleted.
 
 use bytes::BufMut;
 use domain::UserId;
@@ -15,6 +15,7 @@ use super::{
 use crate::{Error, UserRow, UserState};
 
 const TABLE: Table = Table::Users;
+const LEAVING: Table = Table::LeavingUsers;
 
 fn encode(row: &UserRow, version: u64) -> Vec<u8> {
     let texts = [&row.handle, &row.display_name, &row.avatar, &row.password];
@@ -24,6 +25,7 @@ fn encode(row: &UserRow, version: u64) -> Vec<u8> {
         UserState::Active => 1,
         UserState::Banned => 2,
         UserState::Deleted => 3,
+        UserState::Leaving => 4,
     });
     value.put_u64(row.created_us);
     for text in texts {
@@ -39,6 +41,7 @@ fn decode(user: UserId, bytes: &[u8]) -> Result<UserRow, Error> {
         1 => UserState::Active,
         2 => UserState::Banned,
         3 => UserState::Deleted,
+        4 => UserState::Leaving,
         other => return Err(Error::corrupt(TABLE.name(), format!("user state {other} is not known"))),
     };
     let row = UserRow {
@@ -60,6 +63,11 @@ impl Batch<'_> {
         let stored = self.newest(TABLE, key)?.map(|value| decode(row.user, &value)).transpose()?;
         let Some(version) = next_version(stored.map(|stored| stored.version), expected) else { return Ok(false) };
         self.stage(TABLE, key, encode(row, version));
+        if row.state == UserState::Leaving {
+            self.stage(LEAVING, key, value(0));
+        } else if self.newest(LEAVING, key)?.is_some() {
+            self.remove(LEAVING, key);
+        }
         self.sync = true;
         Ok(true)
     }
@@ -68,6 +76,15 @@ impl Batch<'_> {
 impl View<'_> {
     pub(super) fn user(&self, user: UserId) -> Result<Option<UserRow>, Error> {
         self.get(TABLE, user.as_bytes())?.map(|value| decode(user, &value)).transpose()
+    }
+
+    pub(super) fn leaving_users(&self, limit: usize) -> Result<Vec<UserId>, Error> {
+        let rows = self.page(LEAVING, &[], None).take(limit);
+        rows.map(|row| {
+            let (key, _) = row?;
+            UserId::try_from(&key[..]).map_err(|_length| Error::corrupt(LEAVING.name(), "its key has another length"))
+        })
+        .collect()
     }
 }
 

@@ -30,6 +30,24 @@ pub(crate) async fn a_user_is_written_only_over_the_expected_version(store: &Sto
     assert_eq!(store.user(user).await.unwrap(), Some(UserRow { version: 1, ..user_row(user, "one") }));
 }
 
+pub(crate) async fn users_who_leave_are_listed_until_their_row_says_otherwise(store: &Store) {
+    let (one, two) = (new_user(), new_user());
+    let listed = async |user| store.leaving_users(LIST_ROWS_MAX).await.unwrap().contains(&user);
+    let leaving = |user| UserRow { state: UserState::Leaving, ..user_row(user, "gone") };
+    for user in [one, two] {
+        assert!(store.put_user(user_row(user, "here"), 0).await.unwrap());
+        assert!(!listed(user).await);
+        assert!(!store.put_user(leaving(user), 9).await.unwrap());
+        assert!(!listed(user).await, "a write that is not done leaves no trace");
+        assert!(store.put_user(leaving(user), 1).await.unwrap());
+        assert!(listed(user).await);
+    }
+    assert_eq!(store.leaving_users(1).await.unwrap().len(), 1);
+    assert!(store.put_user(UserRow { state: UserState::Deleted, ..user_row(one, "") }, 2).await.unwrap());
+    assert_eq!((listed(one).await, listed(two).await), (false, true));
+    assert_eq!(store.user(two).await.unwrap().unwrap().state, UserState::Leaving);
+}
+
 pub(crate) async fn of_many_writes_with_one_expected_version_exactly_one_lands(store: &Store) {
     let user = new_user();
     for expected in 0..8 {

@@ -10,18 +10,24 @@ use store::{
 
 use crate::rows::{device, family, new_chat, new_family, new_user, send_claim, setting, ticket, user_row};
 
-pub(crate) async fn a_device_is_written_over_listed_and_removed(store: &Store) {
+pub(crate) async fn a_device_is_seen_named_listed_and_removed(store: &Store) {
     let (user, other) = (new_user(), new_user());
     assert!(store.devices_of(user).await.unwrap().is_empty());
     for name in ["b", "a", "ä"] {
-        store.put_device(device(user, name)).await.unwrap();
+        store.see_device(user, name, 1).await.unwrap();
     }
-    store.put_device(device(other, "a")).await.unwrap();
+    store.see_device(other, "a", 1).await.unwrap();
+    assert!(store.name_device(user, "a", "𝄞").await.unwrap());
+    assert!(!store.name_device(user, "c", "none").await.unwrap());
+    // Two at once, of which the later one was earlier: nothing goes back, and the name stays.
+    for now_us in [99, 98] {
+        store.see_device(user, "a", now_us).await.unwrap();
+    }
     let seen = DeviceRow { name: "𝄞".into(), seen_us: 99, ..device(user, "a") };
-    store.put_device(seen.clone()).await.unwrap();
     assert_eq!(store.devices_of(user).await.unwrap(), [seen, device(user, "b"), device(user, "ä")]);
     assert!(store.remove_device(user, "a").await.unwrap());
     assert!(!store.remove_device(user, "a").await.unwrap());
+    assert!(!store.name_device(user, "a", "gone").await.unwrap());
     assert_eq!(store.devices_of(user).await.unwrap(), [device(user, "b"), device(user, "ä")]);
     assert_eq!(store.devices_of(other).await.unwrap(), [device(other, "a")]);
 }
@@ -29,14 +35,14 @@ pub(crate) async fn a_device_is_written_over_listed_and_removed(store: &Store) {
 pub(crate) async fn devices_of_a_user_are_bounded_and_listed_whole(store: &Store) {
     let user = new_user();
     for number in 0..DEVICES_MAX {
-        store.put_device(device(user, &format!("{number:03}"))).await.unwrap();
+        store.see_device(user, &format!("{number:03}"), 1).await.unwrap();
     }
-    let refused = store.put_device(device(user, "more")).await;
+    let refused = store.see_device(user, "more", 1).await;
     assert!(matches!(refused, Err(Error::Full { max: DEVICES_MAX, .. })), "{refused:?}");
-    store.put_device(DeviceRow { seen_us: 5, ..device(user, "000") }).await.unwrap();
+    store.see_device(user, "000", 5).await.unwrap();
     assert_eq!(store.devices_of(user).await.unwrap().len(), DEVICES_MAX);
     assert!(store.remove_device(user, "000").await.unwrap());
-    store.put_device(device(user, "more")).await.unwrap();
+    store.see_device(user, "more", 1).await.unwrap();
     assert_eq!(store.devices_of(user).await.unwrap().len(), DEVICES_MAX);
 }
 
@@ -186,7 +192,7 @@ pub(crate) async fn an_erased_user_keeps_row_and_handle_alone(store: &Store) {
     block_many(store, user, 1_100).await;
     let (own, foreign) = (new_family(), new_family());
     for (user, id) in [(user, own), (other, foreign)] {
-        store.put_device(device(user, "d")).await.unwrap();
+        store.see_device(user, "d", 1).await.unwrap();
         assert!(store.put_refresh_family(family(user, id), 0).await.unwrap());
         store.block(user, other).await.unwrap();
         assert!(store.put_chat_setting(setting(user, chat), 0).await.unwrap());
@@ -223,13 +229,13 @@ pub(crate) async fn belongings_beyond_their_bounds_are_refused(store: &Store) {
     let user = new_user();
     let long = |max: usize| -> Box<str> { "x".repeat(max + 1).into() };
     for device_id in ["".into(), long(DEVICE_BYTES_MAX)] {
-        assert!(is_length(store.put_device(device(user, &device_id)).await));
+        assert!(is_length(store.see_device(user, &device_id, 1).await));
         assert!(is_length(store.remove_device(user, &device_id).await));
-        assert!(is_length(store.put_ticket(TicketRow { device: device_id, ..ticket(user, 9) }).await));
     }
-    assert!(is_length(store.put_device(DeviceRow { name: long(DEVICE_NAME_BYTES_MAX), ..device(user, "d") }).await));
+    assert!(is_length(store.put_ticket(TicketRow { device: long(DEVICE_BYTES_MAX), ..ticket(user, 9) }).await));
+    assert!(is_length(store.name_device(user, "d", &long(DEVICE_NAME_BYTES_MAX)).await));
     assert!(is_length(store.put_ticket(TicketRow { sign_in: long(SIGN_IN_BYTES_MAX), ..ticket(user, 9) }).await));
     let longest: String = "x".repeat(DEVICE_BYTES_MAX);
-    store.put_device(device(user, &longest)).await.unwrap();
+    store.see_device(user, &longest, 1).await.unwrap();
     assert_eq!(store.devices_of(user).await.unwrap(), [device(user, &longest)]);
 }

@@ -1,0 +1,136 @@
+//! Accounts that are deleted.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::accounts::{closes_with, is_revoked, refresh, sign_in, socket, with};
+use super::http::Answer;
+use super::{PASSWORD, Person};
+use crate::cast::SOON;
+use crate::process::Up;
+
+impl Person {
+    async fn deletes_itself(&self, password: &str) -> Answer {
+        self.http.ask("DELETE", "/v1/me", &[], Some(json!({ "password": password }).to_string())).await
+    }
+
+    /// Who is in the chat.
+    async fn who_is_in(&self, chat: &str) -> Vec<String> {
+        let chat = self.http.get(&format!("/v1/chats/{chat}")).await;
+        assert_eq!(chat.status, 200, "{chat:?}");
+        let members = chat.body["members"].as_array().unwrap().iter();
+        members.map(|member| member["user"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Waits until that one is in none of the chats.
+    async fn sees_gone(&self, other: &Self, chats: &[String]) {
+        let gone = async {
+            for chat in chats {
+                while self.who_is_in(chat).await.contains(&other.id) {
+                    tokio::task::yield_now().await;
+                }
+            }
+        };
+        timeout(SOON, gone).await.expect("it leaves its chats");
+    }
+}
+
+/// Waits until somebody else gets the handle.
+async fn is_free(up: &Up, handle: &str) -> Answer {
+    let taken = async {
+        loop {
+            let account = json!({ "handle": handle, "password": PASSWORD, "device": "laptop" });
+            let answer = up.http().post("/v1/accounts", account).await;
+            if answer.status == 201 {
+                return answer;
+            }
+            assert_eq!(answer.problem(), "handle-taken");
+        }
+    };
+    timeout(SOON, taken).await.expect("the handle is given up")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x6_a_deleted_account_is_gone_and_what_it_said_stays() {
+    let mut up = Up::new();
+    up.start().await;
+    let (alice, registered) = up.register("alice").await;
+    let (bob, _) = up.register("bob").await;
+    let phone = sign_in(&up, "alice", PASSWORD).await;
+    let (_client, mut events) = socket(&up, &phone).await;
+    let group = bob.group(&[&alice]).await;
+    let direct = json!({ "kind": "direct", "members": [{ "user": bob.id }] });
+    let direct = alice.http.post("/v1/chats", direct).await.text("chat");
+    assert_eq!(alice.say(&group, "remember me", "1").await.status, 201);
+    assert_eq!(alice.say(&direct, "and me", "2").await.status, 201);
+    let own = alice.group(&[&bob]).await;
+
+    assert_eq!(alice.deletes_itself("not the password").await.problem(), "wrong-password");
+    assert_eq!(alice.http.get("/v1/me").await.status, 200, "the control: nothing has happened");
+    assert_eq!(alice.deletes_itself(PASSWORD).await.status, 204);
+    closes_with(&mut events, 4505).await;
+    for signed_in in [&registered, &phone] {
+        assert_eq!(refresh(&up, &signed_in.text("refresh_token")).await.problem(), "refresh-refused");
+        is_revoked(&with(&up, signed_in)).await;
+    }
+    let unknown = sign_in(&up, "nobody", PASSWORD).await;
+    let gone = sign_in(&up, "alice", PASSWORD).await;
+    assert_eq!((gone.status, &gone.body), (unknown.status, &unknown.body));
+    assert_eq!(bob.http.get(&format!("/v1/users/{}", alice.id)).await.problem(), "not-found");
+    assert_eq!(bob.http.get("/v1/users?prefix=alice").await.body["users"], json!([]));
+
+    bob.sees_gone(&alice, &[group.clone()]).await;
+    // Its handle is another's then, who is not taken for it, and the id is nobody's.
+    let other = is_free(&up, "alice").await;
+    assert_ne!(other.body["user"]["id"], json!(alice.id));
+    // There are two in a direct chat for ever, and a last owner cannot go.
+    for chat in [&direct, &own] {
+        assert!(bob.who_is_in(chat).await.contains(&alice.id));
+    }
+    for (chat, text) in [(&group, "remember me"), (&direct, "and me")] {
+        let page = bob.read(chat, "").await;
+        let said = page.body["entries"].as_array().unwrap().iter().find(|entry| entry["text"] == text).cloned();
+        assert_eq!(said.unwrap()["sender"], json!(alice.id));
+    }
+    let members = format!("/v1/chats/{group}/members");
+    let added = bob.http.post(&members, json!({ "user": alice.id })).await;
+    assert_eq!(added.problem(), "not-reachable", "nobody brings the deleted one in again");
+    assert_eq!(bob.http.get(&format!("/v1/users/{}", alice.id)).await.problem(), "not-found");
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_was_killed_half_way_is_carried_out_after_a_restart() {
+    let mut up = Up::new();
+    up.start().await;
+    let (alice, _) = up.register("alice").await;
+    let (bob, _) = up.register("bob").await;
+    // More than one page of what is looked at.
+    let (mut groups, others) = (Vec::new(), [&alice]);
+    for _ in 0..13 {
+        groups.extend(join_all((0..10).map(|_| bob.group(&others))).await);
+    }
+    assert_eq!(alice.deletes_itself(PASSWORD).await.status, 204);
+    let begun = async {
+        while bob.who_is_in(&groups[0]).await.contains(&alice.id)
+            && bob.who_is_in(&groups[129]).await.contains(&alice.id)
+        {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, begun).await.expect("it begins");
+    up.kill();
+    up.start().await;
+    let bob = bob.at(&up);
+    assert_eq!(sign_in(&up, "alice", PASSWORD).await.problem(), "wrong-password");
+    bob.sees_gone(&alice, &groups).await;
+    is_free(&up, "alice").await;
+    // Each was left once, however often it was begun.
+    for chat in &groups {
+        let page = bob.read(chat, "").await;
+        let left = page.body["entries"].as_array().unwrap().iter().filter(|entry| entry["kind"] == "member_left");
+        assert_eq!(left.count(), 1, "{chat}");
+    }
+    up.stop().await;
+}
