@@ -81,7 +81,7 @@ async fn x6_a_deleted_account_is_gone_and_what_it_said_stays() {
     assert_eq!(bob.http.get(&format!("/v1/users/{}", alice.id)).await.problem(), "not-found");
     assert_eq!(bob.http.get("/v1/users?prefix=alice").await.body["users"], json!([]));
 
-    bob.sees_gone(&alice, &[group.clone()]).await;
+    bob.sees_gone(&alice, std::slice::from_ref(&group)).await;
     // Its handle is another's then, who is not taken for it, and the id is nobody's.
     let other = is_free(&up, "alice").await;
     assert_ne!(other.body["user"]["id"], json!(alice.id));
