@@ -29,6 +29,7 @@ const _: () = assert!(PAGE_MAX <= LIST_ROWS_MAX, "a page is one read");
 #[serde(deny_unknown_fields)]
 pub(crate) struct Page {
     /// `next` of the page before.
+    #[param(format = "uuid")]
     cursor: Option<String>,
     /// At most so many, 100 if nothing is said.
     #[param(minimum = 1, maximum = 1000)]
@@ -124,7 +125,7 @@ impl Line {
 
 /// A page of the caller's chats.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct List {
+pub(crate) struct Chats {
     /// By id, whatever happens in them: a page is not moved by what is said meanwhile.
     chats: Vec<Line>,
     /// The next page's `cursor`; none after the last one.
@@ -136,7 +137,7 @@ pub(crate) struct List {
 #[utoipa::path(
     get, path = "/v1/chats", tag = "chats", security(("bearer" = [])), params(Page, tagged::Header),
     responses(
-        (status = 200, body = List, headers(("ETag" = String, description = "names this answer"))),
+        (status = 200, body = Chats, headers(("ETag" = String, description = "names this answer"))),
         (status = 304, description = "the answer is the one that is named"),
         OfCaller
     )
@@ -155,7 +156,7 @@ pub(crate) async fn list(
     let after = after.map_err(|_fault| Problem::bad("`cursor` is none of ours"))?;
     let lines = shared.store.chat_lines(caller.user, after, limit).await?;
     let next = lines.last().filter(|_| lines.len() >= limit).map(|last| last.head.chat.to_string());
-    tagged(&headers, &List { chats: lines.iter().filter_map(Line::of).collect(), next })
+    tagged(&headers, &Chats { chats: lines.iter().filter_map(Line::of).collect(), next })
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use crate::refusals::{OfInvitation, OfThing};
 use crate::settings::Settings;
 use crate::state::{Shared, State};
 use crate::tagged::{self, tagged};
-use crate::wire::{self, At, Json};
+use crate::wire::{self, At, Json, objects};
 
 /// The kinds of chats.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
@@ -94,6 +94,7 @@ impl From<RoleOfMember> for v1::Role {
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewMember {
     /// The user's id.
+    #[schema(format = "uuid")]
     user: String,
     #[serde(default)]
     role: RoleOfMember,
@@ -120,6 +121,7 @@ impl NewMember {
 pub(crate) struct NewChat {
     kind: KindOfChat,
     /// Without the caller, who becomes the owner; in a direct chat exactly one.
+    #[serde(deserialize_with = "objects")]
     members: Vec<NewMember>,
 }
 

@@ -1,7 +1,7 @@
 //! How a user wants to see a chat: silent, on top, put away. Nobody else learns of it.
 
 use axum::extract::State as Extract;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use store::ChatSetting;
 use utoipa::ToSchema;
 
@@ -10,7 +10,7 @@ use crate::chats;
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfSetting;
 use crate::state::State;
-use crate::wire::{self, At, Json};
+use crate::wire::{self, At, Json, present};
 
 /// How the caller wants to see a chat.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,16 +36,15 @@ impl From<Option<ChatSetting>> for Settings {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeSettings {
     /// Until when it is silent, RFC 3339; null: it is not.
-    #[serde(default, deserialize_with = "said")]
-    #[schema(value_type = Option<String>)]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, format = DateTime)]
     muted_until: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
     pinned: Option<bool>,
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false)]
     archived: Option<bool>,
-}
-
-/// Tells null from what is left out.
-fn said<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 /// Changes how the caller sees a chat, also one that was left.

@@ -1,11 +1,16 @@
 //! How values look in JSON: ids and times as strings, requests read strictly.
 
+use std::fmt;
+use std::marker::PhantomData;
+
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use domain::Micros;
-use serde::de::DeserializeOwned;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -18,8 +23,36 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let axum::Json(value) = axum::Json::from_request(request, state).await?;
+        let axum::Json(Object(value)) = axum::Json::from_request(request, state).await?;
         Ok(Self(value))
+    }
+}
+
+/// What is an object in JSON. Serde alone would take an array for one too, its fields by their order.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(OfObject(PhantomData))
+    }
+}
+
+/// A list of objects.
+pub(crate) fn objects<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Vec::<Object<T>>::deserialize(deserializer)?.into_iter().map(|Object(value)| value).collect())
+}
+
+struct OfObject<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OfObject<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
     }
 }
 
@@ -33,6 +66,18 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
         let Query(value) = Query::from_request_parts(parts, state).await?;
         Ok(Self(value))
     }
+}
+
+/// A field that may be left out, but is no null where it is said.
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+/// As [`present`], a whole number however it is written: `5.0` is one in JSON.
+pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let number = f64::deserialize(deserializer)?;
+    let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
+    is_whole.then_some(Some(number as u32)).ok_or_else(|| D::Error::custom("no whole number"))
 }
 
 /// Parts of the path; with an id that is none there is nothing.
@@ -73,6 +118,25 @@ pub(crate) fn from_base64(text: &str) -> Result<Vec<u8>, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_array_is_no_object_and_null_no_value() {
+        #[derive(Deserialize)]
+        struct Said {
+            #[serde(default, deserialize_with = "present")]
+            name: Option<String>,
+            #[serde(default, deserialize_with = "whole")]
+            count: Option<u32>,
+        }
+        let read = |text| serde_json::from_str::<Object<Said>>(text).map(|Object(said)| (said.name, said.count)).ok();
+        assert_eq!(read("{}"), Some((None, None)));
+        assert_eq!(read(r#"{"name":"a","count":5.0}"#), Some((Some("a".to_owned()), Some(5))));
+        for bad in
+            ["[]", r#"["a",5]"#, r#"{"name":null}"#, r#"{"count":5.5}"#, r#"{"count":-1}"#, r#"{"count":5000000000}"#]
+        {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn times_come_back_from_any_zone() {

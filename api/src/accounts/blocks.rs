@@ -28,6 +28,7 @@ const PAGE: usize = 100;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Page {
     /// `next` of the page before.
+    #[param(format = "uuid")]
     cursor: Option<String>,
     /// At most so many, 100 if nothing is said.
     #[param(minimum = 1, maximum = 1000)]

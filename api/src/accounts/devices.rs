@@ -36,7 +36,7 @@ pub(crate) struct Device {
 
 /// The caller's devices.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct List {
+pub(crate) struct Devices {
     devices: Vec<Device>,
 }
 
@@ -45,6 +45,9 @@ pub(crate) struct List {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Naming {
     /// 1 to 64 characters, none a control.
+    #[schema(
+        pattern = "^[^\\s\\u0000-\\u001f\\u007f-\\u009f]([^\\u0000-\\u001f\\u007f-\\u009f]{0,62}[^\\s\\u0000-\\u001f\\u007f-\\u009f])?$"
+    )]
     name: String,
 }
 
@@ -64,13 +67,13 @@ impl Device {
 #[utoipa::path(
     get, path = "/v1/devices", tag = "accounts", security(("bearer" = [])),
     responses(
-        (status = 200, body = List),
+        (status = 200, body = Devices),
         OfCaller
     )
 )]
-pub(crate) async fn list(Extract(shared): State, caller: Caller) -> Result<axum::Json<List>, Problem> {
+pub(crate) async fn list(Extract(shared): State, caller: Caller) -> Result<axum::Json<Devices>, Problem> {
     let rows = shared.store.devices_of(caller.user).await?;
-    Ok(axum::Json(List { devices: rows.into_iter().map(|row| Device::of(row, &caller)).collect() }))
+    Ok(axum::Json(Devices { devices: rows.into_iter().map(|row| Device::of(row, &caller)).collect() }))
 }
 
 /// Gives one of the caller's devices a name.

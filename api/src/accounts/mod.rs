@@ -106,8 +106,8 @@ fn password(text: &str) -> Result<(), Problem> {
 }
 
 fn device(text: &str) -> Result<&str, Problem> {
-    let is_fine = !text.is_empty() && text.len() <= DEVICE_BYTES_MAX && !text.chars().any(char::is_control);
-    is_fine.then_some(text).ok_or_else(|| Problem::bad("a device has a name of 1 to 128 bytes"))
+    let is_fine = (1..=DEVICE_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    is_fine.then_some(text).ok_or_else(|| Problem::bad("a device is 1 to 128 printable characters of ASCII"))
 }
 
 /// The row of a user who may sign in.

@@ -14,7 +14,7 @@ use crate::edge::Origin;
 use crate::problem::{Kind, Problem};
 use crate::refusals::{OfCaller, OfChange, OfThing};
 use crate::state::{Shared, State};
-use crate::wire::{Asked, At, Json};
+use crate::wire::{Asked, At, Json, present};
 
 /// Users of one page of a search.
 const FOUND_MAX: usize = 20;
@@ -24,8 +24,12 @@ const FOUND_MAX: usize = 20;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Change {
     /// What others see.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{0,64}$")]
     display_name: Option<String>,
     /// Where the picture is: an https address of at most 1,024 bytes without a user in it; empty: there is none.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, format = "uri-reference", max_length = 1024)]
     avatar: Option<String>,
 }
 
@@ -36,6 +40,7 @@ pub(crate) struct ChangePassword {
     /// The one of now.
     current: String,
     /// 8 to 256 characters.
+    #[schema(min_length = 8, max_length = 256)]
     new: String,
 }
 
@@ -45,6 +50,7 @@ pub(crate) struct ChangePassword {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Search {
     /// How the handle begins.
+    #[param(min_length = 1, max_length = 32)]
     prefix: String,
 }
 
@@ -167,7 +173,7 @@ pub(crate) async fn users(
     Asked(asked): Asked<Search>,
 ) -> Result<axum::Json<Found>, Problem> {
     let prefix = asked.prefix.to_ascii_lowercase();
-    if prefix.is_empty() || prefix.len() > 32 {
+    if !(1..=32).contains(&prefix.chars().count()) {
         return Err(Problem::bad("`prefix` has 1 to 32 characters"));
     }
     let mut users = Vec::new();

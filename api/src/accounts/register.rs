@@ -15,22 +15,24 @@ use crate::edge::{Origin, audited};
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfRegistration;
 use crate::state::{Shared, State, now_us};
-use crate::wire::Json;
+use crate::wire::{Json, present};
 
 /// A new account.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Register {
     /// 3 to 32 of a–z, 0–9, `_`, `.` and `-`; upper case is taken as lower.
-    #[schema(example = "alice")]
+    #[schema(example = "alice", pattern = "^[A-Za-z0-9_.-]{3,32}$")]
     handle: String,
     /// 8 to 256 characters.
-    #[schema(example = "correct horse battery staple")]
+    #[schema(example = "correct horse battery staple", min_length = 8, max_length = 256)]
     password: String,
     /// What others see; the handle if there is none.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, pattern = "^[^\\u0000-\\u001f\\u007f-\\u009f]{0,64}$")]
     display_name: Option<String>,
     /// Names the device that is signed in; drawn once by the client and kept.
-    #[schema(example = "laptop")]
+    #[schema(example = "laptop", pattern = "^[ -~]{1,128}$")]
     device: String,
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct SignIn {
     #[schema(example = "correct horse battery staple")]
     password: String,
     /// Names the device; drawn once by the client and kept.
-    #[schema(example = "laptop")]
+    #[schema(example = "laptop", pattern = "^[ -~]{1,128}$")]
     device: String,
 }
 

@@ -12,7 +12,7 @@ use crate::chats;
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfInvites;
 use crate::state::{State, now_us};
-use crate::wire::{self, At, Json};
+use crate::wire::{self, At, Json, present, whole};
 
 /// How long an invite holds unless told otherwise: a week.
 const LASTS_US: u64 = 7 * DAY_US;
@@ -29,9 +29,12 @@ const ID_BYTES: usize = 16;
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewInvite {
     /// When it ends, RFC 3339, within 90 days; in a week if nothing is said.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(nullable = false, format = DateTime)]
     expires_at: Option<String>,
     /// How many it lets in, 100 if nothing is said.
-    #[schema(minimum = 1, maximum = 1000)]
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(nullable = false, minimum = 1, maximum = 1000)]
     max_uses: Option<u32>,
 }
 

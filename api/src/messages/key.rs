@@ -23,7 +23,7 @@ const HEADER: &str = "idempotency-key";
 pub(crate) struct Header {
     /// Names the request, drawn by the client: repeated under it within a day, it is carried out once.
     #[serde(rename = "Idempotency-Key")]
-    #[param(max_length = 255)]
+    #[param(pattern = "^[!-~]{1,255}$")]
     idempotency_key: Option<String>,
 }
 
@@ -50,7 +50,10 @@ impl IdempotencyKey {
         let Some(value) = headers.get(HEADER) else {
             return Ok(Self(URL_SAFE_NO_PAD.encode(rand::random::<[u8; 16]>())));
         };
-        let text = value.to_str().ok().filter(|text| (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len()));
+        let is_key = |text: &&str| {
+            (1..=IDEMPOTENCY_KEY_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        let text = value.to_str().ok().filter(is_key);
         let text = text.ok_or_else(|| Problem::bad("`Idempotency-Key` has 1 to 255 visible characters"))?;
         Ok(Self(text.to_owned()))
     }

@@ -19,7 +19,7 @@ use crate::members::act;
 use crate::problem::Problem;
 use crate::refusals::{OfCommand, OfThing};
 use crate::state::{Shared, State};
-use crate::wire::{self, Asked, At, Json};
+use crate::wire::{self, Asked, At, Json, present};
 
 /// Entries of one page unless told otherwise.
 const PAGE: usize = 50;
@@ -31,11 +31,18 @@ const PAGE_BYTES_MAX: usize = 256 * 1024;
 /// A message to be sent: a text or bytes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(min_properties = 1, max_properties = 1)]
 pub(crate) struct NewMessage {
     /// What is said, at most 16 KiB of UTF-8.
-    #[schema(example = "good morning")]
+    #[serde(default, deserialize_with = "present")]
+    #[schema(example = "good morning", nullable = false, max_length = 16384)]
     text: Option<String>,
     /// The same as bytes of any kind, in base64, in the place of `text`.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(
+        nullable = false,
+        pattern = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"
+    )]
     body: Option<String>,
 }
 
@@ -75,7 +82,7 @@ pub(crate) async fn send(
 pub(crate) struct Range {
     /// Entries above this seq, in order; from the first one if nothing is said.
     after: Option<Seq>,
-    /// Entries below this seq, the latest of them; not together with `after`.
+    /// Entries below this seq, the latest of them.
     before: Option<Seq>,
     /// At most so many, 50 if nothing is said.
     #[param(minimum = 1, maximum = 256)]
@@ -200,10 +207,10 @@ pub(crate) async fn read(
         at_least: range.at_least.unwrap_or(0),
         deadline: shared.read_deadline(),
     };
-    let page = match (range.after, range.before) {
-        (Some(_), Some(_)) => return Err(Problem::bad("either `after` or `before`")),
-        (after, None) => reading.page(after.unwrap_or(0), limit).await?,
-        (None, Some(before)) => reading.backwards(before, limit).await?,
+    let after = range.after.unwrap_or(0);
+    let page = match range.before {
+        None => reading.page(after, limit).await?,
+        Some(before) => reading.backwards(after, before, limit).await?,
     };
     let entries = page.rows.iter().map(Entry::from).collect();
     Ok(axum::Json(Page { entries, through: page.through, first_seq: page.first_seq }))
@@ -224,13 +231,13 @@ impl Reading<'_> {
         Ok(self.shared.store.history_of(self.chat, self.reader, wanted, self.deadline).await?)
     }
 
-    /// The latest entries below `before`: as many as fit, and none of the latest left out.
-    async fn backwards(&self, before: Seq, limit: usize) -> Result<HistoryPage, Problem> {
+    /// The latest entries above `above` and below `before`: as many as fit, and none of the latest left out.
+    async fn backwards(&self, above: Seq, before: Seq, limit: usize) -> Result<HistoryPage, Problem> {
         let last = self.shared.store.last_of(self.chat, self.reader, self.deadline).await?;
         let last = before.saturating_sub(1).min(last);
         let mut span = limit as Seq;
         loop {
-            let after = last.saturating_sub(span);
+            let after = last.saturating_sub(span).max(above.min(last));
             let mut page = self.page(after, usize::try_from(last - after).unwrap_or(limit).max(1)).await?;
             if page.through >= last || span <= 1 {
                 page.rows.retain(|row| row.entry.seq <= last);

@@ -26,6 +26,7 @@ const _: () = assert!(PAGE_MAX <= LIST_ROWS_MAX, "a page is one read");
 #[serde(deny_unknown_fields)]
 pub(crate) struct Page {
     /// `next` of the page before.
+    #[param(format = "uuid")]
     cursor: Option<String>,
     /// At most so many, 100 if nothing is said.
     #[param(minimum = 1, maximum = 1000)]

@@ -4,6 +4,7 @@
 
 mod proxy;
 mod readme;
+mod schemathesis;
 
 use std::env;
 use std::net::SocketAddr;
@@ -26,7 +27,7 @@ use crate::tls::Secured;
 
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../clients/foreign");
 /// Beyond it the script's own deadlines have failed.
-const ENDS_WITHIN: Duration = Duration::from_secs(120);
+const ENDS_WITHIN: Duration = Duration::from_secs(240);
 
 fn given(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set: run `cargo xtask test foreign`"))
