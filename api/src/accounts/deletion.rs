@@ -33,8 +33,8 @@ use crate::refusals::OfChange;
 use crate::state::{Shared, State};
 use crate::wire::Json;
 
-/// Between two looks for accounts that another API left half done.
-const LOOK_EVERY: Duration = Duration::from_mins(1);
+/// Between two looks for accounts that an operator marked, or that another API left half done.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Before what was begun is gone on with: the read model has caught up by then.
 const GO_ON_AFTER: Duration = Duration::from_secs(1);
 /// What a chat says that cannot be left, or is not the user's any more.
@@ -73,7 +73,7 @@ pub(crate) async fn delete(
 
 /// Marks the account and ends its sign-ins.
 async fn marked(shared: &Shared, caller: &Caller, origin: &Origin, asked: Delete) -> Result<(), Problem> {
-    let row = active(shared, caller.user).await?.ok_or(Kind::NotFound)?;
+    let mut row = active(shared, caller.user).await?.ok_or(Kind::NotFound)?;
     // As for a change of the password: a token must not find it.
     let guess = shared.allowances.guess(origin, &row.handle)?;
     if !shared.passwords.verify(asked.password, Some(&row.password)).await? {
@@ -82,10 +82,8 @@ async fn marked(shared: &Shared, caller: &Caller, origin: &Origin, asked: Delete
     }
     guess.right();
     let version = row.version;
-    // With its handle, which is given up last.
-    let leaving =
-        UserRow { state: UserState::Leaving, display_name: "".into(), avatar: "".into(), password: "".into(), ..row };
-    if !shared.store.put_user(leaving, version).await? {
+    row.leave();
+    if !shared.store.put_user(row, version).await? {
         return Err(Kind::Changed.into());
     }
     counter!("api_accounts_leaving_total").increment(1);

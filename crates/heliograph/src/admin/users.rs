@@ -199,41 +199,21 @@ pub(super) async fn erase(
     acted(&shared.audit, peer, Action { name: "user.erase", user, device: String::new() }, erasing).await.map(Json)
 }
 
-/// Of a user whose own deletion is being carried out.
-const LEAVES: &str = "the user deletes the account, which will be erased without being asked";
+/// Of a user whose deletion is being carried out, whoever wanted it.
+const LEAVES: &str = "the user is being erased, which is for ever";
 
-/// Takes away all that is kept of a user outside the chats, and signs it out everywhere; asked again, it goes on.
-///
-/// The id is never given again. The handle is free at the end, and by then the row names nobody.
+/// Marks the account to be deleted and signs it out everywhere; the API carries out the rest, as of any deletion.
 async fn erase_account(shared: &Shared, user: UserId) -> Result<Changed, Refusal> {
-    let (row, changed) = write(shared, user, |row| {
-        if row.state == UserState::Leaving {
-            // Its chats are left as well: not to be broken off.
-            return Err(Refusal::Conflict(LEAVES.to_owned()));
+    let (row, changed) = write(shared, user, |row| match row.state {
+        UserState::Active | UserState::Banned => {
+            row.leave();
+            Ok(true)
         }
-        let is_new = row.state != UserState::Deleted;
-        row.state = UserState::Deleted;
-        for text in [&mut row.display_name, &mut row.avatar, &mut row.password] {
-            *text = "".into();
-        }
-        Ok(is_new)
+        UserState::Leaving | UserState::Deleted => Ok(false),
     })
     .await?;
     crash_point("admin.row_written");
     end_sign_ins(shared, user, "").await?;
-    shared.store.erase_user(user).await?;
-    crash_point("admin.erased");
-    // Last: until the handle is free the row says which one it is, for whoever goes on after a crash.
-    if !row.handle.is_empty() {
-        shared.store.release_handle(&row.handle, user).await?;
-        crash_point("admin.handle_released");
-    }
-    let (row, _) = write(shared, user, |row| {
-        let is_named = !row.handle.is_empty();
-        row.handle = "".into();
-        Ok(is_named)
-    })
-    .await?;
     Ok(Changed { user: User::from(&row), changed })
 }
 

@@ -97,7 +97,11 @@ impl UserArgs {
             UserCommand::Erase { who, yes: _ } => {
                 let changed = ask.post(&of(&who, "/erase"), None).await?;
                 one(stdout().lock(), json, &changed, || {
-                    let before = if changed["changed"] == true { "is erased" } else { "was erased already" };
+                    let before = match (changed["changed"] == true, &changed["state"] == "erased") {
+                        (true, _) => "is being erased, and signs in no more",
+                        (false, false) => "is being erased already",
+                        (false, true) => "was erased already",
+                    };
                     format!("{} {before}; what it said stays in the chats", said(&changed, "id"))
                 })
             }

@@ -63,6 +63,14 @@ impl fmt::Debug for UserRow {
 }
 
 impl UserRow {
+    /// Marks it to be deleted. It keeps its handle, which is given up last.
+    pub fn leave(&mut self) {
+        self.state = UserState::Leaving;
+        for text in [&mut self.display_name, &mut self.avatar, &mut self.password] {
+            *text = "".into();
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<(), Error> {
         // A deleted user may have none.
         check_text("a handle", &self.handle, HANDLE_BYTES_MAX)?;

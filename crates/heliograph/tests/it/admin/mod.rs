@@ -8,8 +8,10 @@ mod probes;
 use std::process::{Command, Output};
 
 use serde_json::Value;
+use testkit::wait::until;
 use tokio::task::spawn_blocking;
 
+use crate::cast::SOON;
 use crate::process::Up;
 
 impl Up {
@@ -38,6 +40,14 @@ impl Up {
         let mut items = self.items(args).await;
         assert_eq!(items.len(), 1, "{args:?}: {items:?}");
         items.remove(0)
+    }
+
+    /// A user, once nothing is left to be done of the erasure.
+    async fn erased(&self, user: &str) -> Value {
+        until(SOON, "the erasure is carried out", async || {
+            Some(self.item(&["user", "show", user]).await).filter(|user| user["state"] == "erased")
+        })
+        .await
     }
 
     /// What it says on its way out with an error.

@@ -16,7 +16,7 @@ impl Person {
     }
 
     /// Who is in the chat.
-    async fn who_is_in(&self, chat: &str) -> Vec<String> {
+    pub(crate) async fn who_is_in(&self, chat: &str) -> Vec<String> {
         let chat = self.http.get(&format!("/v1/chats/{chat}")).await;
         assert_eq!(chat.status, 200, "{chat:?}");
         let members = chat.body["members"].as_array().unwrap().iter();
