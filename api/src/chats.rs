@@ -244,7 +244,7 @@ async fn made(
     };
     if !is_there {
         let others = asked.members.iter().map(NewMember::id).collect::<Result<Vec<_>, _>>()?;
-        blocks::admit(shared, caller, &key, &others).await?;
+        blocks::admit(shared, caller, &key, None, &others).await?;
     }
     let claim = key.claim(shared, caller.user, shared.draw_chat(), &action, 0).await?;
     let chat = match other {

@@ -42,7 +42,8 @@ pub(crate) async fn add(
 ) -> Result<Answer, Problem> {
     let member = Some(asked.to_wire()?);
     let added = async {
-        blocks::admit(&shared, &caller, &IdempotencyKey::of(&headers)?, &[asked.id()?]).await?;
+        let to = Some(chats::id(&shared, &chat)?);
+        blocks::admit(&shared, &caller, &IdempotencyKey::of(&headers)?, to, &[asked.id()?]).await?;
         act(&shared, &caller, &chat, &headers, Action::AddMember(v1::AddMember { member })).await
     };
     let done = added.await;

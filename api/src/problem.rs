@@ -194,7 +194,7 @@ impl From<store::Error> for Problem {
             return Kind::TooMany.into();
         }
         if matches!(error, store::Error::Length { .. }) {
-            return Self::bad(error.to_string());
+            return Self::bad("something is longer or shorter than it may be");
         }
         tracing::warn!(error = &error as &dyn std::error::Error, "the store refused a request");
         if error.is_retryable() { Kind::Unavailable.into() } else { Kind::Internal.into() }

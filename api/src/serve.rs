@@ -40,6 +40,12 @@ use crate::{Config, Error};
 const BACKLOG: u32 = 1_024;
 /// After the kernel refused a connection for want of descriptors: it goes on refusing for a while.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// What a peer hears that has as many connections as it may.
+const TOO_MANY_CONNECTIONS: &[u8] =
+    b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+/// Most bytes of a request's head. A token has some 500, a key at most 255.
+const HEAD_BYTES_MAX: usize = 16 * 1024;
+const HEADERS_MAX: usize = 64;
 
 /// Between two looks for what means nothing any more.
 const SWEEP_EVERY: Duration = Duration::from_mins(1);
@@ -229,9 +235,14 @@ async fn accept(shared: Arc<Shared>, edge: Arc<Edge>, listener: TcpListener, shu
         };
         let Some(accepted) = shutdown.run_until_cancelled(accepted).await else { break };
         let Some((permit, stream)) = accepted else { continue };
+        let Some(place) = shared.allowances.connection(stream.1) else {
+            // Best effort: a peer that does not take it sees the connection close.
+            let _ = stream.0.try_write(TOO_MANY_CONNECTIONS);
+            continue;
+        };
         let (shared, edge, leaves) = (Arc::clone(&shared), Arc::clone(&edge), shutdown.clone());
         connections.spawn(async move {
-            let _permit = permit;
+            let _permit = (permit, place);
             serve(&shared, edge, stream, leaves).await;
         });
     }
@@ -258,6 +269,8 @@ async fn serve(shared: &Shared, edge: Arc<Edge>, (stream, peer): (TcpStream, IpA
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(head)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let drain = Duration::from_millis(shared.config.drain_ms);

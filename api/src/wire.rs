@@ -92,6 +92,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
     }
 }
 
+/// The last time that RFC 3339 can write: 9999-12-31T23:59:59.999999Z.
+const LAST_US: Micros = 253_402_300_799_999_999;
+
 /// µs since 1970 as RFC 3339 in UTC.
 pub(crate) fn time(us: Micros) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -102,7 +105,8 @@ pub(crate) fn time(us: Micros) -> String {
 pub(crate) fn from_time(field: &str, text: &str) -> Result<Micros, Problem> {
     let time = OffsetDateTime::parse(text, &Rfc3339).ok();
     let us = time.and_then(|time| Micros::try_from(time.unix_timestamp_nanos() / 1_000).ok());
-    us.ok_or_else(|| Problem::bad(format!("`{field}` is no RFC 3339 time of 1970 or later")))
+    us.filter(|us| *us <= LAST_US)
+        .ok_or_else(|| Problem::bad(format!("`{field}` is no RFC 3339 time from 1970 to 9999")))
 }
 
 /// Bytes as base64 (RFC 4648 §4).
@@ -144,7 +148,10 @@ mod tests {
         assert_eq!(parsed("2026-09-21T14:13:20.123456Z"), Some(1_790_000_000_123_456));
         assert_eq!(parsed("2026-09-21T16:13:20.123456+02:00"), Some(1_790_000_000_123_456));
         assert_eq!(parsed("1970-01-01T00:00:00Z"), Some(0));
-        for bad in ["", "tomorrow", "1969-12-31T23:59:59Z", "2026-09-21", "2026-13-01T00:00:00Z"] {
+        assert_eq!(parsed("9999-12-31T23:59:59.999999Z").map(time), Some("9999-12-31T23:59:59.999999Z".to_owned()));
+        for bad in
+            ["", "tomorrow", "1969-12-31T23:59:59Z", "2026-09-21", "2026-13-01T00:00:00Z", "9999-12-31T23:59:59-23:59"]
+        {
             assert_eq!(parsed(bad), None, "{bad}");
         }
     }

@@ -4,13 +4,14 @@
 
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
-use domain::UserId;
+use domain::{ChatId, UserId};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use store::SEND_CLAIM_KEPT_US;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::caller::Caller;
+use crate::invites::check_may_add;
 use crate::messages::key::IdempotencyKey;
 use crate::problem::{Kind, Problem};
 use crate::refusals::{OfBlock, OfCaller, OfThing};
@@ -113,12 +114,15 @@ pub(crate) async fn remove(
 
 /// Whether the caller may bring these into a chat.
 ///
+/// Into a chat that is there only if the caller may let anybody in: to others it says nothing of who blocks whom.
+///
 /// Not asked of a request that was let through under its key before: repeated, it has the same answer (N2). One that is
 /// refused here leaves no key.
 pub(crate) async fn admit(
     shared: &Shared,
     caller: &Caller,
     key: &IdempotencyKey,
+    chat: Option<ChatId>,
     others: &[UserId],
 ) -> Result<(), Problem> {
     for other in others.iter().filter(|other| **other != caller.user) {
@@ -126,6 +130,9 @@ pub(crate) async fn admit(
             let claim = shared.store.send_claim(caller.user, key.text()).await?;
             if claim.is_some_and(|claim| now_us().saturating_sub(claim.at_us) <= SEND_CLAIM_KEPT_US) {
                 return Ok(());
+            }
+            if let Some(chat) = chat {
+                check_may_add(shared, chat, caller.user).await?;
             }
             counter!("api_users_not_reached_total").increment(1);
             return Err(Problem::not_reachable(*other));

@@ -1,9 +1,11 @@
 //! What clients have taken, by address, by user and by handle.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use domain::UserId;
-use limits::{Bucket, Keys, Limiter, Names, SWEEP_EVERY, client_key};
+use limits::{Bucket, Keys, Limiter, Names, Network, SWEEP_EVERY, client_key, holds};
 use metrics::counter;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -23,6 +25,19 @@ struct Address {
     requests: Bucket,
     passwords: Bucket,
     refreshes: Bucket,
+    connections: AtomicU32,
+}
+
+/// One open connection of an address; none is counted where no limit holds.
+#[derive(Debug)]
+pub(crate) struct Connected(Option<Arc<Address>>);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        if let Some(address) = &self.0 {
+            address.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +57,9 @@ pub(crate) struct Allowances {
     refreshes: Limiter,
     user_requests: Limiter,
     user_chats: Limiter,
+    connections_max: u32,
+    unlimited: Vec<Network>,
+    trusted_proxies: Vec<Network>,
 }
 
 impl Allowances {
@@ -55,7 +73,26 @@ impl Allowances {
             refreshes: Limiter::new(limits.address_refreshes),
             user_requests: Limiter::new(limits.user_requests),
             user_chats: Limiter::per_hour(limits.user_chats_per_hour),
+            connections_max: limits.address_connections_max,
+            unlimited: limits.unlimited.clone(),
+            trusted_proxies: limits.trusted_proxies.clone(),
         }
+    }
+
+    /// Counts a connection for as long as it is open; none: its peer has as many as it may.
+    pub(crate) fn connection(&self, peer: IpAddr) -> Option<Connected> {
+        // Whom a proxy speaks for is known only from each request.
+        if holds(&self.unlimited, peer) || holds(&self.trusted_proxies, peer) {
+            return Some(Connected(None));
+        }
+        let address = self.addresses.get(client_key(peer));
+        let others = address.connections.fetch_add(1, Ordering::Relaxed);
+        let connected = Connected(Some(address));
+        if others < self.connections_max {
+            return Some(connected);
+        }
+        counter!("api_connections_refused_total").increment(1);
+        None
     }
 
     /// Counts a request of an address.
@@ -147,6 +184,7 @@ impl Allowances {
             self.requests.is_restored(&address.requests)
                 && self.passwords.is_restored(&address.passwords)
                 && self.refreshes.is_restored(&address.refreshes)
+                && address.connections.load(Ordering::Relaxed) == 0
         });
         self.users
             .sweep(|user| self.user_requests.is_restored(&user.requests) && self.user_chats.is_restored(&user.chats));
@@ -166,6 +204,28 @@ mod tests {
     use axum::http::HeaderMap;
 
     use super::*;
+
+    #[test]
+    fn x13_an_address_has_so_many_connections_at_a_time_and_a_proxy_as_many_as_it_brings() {
+        let limits = ClientLimits {
+            address_connections_max: 3,
+            trusted_proxies: vec!["192.0.2.9/32".parse().unwrap()],
+            ..ClientLimits::default()
+        };
+        let allowances = Allowances::new(&limits);
+        let connect = |last: u8| allowances.connection(IpAddr::from([192, 0, 2, last]));
+        let open: Vec<_> = (0..3).map(|_| connect(1).unwrap()).collect();
+        assert!(connect(1).is_none() && connect(1).is_none());
+        assert!(connect(2).is_some(), "another address");
+        assert!((0..9).map(|_| connect(9)).collect::<Option<Vec<_>>>().is_some(), "a proxy");
+        assert!((0..9).map(|_| allowances.connection([127, 0, 0, 1].into())).collect::<Option<Vec<_>>>().is_some());
+        // Open ones are not forgotten, and ended ones make room.
+        allowances.sweep_once();
+        assert!(connect(1).is_none());
+        drop(open);
+        let again: Vec<_> = (0..4).map(|_| connect(1)).collect();
+        assert_eq!(again.iter().flatten().count(), 3);
+    }
 
     #[test]
     fn x13_clients_are_counted_in_bounded_tables_and_forgotten() {

@@ -64,7 +64,10 @@ impl Origin {
             Err(problem) => problem.kind(),
         };
         let is_undecided = matches!(problem, Kind::BadRequest | Kind::TooLarge | Kind::RateLimited | Kind::Busy);
-        (!is_undecided).then(|| Event { detail: Some(problem.name()), ..self.event(action, Outcome::Refused) })
+        // Broken off: what was begun may be done.
+        let is_broken_off = problem.status().is_server_error();
+        let outcome = if is_broken_off { Outcome::Pending } else { Outcome::Refused };
+        (!is_undecided).then(|| Event { detail: Some(problem.name()), ..self.event(action, outcome) })
     }
 }
 

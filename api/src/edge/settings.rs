@@ -18,6 +18,8 @@ pub struct ClientLimits {
     pub users_max: usize,
     /// Handles that are counted one by one, and pairs of a handle and an address; beyond it, new ones share.
     pub handles_max: usize,
+    /// Connections of an address that are open at a time, but of trusted proxies; one more is refused with 429.
+    pub address_connections_max: u32,
     /// Requests of an address; one more is refused with 429.
     pub address_requests: Rate,
     /// Requests of a user; one more is refused with 429.
@@ -44,6 +46,8 @@ impl Default for ClientLimits {
             addresses_max: 65_536,
             users_max: 65_536,
             handles_max: 65_536,
+            // An office again; a browser opens six.
+            address_connections_max: 256,
             // An office, or a fleet of bots behind one address.
             address_requests: Rate { per_s: 1_000, burst: 5_000 },
             // Four times what a busy bot sends; as a user may send over its sockets.

@@ -47,7 +47,7 @@ impl Code {
 }
 
 /// Refuses whoever may not let others into the chat, as the chat itself would.
-async fn check_may_add(shared: &Shared, chat: ChatId, user: UserId) -> Result<(), Problem> {
+pub(crate) async fn check_may_add(shared: &Shared, chat: ChatId, user: UserId) -> Result<(), Problem> {
     let stays = shared.store.stays(chat, user, 0, shared.read_deadline()).await?;
     let present = stays.iter().find(|stay| stay.left_seq.is_none()).ok_or(Kind::NotFound)?;
     if kind_of(shared, chat).await? == ChatKind::Direct {

@@ -1,5 +1,6 @@
 //! How the log is reached and how its streams are set up.
 
+use std::fmt;
 use std::time::Duration;
 
 use domain::PARTITIONS_MAX;
@@ -20,12 +21,31 @@ pub enum Durability {
     Replicated,
 }
 
+/// What signs in at the broker.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BrokerLogin {
+    /// The broker's user.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+}
+
+impl fmt::Debug for BrokerLogin {
+    // Without what no log may have: the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokerLogin").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 /// How the log is reached and how its streams are set up.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// Addresses of the broker, `nats://HOST:PORT`.
     pub servers: Vec<String>,
+    /// Who signs in there; none: it lets anybody in.
+    pub login: Option<BrokerLogin>,
     /// How many partitions the log has; fixed at the first start.
     pub partitions: u16,
     /// What the log's durability rests on: `synced`, `lazy` or `replicated`.
@@ -66,6 +86,7 @@ impl Default for LogConfig {
     fn default() -> Self {
         Self {
             servers: vec!["nats://127.0.0.1:4222".to_owned()],
+            login: None,
             partitions: 8,
             durability: Durability::default(),
             prefix: String::new(),

@@ -15,7 +15,7 @@ use rand::RngExt as _;
 use rand::seq::SliceRandom as _;
 use tokio::sync::{Notify, watch};
 
-use crate::{Error, LogConfig};
+use crate::{BrokerLogin, Error, LogConfig};
 
 /// A dead peer is noticed after the third unanswered ping.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
@@ -226,11 +226,15 @@ impl Dedicated {
 }
 
 fn options(config: &LogConfig) -> ConnectOptions {
-    ConnectOptions::new()
+    let options = ConnectOptions::new()
         .name("heliograph")
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_WITHIN)
-        .request_timeout(Some(config.attempt_deadline()))
+        .request_timeout(Some(config.attempt_deadline()));
+    match config.login.clone() {
+        Some(BrokerLogin { user, password }) => options.user_and_password(user, password),
+        None => options,
+    }
 }
 
 fn addresses(config: &LogConfig) -> Result<Vec<ServerAddr>, Error> {

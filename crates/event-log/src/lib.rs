@@ -40,7 +40,7 @@ mod tap;
 mod tenure;
 
 pub use boot::host_boot_id;
-pub use config::{Durability, LogConfig};
+pub use config::{BrokerLogin, Durability, LogConfig};
 pub use control::ControlReader;
 pub use error::{Error, FencedError, PublishError, ReadError, SendError};
 pub use inlet::{Handed, Inlet};

@@ -4,6 +4,7 @@
 //! with, so that never two of them run on one folder's streams: the next start adopts it, or stops it first if it was
 //! told to sync otherwise.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
@@ -12,6 +13,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use event_log::BrokerLogin;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -23,8 +25,10 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::boot::LazyMark;
-use crate::folder::replace;
+use crate::folder::{closed, replace};
 
+/// Whom the broker lets in, and nobody else: other users of the machine reach its port too.
+const USER: &str = "heliograph";
 /// Names a nats-server to use.
 const VARIABLE: &str = "HELIOGRAPH_NATS_SERVER";
 /// Below the ports that the system gives to outgoing connections: a client that dials a dead port there can meet itself.
@@ -47,19 +51,39 @@ pub enum Sync {
     Lazy,
 }
 
-/// What is kept of a broker between starts.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// What is kept of a broker between starts, and for commands that go to it themselves.
+#[derive(Clone, Serialize, Deserialize)]
 struct Kept {
     name: String,
     port: u16,
     sync: Sync,
     pid: Option<i32>,
+    /// Whoever has it may read and write everything; empty: a folder of before there was one.
+    #[serde(default)]
+    password: String,
 }
 
 impl Kept {
-    fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+    fn access(&self) -> Access {
+        let login = BrokerLogin { user: USER.to_owned(), password: self.password.clone() };
+        Access { url: format!("nats://127.0.0.1:{}", self.port), login }
     }
+}
+
+impl fmt::Debug for Kept {
+    // Without what no log may have: the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("name", &self.name).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// How a broker is reached.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Its address.
+    pub url: String,
+    /// Who is let in.
+    pub login: BrokerLogin,
 }
 
 /// A running broker.
@@ -79,21 +103,26 @@ impl Broker {
     /// # Errors
     /// If there is no nats-server, it does not become ready, or it may have lost what it acknowledged (M7).
     pub async fn start(folder: &Path, sync: Sync) -> Result<Self> {
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        closed(folder)?;
         let binary = find()?;
         let mark = LazyMark::new(folder, event_log::host_boot_id());
         mark.check()?;
         let kept = match fs::read(state_file(folder)) {
             Ok(bytes) => serde_json::from_slice(&bytes).context("the broker's state file is damaged")?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Kept { name: format!("heliograph-{}", Uuid::new_v4()), port: free_port()?, sync, pid: None }
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept {
+                name: format!("heliograph-{}", Uuid::new_v4()),
+                port: free_port()?,
+                sync,
+                pid: None,
+                password: String::new(),
+            },
             Err(error) => return Err(error).context("cannot read the broker's state"),
         };
         let mut broker = Self { folder: folder.to_owned(), binary, kept, mark, child: None };
         if let Some(orphan) = broker.orphan()? {
             broker.kept.pid = Some(orphan.as_raw());
-            if broker.kept.sync == sync && broker.adopt().await? {
+            let is_closed = !broker.kept.password.is_empty();
+            if is_closed && broker.kept.sync == sync && broker.adopt().await? {
                 tracing::info!(port = broker.kept.port, "adopted the broker of an earlier run");
                 return Ok(broker);
             }
@@ -103,6 +132,9 @@ impl Broker {
             broker.kept.port = free_port()?;
         }
         broker.kept.sync = sync;
+        if broker.kept.password.is_empty() {
+            broker.kept.password = format!("{:032x}", rand::random::<u128>());
+        }
         match sync {
             // What a lazy run of this boot left to the kernel is on disk before anything is promised.
             Sync::Always => broker.mark.clear()?,
@@ -143,9 +175,9 @@ impl Broker {
         Ok(false)
     }
 
-    /// Its address.
-    pub fn url(&self) -> String {
-        self.kept.url()
+    /// How it is reached.
+    pub fn access(&self) -> Access {
+        self.kept.access()
     }
 
     /// Keeps it running until shut down, then ends it.
@@ -202,13 +234,15 @@ impl Broker {
             Sync::Lazy => "2m",
         };
         let config = format!(
-            "# Written at each start.\nserver_name: \"{}\"\nlisten: \"127.0.0.1:{}\"\njetstream {{\n  store_dir: {:?}\n  \
+            "# Written at each start.\nserver_name: \"{}\"\nlisten: \"127.0.0.1:{}\"\n\
+             authorization {{\n  user: \"{USER}\"\n  password: \"{}\"\n}}\njetstream {{\n  store_dir: {:?}\n  \
              sync_interval: \"{sync}\"\n}}\n",
             self.kept.name,
             self.kept.port,
+            self.kept.password,
             self.folder.join("streams"),
         );
-        fs::write(config_file(&self.folder), config).context("cannot write the broker's configuration")
+        replace(&config_file(&self.folder), config.as_bytes(), 0o600).context("cannot write the broker's configuration")
     }
 
     async fn spawn(&mut self) -> Result<()> {
@@ -257,20 +291,20 @@ impl Broker {
     }
 
     fn keep(&self) -> Result<()> {
-        replace(&state_file(&self.folder), &serde_json::to_vec_pretty(&self.kept)?, 0o644)
+        replace(&state_file(&self.folder), &serde_json::to_vec_pretty(&self.kept)?, 0o600)
             .context("cannot write the broker's state")
     }
 }
 
-/// Where the broker of this folder listens, as its last start wrote it.
+/// How the broker of this folder is reached, as its last start wrote it.
 ///
 /// # Errors
 /// Nothing was ever started on the folder.
-pub fn url_of(folder: &Path) -> Result<String> {
+pub fn access_of(folder: &Path) -> Result<Access> {
     let file = state_file(folder);
     let state = fs::read(&file).with_context(|| format!("no {}: start `heliograph up` first", file.display()))?;
     let kept: Kept = serde_json::from_slice(&state).with_context(|| format!("{} is damaged", file.display()))?;
-    Ok(kept.url())
+    Ok(kept.access())
 }
 
 fn state_file(folder: &Path) -> PathBuf {

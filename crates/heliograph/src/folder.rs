@@ -14,12 +14,15 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use tokio::net::{UnixListener, UnixSocket, UnixStream};
 
+const STORE: &str = "store";
+/// The mode of a folder that is its owner's alone.
+const CLOSED: u32 = 0o700;
 /// Operators' connections that wait to be accepted.
 const ADMIN_BACKLOG: u32 = 64;
 
@@ -36,11 +39,20 @@ impl DataFolder {
     /// # Errors
     /// If another process has it, or the file system refuses.
     pub fn open(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(CLOSED)
+            .create(path)
+            .with_context(|| format!("cannot make {}", path.display()))?;
         let path = path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path, _lock: lock }),
+            Ok(()) => {
+                // Whatever folder was given: it may have been there before, and open to others.
+                closed(&broker(&path))?;
+                closed(&path.join(STORE))?;
+                Ok(Self { path, _lock: lock })
+            }
             Err(TryLockError::WouldBlock) => {
                 bail!("{} is in use by another `heliograph up`; choose another with --data", path.display())
             }
@@ -55,7 +67,7 @@ impl DataFolder {
 
     /// Where the store keeps its rows.
     pub fn store(&self) -> PathBuf {
-        self.path.join("store")
+        self.path.join(STORE)
     }
 
     /// What is appended to as an audit log unless told otherwise.
@@ -112,6 +124,18 @@ impl DataFolder {
         }
         token_key(&self.path)
     }
+}
+
+/// A folder that other users of the machine do not get into: whoever does reads all that is said.
+///
+/// # Errors
+/// What the file system refuses.
+pub(crate) fn closed(path: &Path) -> Result<()> {
+    let close = || {
+        fs::create_dir_all(path)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(CLOSED))
+    };
+    close().with_context(|| format!("cannot make {}", path.display()))
 }
 
 /// Where the broker of a folder keeps its things.

@@ -7,16 +7,17 @@ use domain::UserId;
 use event_log::{Log, LogConfig};
 use uuid::Uuid;
 
-use crate::{broker, folder};
+use crate::broker::{self, Access};
+use crate::folder;
 
 /// Revokes what was issued to the user until now; of it only what is for `device`, unless that is empty.
 ///
 /// # Errors
 /// Nothing runs on the folder, or it did not store the revocation in time.
 pub async fn run(data: &Path, user: Uuid, device: &str) -> Result<()> {
-    let servers = vec![broker::url_of(&folder::broker(data))?];
-    let log =
-        Log::connect(LogConfig { servers, ..LogConfig::default() }).await.context("`heliograph up` does not run")?;
+    let Access { url, login } = broker::access_of(&folder::broker(data))?;
+    let config = LogConfig { servers: vec![url], login: Some(login), ..LogConfig::default() };
+    let log = Log::connect(config).await.context("`heliograph up` does not run")?;
     let (user, id) = (UserId::new(user.into_bytes()), Uuid::new_v4().to_string());
     tokens::revoke(&log, user, (device, ""), tokens::VALID_MAX, &id).await.context("the revocation is not stored")
 }

@@ -91,7 +91,8 @@ pub async fn run(options: Options) -> Result<()> {
     let partitions = partitions(&store, options.partitions).await?;
 
     let broker = Broker::start(&folder.broker(), options.sync).await?;
-    let log = LogConfig { servers: vec![broker.url()], ..log_config(&options, partitions) };
+    let access = broker.access();
+    let log = LogConfig { servers: vec![access.url], login: Some(access.login), ..log_config(&options, partitions) };
     // The broker goes last, whatever ends the rest.
     let (under_all, broker_gone) = (CancellationToken::new(), CancellationToken::new());
     let supervising = tokio::spawn({

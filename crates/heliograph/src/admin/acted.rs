@@ -27,13 +27,18 @@ pub(super) async fn acted<T>(
     let done = doing.await;
     let Action { name, user, device } = action;
     let outcome = done.as_ref().err().map_or("done", Refusal::name);
+    let kept = match &done {
+        Ok(_) => Outcome::Ok,
+        Err(refusal) if refusal.is_broken_off() => Outcome::Pending,
+        Err(_) => Outcome::Refused,
+    };
     counter!("admin_actions_total", "action" => name, "outcome" => outcome).increment(1);
     audit.record(&Event {
         operator: by.0,
         subject: Some(user.to_string()),
         device: Some(device.clone()).filter(|device| !device.is_empty()),
         detail: Some(name),
-        ..Event::new(audit::Action::Admin, if done.is_ok() { Outcome::Ok } else { Outcome::Refused })
+        ..Event::new(audit::Action::Admin, kept)
     });
     // Escaped, since a device's name is whatever its client said.
     tracing::info!(target: "audit", action = name, user.id = %user, device = ?device, by.uid = ?by.0, outcome);

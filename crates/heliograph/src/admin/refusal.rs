@@ -44,6 +44,11 @@ impl Refusal {
         }
     }
 
+    /// Whether what was begun may be done.
+    pub(super) const fn is_broken_off(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Fault(_))
+    }
+
     /// As it stands in metrics and in the log of actions.
     pub(super) const fn name(&self) -> &'static str {
         match self {

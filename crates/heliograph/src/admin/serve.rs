@@ -22,6 +22,8 @@ use super::refusal::Refusal;
 /// Connections at a time; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// Most bytes of a request's head; hyper takes no smaller buffer.
+const HEAD_BYTES_MAX: usize = 8 * 1024;
 /// Of an answer; what was asked goes on to its end.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// Of a connection in all, so that whoever does not read takes no place for ever.
@@ -61,6 +63,7 @@ pub(super) async fn serve<L: Listener>(
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD_WITHIN)
+                .max_buf_size(HEAD_BYTES_MAX)
                 .keep_alive(false)
                 .serve_connection(TokioIo::new(stream), service);
             match timeout(CONNECTION_LASTS, connection).await {

@@ -1,10 +1,13 @@
 //! What stands in the way of a start, and two terminals that talk.
 
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use client::Trust;
+use event_log::{BrokerLogin, Log, LogConfig};
+use heliograph::broker::{self, Access};
 use heliograph::chat::{ChatArgs, run_on};
 use heliograph::folder;
 use nix::sys::signal::{Signal, kill};
@@ -218,4 +221,28 @@ async fn all_that_is_piped_in_is_stored_in_order_or_the_end_says_how_much_is_not
     up.kill();
     let error = run_on(args, b"hello\n/quit\n".as_slice(), Screen::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "1 line has no answer and may not have been sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_users_of_the_machine_read_nothing_and_get_no_word_from_the_broker() {
+    let mut up = Up::new();
+    up.start().await;
+    for closed in ["broker", "store"] {
+        let mode = std::fs::metadata(up.folder().join(closed)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{closed}: {mode:o}");
+    }
+    let Access { url, login } = broker::access_of(&folder::broker(up.folder())).unwrap();
+    let connect = async |login| {
+        let log = Log::connect(LogConfig { servers: vec![url.clone()], login, ..LogConfig::default() }).await?;
+        log.open_streams().await.map(|_epochs| ())
+    };
+    assert!(connect(None).await.is_err());
+    let wrong = BrokerLogin { password: "0".repeat(32), ..login.clone() };
+    assert!(!format!("{wrong:?}").contains(&wrong.password));
+    assert!(connect(Some(wrong)).await.is_err());
+    // The control: who may read the folder is let in.
+    let partitions =
+        LogConfig { servers: vec![url.clone()], login: Some(login), partitions: 1, ..LogConfig::default() };
+    Log::connect(partitions).await.unwrap();
+    up.stop().await;
 }

@@ -201,7 +201,7 @@ impl Store {
             return Ok(true);
         }
         let row = self.user(user).await?;
-        Ok(row.is_some_and(|row| matches!(row.state, UserState::Leaving | UserState::Deleted)))
+        Ok(row.is_some_and(|row| row.state != UserState::Active))
     }
 
     /// A page of those whom a user blocks, by id.

@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 use testkit::wait::until;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::PASSWORD;
@@ -270,5 +270,22 @@ async fn x17_a_client_that_does_not_read_its_answers_is_dropped() {
     .await;
     assert_eq!(up.http().get("/docs").await.status, 200, "others are answered");
     sending.abort();
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x14_a_head_is_read_up_to_its_bound_and_no_further() {
+    let mut up = Up::new();
+    up.start().await;
+    for (bytes, status) in [(8 * 1024, "HTTP/1.1 200"), (64 * 1024, "HTTP/1.1 431")] {
+        let mut stream = TcpStream::connect(up.http().address).await.unwrap();
+        let head =
+            format!("GET /docs HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-long: {}\r\n\r\n", "x".repeat(bytes));
+        // What comes behind the bound may find the connection closed.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut answer = vec![0; status.len()];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(String::from_utf8(answer).unwrap(), status, "{bytes}");
+    }
     up.stop().await;
 }
