@@ -13,10 +13,10 @@ use crate::{broker, folder};
 ///
 /// # Errors
 /// Nothing runs on the folder, or it did not store the revocation in time.
-pub async fn run(data: &Path, user: Uuid, device: &str) -> Result<()> {
+pub async fn run(data: &Path, user: UserId, device: &str) -> Result<()> {
     let servers = vec![broker::url_of(&folder::broker(data))?];
     let log =
         Log::connect(LogConfig { servers, ..LogConfig::default() }).await.context("`heliograph up` does not run")?;
-    let (user, id) = (UserId::new(user.into_bytes()), Uuid::new_v4().to_string());
+    let id = Uuid::new_v4().to_string();
     tokens::revoke(&log, user, (device, ""), tokens::VALID_MAX, &id).await.context("the revocation is not stored")
 }
