@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use domain::UserId;
-use tokens::Grant;
+use tokens::{Grant, TokenError};
 
 use crate::edge::Origin;
 use crate::problem::{Kind, Problem};
@@ -37,7 +37,11 @@ impl FromRequestParts<Arc<Shared>> for Caller {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Kind::Unauthenticated.into());
         }
-        let grant = shared.keys.check(token.trim()).map_err(|_fault| Kind::Unauthenticated)?;
+        let checked = shared.issuers.check(&shared.keys, token.trim()).await;
+        let grant = checked.map_err(|fault| match fault {
+            TokenError::NoKeys => Kind::Unavailable,
+            TokenError::Expired | TokenError::Invalid | TokenError::TooLong | TokenError::Key => Kind::Unauthenticated,
+        })?;
         if shared.revocations.cover(&grant) {
             return Err(Kind::Unauthenticated.into());
         }

@@ -14,6 +14,7 @@ use event_log::{Log, Subject};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use issuers::Issuers;
 use metrics::counter;
 use packer::pack;
 use store::{SEND_CLAIM_KEPT_US, Store};
@@ -61,6 +62,8 @@ pub struct Dependencies {
     pub store: Store,
     /// Signs and checks tokens.
     pub keys: TokenKeys,
+    /// Whose tokens are good beside this deployment's own.
+    pub issuers: Issuers,
     /// Keeps who did what.
     pub audit: audit::Log,
 }
@@ -112,7 +115,8 @@ impl Api {
     /// # Errors
     /// When the log cannot be reached at the start, or something that all requests rely on ends.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, dependencies: Dependencies { log, store, keys, audit }, listener, accepts, .. } = self;
+        let Self { config, dependencies, listener, accepts, .. } = self;
+        let Dependencies { log, store, keys, issuers, audit } = dependencies;
         let id = GatewayId(rand::random());
         let epochs = log.open_streams().await?;
         let asked = Arc::new(Asked::default());
@@ -134,6 +138,7 @@ impl Api {
             log,
             store,
             keys,
+            issuers,
             revocations,
             desk,
             followed: Arc::new(Semaphore::new(FOLLOWED_MAX)),

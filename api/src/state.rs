@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use domain::{ChatId, Code, Micros, Partition};
 use event_log::Log;
+use issuers::Issuers;
 use store::Store;
 use tokens::{Revocations, TokenKeys};
 use tokio::sync::{Notify, Semaphore};
@@ -23,6 +24,7 @@ pub(crate) struct Shared {
     pub(crate) log: Log,
     pub(crate) store: Store,
     pub(crate) keys: TokenKeys,
+    pub(crate) issuers: Issuers,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) allowances: Arc<Allowances>,
     pub(crate) audit: audit::Log,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Epoch, GatewayId};
+use issuers::Issuers;
 use packer::Pack;
 use proto::v1::Closing;
 use proto::v1::server_frame::Frame;
@@ -23,6 +24,7 @@ pub(crate) struct Edge {
     pub(crate) id: GatewayId,
     pub(crate) config: Config,
     pub(crate) keys: TokenKeys,
+    pub(crate) issuers: Issuers,
     pub(crate) revocations: Arc<Revocations>,
     pub(crate) store: Store,
     pub(crate) registry: Arc<Registry>,

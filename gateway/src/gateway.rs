@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use domain::GatewayId;
 use event_log::{Log, Subject};
+use issuers::Issuers;
 use packer::pack;
 use store::Store;
 use tokens::{Control, Revocations, TokenKeys};
@@ -33,6 +34,8 @@ pub struct Dependencies {
     pub store: Store,
     /// Checks tokens.
     pub keys: TokenKeys,
+    /// Whose tokens are good beside this deployment's own.
+    pub issuers: Issuers,
 }
 
 /// A gateway whose address is bound.
@@ -79,7 +82,8 @@ impl Gateway {
     /// # Errors
     /// When the log cannot be reached at the start, or a task that all sockets rely on ends.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), Error> {
-        let Self { config, dependencies: Dependencies { log, store, keys }, acceptor, accepts } = self;
+        let Self { config, dependencies, acceptor, accepts } = self;
+        let Dependencies { log, store, keys, issuers } = dependencies;
         let id = GatewayId(rand::random());
         let epochs = log.open_streams().await?;
         let changes = Arc::new(Changes::default());
@@ -154,8 +158,20 @@ impl Gateway {
             tokio::join!(sweeping, ending);
             Ok(())
         });
-        let edge =
-            Arc::new(Edge { id, config, keys, revocations, store, registry, pack, receipts, epochs, changes, users });
+        let edge = Arc::new(Edge {
+            id,
+            config,
+            keys,
+            issuers,
+            revocations,
+            store,
+            registry,
+            pack,
+            receipts,
+            epochs,
+            changes,
+            users,
+        });
         let leaves = shutdown.child_token();
         let mut sockets = Box::pin(acceptor.run(Serve(edge), leaves.clone()));
         accepts.cancel();

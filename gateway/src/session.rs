@@ -192,9 +192,9 @@ async fn authenticate(edge: &Edge, reader: &mut Reader, outbound: &Outbound) -> 
 
 /// What the first frame's token or ticket grants, or with which codes the socket ends.
 async fn granted_first(edge: &Edge, authenticate: &v1::Authenticate) -> Result<Grant, (Code, CloseCode)> {
-    let refused = |code| (Code::Unauthenticated, code);
     if authenticate.ticket.is_empty() {
-        return granted(edge, authenticate).map_err(refused);
+        let checked = edge.issuers.check(&edge.keys, &authenticate.token).await;
+        return granted(edge, authenticate, checked);
     }
     if !authenticate.token.is_empty() {
         return Err((Code::BadRequest, CloseCode::BadFrame));
@@ -203,13 +203,23 @@ async fn granted_first(edge: &Edge, authenticate: &v1::Authenticate) -> Result<G
     allowed(edge, authenticate, grant).map_err(refused)
 }
 
-/// What the token grants, or with which code the socket ends.
-fn granted(edge: &Edge, authenticate: &v1::Authenticate) -> Result<Grant, CloseCode> {
-    match edge.keys.check(&authenticate.token) {
-        Ok(grant) => allowed(edge, authenticate, grant),
-        Err(TokenError::Expired) => Err(CloseCode::TokenExpired),
-        Err(TokenError::Invalid | TokenError::Key | TokenError::TooLong) => Err(CloseCode::Unauthenticated),
+/// What the token grants for this device, or with which codes the socket ends.
+fn granted(
+    edge: &Edge,
+    authenticate: &v1::Authenticate,
+    checked: Result<Grant, TokenError>,
+) -> Result<Grant, (Code, CloseCode)> {
+    match checked {
+        Ok(grant) => allowed(edge, authenticate, grant).map_err(refused),
+        Err(TokenError::Expired) => Err(refused(CloseCode::TokenExpired)),
+        // Nobody can tell, and a client that heard otherwise would throw a good token away.
+        Err(TokenError::NoKeys) => Err((Code::Unavailable, CloseCode::InternalError)),
+        Err(TokenError::Invalid | TokenError::Key | TokenError::TooLong) => Err(refused(CloseCode::Unauthenticated)),
     }
+}
+
+const fn refused(code: CloseCode) -> (Code, CloseCode) {
+    (Code::Unauthenticated, code)
 }
 
 /// Whether it is still good, and good for this device.
@@ -234,17 +244,42 @@ fn hold(edge: &Edge, outbound: &Outbound, grant: &Grant) {
 }
 
 /// A new token for the same socket. One that is not good ends it: its client has been told so by whoever issues them.
-fn renew(edge: &Edge, session: &Session, id: u64, authenticate: &v1::Authenticate) -> Result<(), CloseCode> {
-    let renewed = granted(edge, authenticate).and_then(|grant| {
+fn renew(
+    edge: &Edge,
+    session: &Session,
+    id: u64,
+    authenticate: &v1::Authenticate,
+    checked: Result<Grant, TokenError>,
+) -> Result<(), CloseCode> {
+    let renewed = granted(edge, authenticate, checked).and_then(|grant| {
         let is_same = grant.user == session.user && edge.registry.is_on_device(session.id, &grant.device);
-        if is_same { Ok(grant) } else { Err(CloseCode::Unauthenticated) }
+        if is_same { Ok(grant) } else { Err(refused(CloseCode::Unauthenticated)) }
     });
-    let grant = renewed.inspect_err(|_code| refuse(session, id, Code::Unauthenticated))?;
+    let grant = match renewed {
+        Ok(grant) => grant,
+        Err((said, code)) => {
+            refuse(session, id, said);
+            // Nobody can tell whether it is good: the token before holds, as long as it does.
+            return if said == Code::Unavailable { Ok(()) } else { Err(code) };
+        }
+    };
     let expires_us = grant.expires_s * 1_000_000;
     edge.registry.renew(session.id, grant.clone());
     hold(edge, &session.outbound, &grant);
     let _ = frames::frame(id, Frame::Renewed(v1::Renewed { expires_us })).push(&session.outbound, Class::Ordinary);
     Ok(())
+}
+
+/// As [`renew`], once the issuer of the token was asked for its key.
+fn renew_later(edge: &Arc<Edge>, session: &Session, id: u64, authenticate: v1::Authenticate) -> Later {
+    let (edge, session) = (Arc::clone(edge), session.clone());
+    Box::pin(async move {
+        let checked = edge.issuers.check(&edge.keys, &authenticate.token).await;
+        if let Err(code) = renew(&edge, &session, id, &authenticate, checked) {
+            session.outbound.close(code);
+        }
+        Ok(())
+    })
 }
 
 /// One frame, and what of it is still to be waited for before the next one is looked at.
@@ -279,7 +314,12 @@ fn asked(
         Some(Asked::Authenticate(authenticate)) if authenticate.resume.is_some() || !authenticate.ticket.is_empty() => {
             Err(Code::BadRequest)
         }
-        Some(Asked::Authenticate(authenticate)) => return renew(edge, session, id, &authenticate).map(|()| None),
+        Some(Asked::Authenticate(authenticate)) => {
+            return match edge.issuers.check_now(&edge.keys, &authenticate.token) {
+                Some(checked) => renew(edge, session, id, &authenticate, checked).map(|()| None),
+                None => Ok(Some((id, renew_later(edge, session, id, authenticate)))),
+            };
+        }
         // A newer client's frame: said, not guessed at.
         None => Err(Code::BadRequest),
     };

@@ -14,6 +14,7 @@ use domain::UserId;
 use gateway::socket::TlsConfig;
 use limits::Network;
 use tokens::TokenKeys;
+use uuid::Uuid;
 
 use crate::broker::Sync;
 use crate::chat::{GivenToken, Source};
@@ -34,7 +35,7 @@ enum Command {
     Up(UpArgs),
     /// Prints a token that signs NAME in.
     Token(TokenArgs),
-    /// Makes tokens of NAME worthless and closes the sockets that they signed in.
+    /// Makes tokens of a user worthless and closes the sockets that they signed in.
     Revoke(RevokeArgs),
     /// Chats in this terminal.
     Chat(ChatArgs),
@@ -102,6 +103,9 @@ struct UpArgs {
     /// File that who did what to accounts and chats is appended to, or `off`; by default `audit.log` in the data folder.
     #[arg(long, env = "HELIOGRAPH_AUDIT_LOG", value_name = "FILE")]
     audit_log: Option<PathBuf>,
+    /// TOML file that names other issuers whose tokens are good here too: docs/operating.md has its form.
+    #[arg(long, env = "HELIOGRAPH_EXTERNAL_ISSUERS", value_name = "FILE")]
+    external_issuers: Option<PathBuf>,
     /// What is logged, such as `info` or `ingest=debug`.
     #[arg(long, env = "HELIOGRAPH_LOG", default_value = "warn")]
     log: String,
@@ -126,12 +130,43 @@ struct TokenArgs {
 struct RevokeArgs {
     #[command(flatten)]
     data: Data,
-    /// Whose tokens: those that were issued until now.
-    #[arg(long = "user", value_parser = name)]
-    name: String,
+    #[command(flatten)]
+    whose: Whose,
     /// Only those for this device; without it, all.
     #[arg(long, default_value = "")]
     device: String,
+    /// The issuer that knows the user as `--subject`.
+    #[arg(long, requires = "subject", conflicts_with_all = ["name", "id"])]
+    issuer: Option<String>,
+}
+
+/// Whose tokens: those that were issued until now.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Whose {
+    /// Of whoever has this name.
+    #[arg(long = "user", value_parser = name)]
+    name: Option<String>,
+    /// Of the user with this id.
+    #[arg(long)]
+    id: Option<Uuid>,
+    /// Of the user whom another issuer calls so.
+    #[arg(long, requires = "issuer")]
+    subject: Option<String>,
+}
+
+impl Whose {
+    /// How the user is called here, and its id.
+    fn user(&self, issuer: &str) -> (String, UserId) {
+        match (&self.name, self.id, &self.subject) {
+            (Some(name), ..) => (name.clone(), UserId::new(identity::user_id(name).into_bytes())),
+            (None, Some(id), _) => (id.to_string(), UserId::new(id.into_bytes())),
+            (None, None, subject) => {
+                let id = issuers::user_id(issuer, subject.as_deref().unwrap_or_default());
+                (id.to_string(), id)
+            }
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -176,6 +211,7 @@ pub fn run() -> Result<()> {
             sync: if args.lazy_sync { Sync::Lazy } else { Sync::Always },
             admin: args.admin,
             audit_log: args.audit_log,
+            external_issuers: args.external_issuers,
             log: args.log,
         })),
         Command::Token(args) => {
@@ -185,8 +221,9 @@ pub fn run() -> Result<()> {
             Ok(())
         }
         Command::Revoke(args) => {
-            runtime.block_on(revoke::run(&args.data.folder, identity::user_id(&args.name), &args.device))?;
-            println!("{}: the tokens issued until now are revoked", args.name);
+            let (called, user) = args.whose.user(args.issuer.as_deref().unwrap_or_default());
+            runtime.block_on(revoke::run(&args.data.folder, user, &args.device))?;
+            println!("{called}: the tokens issued until now are revoked");
             Ok(())
         }
         Command::Chat(args) => {
@@ -284,6 +321,25 @@ mod tests {
         for alone in ["--tls-certificate a", "--tls-key b"] {
             assert_eq!(parse(alone).unwrap_err().kind(), ErrorKind::MissingRequiredArgument);
         }
+    }
+
+    #[test]
+    fn whose_tokens_are_revoked_is_said_in_one_way() {
+        let user = |args: &str| {
+            let args = ["heliograph", "revoke"].into_iter().chain(args.split_whitespace());
+            let Command::Revoke(args) = Cli::try_parse_from(args)?.command else { panic!("another command") };
+            Ok::<_, clap::Error>(args.whose.user(args.issuer.as_deref().unwrap_or_default()).1)
+        };
+        let alice = UserId::new(identity::user_id("alice").into_bytes());
+        assert_eq!((user("--user alice").unwrap(), user(&format!("--id {alice}")).unwrap()), (alice, alice));
+        assert_eq!(
+            user("--issuer https://id.example --subject 42").unwrap(),
+            issuers::user_id("https://id.example", "42")
+        );
+        for bad in ["", "--issuer a", "--subject 42", "--user a --issuer b", "--user a --issuer b --subject c"] {
+            assert!(user(bad).is_err(), "{bad}");
+        }
+        assert!(user("--user alice --id 0ad2898e-93e3-52c1-8c2e-4d452ccbad88").is_err());
     }
 
     #[test]

@@ -14,10 +14,10 @@ use crate::folder;
 ///
 /// # Errors
 /// Nothing runs on the folder, or it did not store the revocation in time.
-pub async fn run(data: &Path, user: Uuid, device: &str) -> Result<()> {
+pub async fn run(data: &Path, user: UserId, device: &str) -> Result<()> {
     let Access { url, login } = broker::access_of(&folder::broker(data))?;
     let config = LogConfig { servers: vec![url], login: Some(login), ..LogConfig::default() };
     let log = Log::connect(config).await.context("`heliograph up` does not run")?;
-    let (user, id) = (UserId::new(user.into_bytes()), Uuid::new_v4().to_string());
+    let id = Uuid::new_v4().to_string();
     tokens::revoke(&log, user, (device, ""), tokens::VALID_MAX, &id).await.context("the revocation is not stored")
 }

@@ -5,8 +5,9 @@
 //! ```
 
 use std::convert::Infallible;
+use std::fs;
 use std::future::pending;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use event_log::{Durability, Log, LogConfig};
 use gateway::Gateway;
 use gateway::socket::{self, CertificateReload, TlsConfig};
+use issuers::Issuers;
 use limits::Network;
 use store::Store;
 use telemetry::{LogConfig as Logging, Metrics};
@@ -65,6 +67,8 @@ pub struct Options {
     pub admin: Option<String>,
     /// Where who did what is kept: `off`, or a file; none: in the folder.
     pub audit_log: Option<PathBuf>,
+    /// File that names the issuers whose tokens are good beside this deployment's own.
+    pub external_issuers: Option<PathBuf>,
     /// What is logged.
     pub log: String,
 }
@@ -84,6 +88,7 @@ pub async fn run(options: Options) -> Result<()> {
     gateway.socket.limits.trusted_proxies.clone_from(&options.trusted_proxies);
     api.allowed_origins.clone_from(&options.allowed_origins);
     api.limits.trusted_proxies.clone_from(&options.trusted_proxies);
+    let issuers = external_issuers(options.external_issuers.as_deref())?;
     let folder = DataFolder::open(&options.data)?;
     let audit = audit_log(&options, &folder)?;
     let keys = TokenKeys::from_pem(&folder.token_key(|| Ok(TokenKeys::generate()?))?)?;
@@ -108,7 +113,8 @@ pub async fn run(options: Options) -> Result<()> {
             () = broker_gone.cancelled() => {}
         }
     };
-    let serving = serve(&options, (gateway, api), log, &folder, store.clone(), keys, audit.clone(), metrics, stop);
+    let serving =
+        serve(&options, (gateway, api), log, &folder, store.clone(), (keys, issuers), audit.clone(), metrics, stop);
     let served = Box::pin(serving).await;
     let synced = store.sync().await.context("the store");
     audit.close();
@@ -123,6 +129,16 @@ fn audit_log(options: &Options, folder: &DataFolder) -> Result<audit::Log> {
         Some(file) => Ok(audit::Log::append_to(file)?),
         None => Ok(audit::Log::append_to(&folder.audit_log())?),
     }
+}
+
+/// The issuers in the file, which is read once.
+fn external_issuers(file: Option<&Path>) -> Result<Issuers> {
+    let Some(file) = file else { return Ok(Issuers::default()) };
+    let read = || -> Result<Issuers> {
+        let config = issuers::Config::parse(&fs::read_to_string(file)?)?;
+        Ok(Issuers::new(&config, issuers::Setup::default())?)
+    };
+    read().with_context(|| format!("--external-issuers {}", file.display()))
 }
 
 fn log_config(options: &Options, partitions: u16) -> LogConfig {
@@ -149,7 +165,7 @@ async fn serve(
     log: LogConfig,
     folder: &DataFolder,
     store: Store,
-    keys: TokenKeys,
+    (keys, issuers): (TokenKeys, Issuers),
     audit: audit::Log,
     metrics: Metrics,
     stop: impl Future<Output = ()>,
@@ -165,10 +181,16 @@ async fn serve(
         audit: audit.clone(),
     };
     let admin = Admin::bind(folder.listen_for_operators()?, options.admin.as_deref(), dependencies).await?;
-    let dependencies = api::Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone(), audit };
+    let dependencies = api::Dependencies {
+        log: log.clone(),
+        store: store.clone(),
+        keys: keys.clone(),
+        issuers: issuers.clone(),
+        audit,
+    };
     let api = Api::bind(api, dependencies)
         .with_context(|| format!("cannot listen on {}; choose another address with --api", options.api))?;
-    let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys };
+    let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys, issuers: issuers.clone() };
     let gateway = Gateway::bind(gateway, dependencies).map_err(|error| {
         let is_address = matches!(error, gateway::Error::Socket(socket::Error::Bind { .. }));
         let error = anyhow::Error::new(error);
@@ -188,6 +210,11 @@ async fn serve(
     // Gateway and API go first, so that what they were given is still stored and answered.
     let (at_edge, in_roles) = (CancellationToken::new(), CancellationToken::new());
     let mut edge = JoinSet::new();
+    let fresh = issuers.keep_fresh(at_edge.clone());
+    edge.spawn(async move {
+        fresh.await;
+        Ok(())
+    });
     edge.spawn(named(health.runs("gateway", gateway.accepts()), gateway.run(at_edge.clone())));
     edge.spawn(named(health.runs("api", api.accepts()), api.run(at_edge.clone())));
     let mut roles = JoinSet::new();

@@ -12,6 +12,9 @@ pub enum TokenError {
     /// Longer than [`VALID_MAX`](crate::VALID_MAX).
     #[error("a token is valid for at most 30 days")]
     TooLong,
+    /// The keys of its issuer are not known at the moment, so nobody can tell.
+    #[error("the keys of the token's issuer are not known")]
+    NoKeys,
     /// The keys that sign tokens cannot be used.
     #[error("the token keys cannot be used")]
     Key,

@@ -9,8 +9,8 @@ pub const VALID_MAX: Duration = Duration::from_hours(30 * 24);
 /// Of the names of a device and of a sign-in.
 pub const NAME_BYTES_MAX: usize = 128;
 
-/// Clocks of two of our machines may differ this much.
-pub(crate) const LEEWAY_S: u64 = 5;
+/// Clocks of two machines may differ this much, in seconds.
+pub const LEEWAY_S: u64 = 5;
 
 /// What a token grants: whom it signs in, and what its revocation may name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,6 +25,19 @@ pub struct Grant {
     pub issued_s: u64,
     /// When it expires, in seconds since 1970 UTC.
     pub expires_s: u64,
+}
+
+impl Grant {
+    /// Whether a revocation can name it and outlives it.
+    ///
+    /// Revocations name tokens by when they were issued, and are forgotten once all of them have expired: one that comes
+    /// from the future or stays for ever would slip through.
+    pub fn is_revocable(&self) -> bool {
+        self.issued_s <= now_s() + LEEWAY_S
+            && self.expires_s.saturating_sub(self.issued_s) <= VALID_MAX.as_secs()
+            && self.device.len() <= NAME_BYTES_MAX
+            && self.sign_in.len() <= NAME_BYTES_MAX
+    }
 }
 
 /// Seconds since 1970 UTC.

@@ -16,10 +16,10 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, deco
 use serde::{Deserialize, Serialize};
 
 use crate::grant::{LEEWAY_S, now_s};
-use crate::{Grant, NAME_BYTES_MAX, TokenError, VALID_MAX};
+use crate::{Grant, TokenError, VALID_MAX};
 
-/// Who made the token.
-const ISSUER: &str = "heliograph";
+/// Who made the token, as its `iss` has it.
+pub const ISSUER: &str = "heliograph";
 /// For what it is: a token for something else opens nothing here.
 const AUDIENCE: &str = "heliograph";
 /// The media type of an access token (RFC 9068 §2.1): another kind of token by the same key is none.
@@ -186,14 +186,9 @@ impl TokenKeys {
                 if expired { TokenError::Expired } else { TokenError::Invalid }
             })?
             .claims;
-        // A revocation names tokens by when they were issued, and is forgotten once all of them have expired: one that
-        // comes from the future or stays for ever would slip through.
-        let is_revocable = iat <= now_s() + LEEWAY_S && exp.saturating_sub(iat) <= VALID_MAX.as_secs();
-        if !is_revocable || device.len() > NAME_BYTES_MAX || sign_in.len() > NAME_BYTES_MAX {
-            return Err(TokenError::Invalid);
-        }
         let user = sub.parse().map_err(|_fault| TokenError::Invalid)?;
-        Ok(Grant { user, device: device.into(), sign_in: sign_in.into(), issued_s: iat, expires_s: exp })
+        let grant = Grant { user, device: device.into(), sign_in: sign_in.into(), issued_s: iat, expires_s: exp };
+        if grant.is_revocable() { Ok(grant) } else { Err(TokenError::Invalid) }
     }
 }
 
@@ -212,6 +207,7 @@ impl Checking {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NAME_BYTES_MAX;
 
     fn key() -> TokenKeys {
         TokenKeys::from_pem(&TokenKeys::generate().unwrap()).unwrap()

@@ -14,7 +14,7 @@ mod ticket;
 
 pub use control::{Control, revoke};
 pub use error::TokenError;
-pub use grant::{Grant, NAME_BYTES_MAX, VALID_MAX};
-pub use key::{PublicKey, TokenKeys};
+pub use grant::{Grant, LEEWAY_S, NAME_BYTES_MAX, VALID_MAX};
+pub use key::{ISSUER, PublicKey, TokenKeys};
 pub use revocations::Revocations;
 pub use ticket::Ticket;

@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("packer", &["domain", "event-log", "proto"]),
     ("tokens", &["domain", "event-log", "proto"]),
+    ("issuers", &["domain", "tokens"]),
     ("api", ROLE),
     ("gateway", ROLE),
     ("ingest", ROLE),
@@ -35,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "event-log",
             "gateway",
             "ingest",
+            "issuers",
             "limits",
             "projections",
             "proto",
@@ -64,7 +66,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What a role may depend on: never another role, they meet in the log, the store's port and `proto`.
-const ROLE: &[&str] = &["audit", "domain", "event-log", "limits", "packer", "proto", "store", "tokens"];
+const ROLE: &[&str] = &["audit", "domain", "event-log", "issuers", "limits", "packer", "proto", "store", "tokens"];
 
 /// What any crate's tests may use beside that.
 const FOR_TESTS: &[&str] = &["checker", "client", "loadtest", "testkit"];

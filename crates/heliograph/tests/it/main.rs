@@ -19,6 +19,7 @@ mod admission;
 mod api;
 mod broker;
 mod crash_points;
+mod external_issuers;
 mod foreign;
 mod given_tokens;
 mod kills;

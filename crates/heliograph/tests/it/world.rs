@@ -8,6 +8,7 @@ use bytes::Bytes;
 use domain::{ChatId, PartitionPosition};
 use event_log::{Durability, Log, LogConfig, Stream};
 use gateway::Gateway;
+use issuers::Issuers;
 use store::Store;
 use telemetry::Metrics;
 use testkit::logs::{self, Watch};
@@ -107,7 +108,12 @@ impl World {
             if setup.restarts_gateways {
                 config.socket.listen.set_port(free_port());
             }
-            let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone() };
+            let dependencies = gateway::Dependencies {
+                log: log.clone(),
+                store: store.clone(),
+                keys: keys.clone(),
+                issuers: Issuers::default(),
+            };
             let (address, running) = start_gateway(config, dependencies);
             urls.push(format!("ws://{address}/v1/socket"));
             gateways.push((address, Some(running)));
@@ -132,7 +138,8 @@ impl World {
         let mut config = self.setup.gateway.clone();
         config.socket.listen = self.gateways[index].0;
         let (log, store, keys) = (self.log.clone(), self.store.clone(), self.keys.clone());
-        let (_address, running) = start_gateway(config, gateway::Dependencies { log, store, keys });
+        let (_address, running) =
+            start_gateway(config, gateway::Dependencies { log, store, keys, issuers: Issuers::default() });
         self.gateways[index].1 = Some(running);
     }
 

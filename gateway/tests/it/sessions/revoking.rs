@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use event_log::LogConfig;
 use gateway::socket::{CloseCode, SubProtocol};
 use gateway::{Config, Dependencies, Gateway};
+use issuers::Issuers;
 use prost::Message as _;
 use proto::log;
 use proto::v1::ErrorCode;
@@ -91,8 +92,12 @@ async fn x6_a_gateway_that_was_cut_off_or_not_there_learns_of_it_all_the_same(ov
     let config =
         LogConfig { servers: vec![format!("nats://127.0.0.1:{}", gate.port())], ..deployment.log.config().clone() };
     let log = event_log::Log::connect(config).await.unwrap();
-    let dependencies =
-        || Dependencies { log: log.clone(), store: deployment.store.clone(), keys: deployment.keys.clone() };
+    let dependencies = || Dependencies {
+        log: log.clone(),
+        store: deployment.store.clone(),
+        keys: deployment.keys.clone(),
+        issuers: Issuers::default(),
+    };
     let bind = || {
         let mut config = Config::listening_on("127.0.0.1:0").unwrap();
         config.socket.drain_ms = 0;

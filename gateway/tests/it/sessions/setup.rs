@@ -11,6 +11,7 @@ use domain::{
 use event_log::{Log, LogConfig, Record, Stream, Tenure};
 use gateway::socket::SubProtocol;
 use gateway::{Config, Dependencies, Gateway};
+use issuers::Issuers;
 use store::{Append, ChatAppend, Checkpoint, MemberRow, Projection, Reader, Store, SummaryRow, UserChatRow};
 use testkit::logs::{self, Watch};
 use testkit::{NatsOptions, NatsServer, Scratch};
@@ -70,7 +71,8 @@ impl Deployment {
         let store = Store::open(store::Config::in_folder(folder.join("store"))).await.unwrap();
         let pem = TokenKeys::generate().unwrap();
         let keys = TokenKeys::from_pem(&pem).unwrap();
-        let dependencies = Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone() };
+        let dependencies =
+            Dependencies { log: log.clone(), store: store.clone(), keys: keys.clone(), issuers: Issuers::default() };
         let gateway = Gateway::bind(config, dependencies).unwrap();
         let (address, shutdown) = (gateway.local_addr(), CancellationToken::new());
         let running = tokio::spawn(gateway.run(shutdown.clone()));

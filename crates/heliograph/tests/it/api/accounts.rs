@@ -96,7 +96,7 @@ async fn x12_a_refresh_token_is_good_once_and_its_theft_ends_the_sign_in() {
 }
 
 /// Waits until the token is good for nothing any more.
-pub(super) async fn is_revoked(http: &Http) {
+pub(crate) async fn is_revoked(http: &Http) {
     let until_refused = async {
         loop {
             let answer = http.get("/v1/me").await;
