@@ -103,7 +103,7 @@ async fn who_is_blocked_starts_no_direct_chat_and_brings_nobody_in() {
     // A chat that is not the one's who asks says nothing of who blocks whom.
     let foreign = eve.group(&[]).await;
     for whom in [&alice, &eve] {
-        assert_eq!(bob.adds(&foreign, whom, "three").await.problem(), "not-found");
+        assert_eq!(bob.adds(&foreign, whom, "outside").await.problem(), "not-found");
     }
     // Nor over a socket.
     let mut socket = Speaker::connect(&format!("ws://{}/v1/socket", up.listen)).await;
