@@ -1,5 +1,7 @@
 //! Accounts that are deleted.
 
+use std::time::{Duration, Instant};
+
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::timeout;
@@ -9,6 +11,9 @@ use super::http::Answer;
 use super::{PASSWORD, Person};
 use crate::cast::SOON;
 use crate::process::Up;
+
+/// Behind the request: tokens pass for two seconds, and what they did shows a moment later.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
 impl Person {
     async fn deletes_itself(&self, password: &str) -> Answer {
@@ -128,12 +133,14 @@ async fn whoever_comes_into_chats_while_the_account_is_deleted_is_in_none_of_the
         }
         answers
     };
+    let asked = Instant::now();
     let (came, added, deleted) = tokio::join!(comes_in, is_added, alice.deletes_itself(PASSWORD));
     assert_eq!(deleted.status, 204);
     let (made, refused) = came.iter().chain(&added).partition::<Vec<u16>, _>(|status| **status == 201);
     assert!(!made.is_empty() && !refused.is_empty(), "they did not cross: {came:?} {added:?}");
-    // Erased: from here on nobody looks again.
+    // Erased: from here on nobody looks again, so this must not be before tokens and the read model are done with it.
     is_free(&up, "alice").await;
+    assert!(asked.elapsed() >= SETTLED_AFTER, "{:?}", asked.elapsed());
     for chat in &groups {
         // As new as what is said now.
         let said = bob.say(chat, "who is here?", chat).await.body["seq"].clone();
