@@ -12,7 +12,7 @@ use proto::v1::{self, command::Action};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::accounts::blocks;
+use crate::accounts::{blocks, check_stays};
 use crate::caller::Caller;
 use crate::edge::Origin;
 use crate::messages::key::{self, IdempotencyKey};
@@ -237,6 +237,7 @@ async fn made(
         return Err(Problem::bad("nobody has a direct chat with oneself"));
     }
     shared.allowances.chat(origin, caller.user)?;
+    check_stays(shared, caller.user).await?;
     let key = IdempotencyKey::of(headers)?;
     let is_there = match other {
         Some(other) => shared.store.direct(caller.user, other).await?.is_some(),

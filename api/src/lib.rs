@@ -32,6 +32,7 @@ mod state;
 mod tagged;
 mod wire;
 
+pub use accounts::endings::{EndError, end_sign_ins};
 pub use config::Config;
 pub use edge::ClientLimits;
 pub use error::Error;

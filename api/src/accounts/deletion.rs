@@ -1,7 +1,7 @@
 //! The end of an account: marked at once, then carried out in steps that may be broken off anywhere.
 //!
 //! ```text
-//! delete ─ marked as leaving ▶ revoked ▶ erased ▶ out of its chats ▶ nothing found twice ▶ handle given up ▶ deleted
+//! delete ─ marked as leaving ▶ revoked ▶ erased ▶ out of its chats ▶ nothing found, 3 s after the mark ▶ handle given up ▶ deleted
 //! ```
 //! The mark is what counts: from then on nobody signs in. All that follows is found by it again after a kill, by whichever
 //! API looks, and each step may be repeated. What was said stays in its chats, under an id that is never given again.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use audit::Action as Audited;
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
-use domain::{Code, Partition, UserId};
+use domain::{Code, Micros, Partition, UserId};
 use metrics::counter;
 use proto::v1::{self, command::Action};
 use serde::Deserialize;
@@ -23,20 +23,24 @@ use utoipa::ToSchema;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::active;
-use super::sign_ins::revoke;
+use super::endings::revoke_all;
+use super::profile::knows;
 use crate::Error;
 use crate::caller::Caller;
 use crate::desk::Outcome;
 use crate::edge::Origin;
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfChange;
-use crate::state::{Shared, State};
+use crate::state::{Shared, State, now_us};
 use crate::wire::Json;
 
 /// Between two looks for accounts that an operator marked, or that another API left half done.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// Before what was begun is gone on with: the read model has caught up by then.
 const GO_ON_AFTER: Duration = Duration::from_secs(1);
+/// How long after the mark a look that finds nothing to leave is believed: tokens pass for up to two seconds, and what was
+/// done with one shows in the read model a moment later.
+const SETTLED_AFTER_US: Micros = 3_000_000;
 /// What a chat says that cannot be left, or is not the user's any more.
 const STAYS: [Code; 4] = [Code::DirectChatIsFixed, Code::LastOwner, Code::NotAMember, Code::UnknownChat];
 /// Chats of a page.
@@ -74,21 +78,17 @@ pub(crate) async fn delete(
 /// Marks the account and ends its sign-ins.
 async fn marked(shared: &Shared, caller: &Caller, origin: &Origin, asked: Delete) -> Result<(), Problem> {
     let mut row = active(shared, caller.user).await?.ok_or(Kind::NotFound)?;
-    // As for a change of the password: a token must not find it.
-    let guess = shared.allowances.guess(origin, &row.handle)?;
-    if !shared.passwords.verify(asked.password, Some(&row.password)).await? {
-        guess.wrong();
+    if !knows(shared, origin, &row, asked.password).await? {
         return Err(Kind::WrongPassword.into());
     }
-    guess.right();
     let version = row.version;
-    row.leave();
+    row.leave(now_us());
     if !shared.store.put_user(row, version).await? {
         return Err(Kind::Changed.into());
     }
     counter!("api_accounts_leaving_total").increment(1);
     shared.leaving_users.notify_one();
-    revoke(shared, caller.user, ("", "")).await
+    Ok(revoke_all(&shared.log, caller.user, "").await?)
 }
 
 /// Carries out what is marked, until stopped.
@@ -132,10 +132,12 @@ async fn one(shared: &Shared, user: UserId) -> Result<bool, Problem> {
     let Some(row) = shared.store.user(user).await?.filter(|row| row.state == UserState::Leaving) else {
         return Ok(true);
     };
-    // Again at each look: a refresh that crossed the mark may have got a token behind the first revocation.
-    revoke(shared, user, ("", "")).await?;
+    // Twice: at once, and for what a refresh that crossed the mark has drawn before its family went.
+    revoke_all(&shared.log, user, "").await?;
     shared.store.erase_user(user).await?;
-    if leave_chats(shared, user).await? > 0 {
+    revoke_all(&shared.log, user, "").await?;
+    let is_settled = now_us() >= row.signed_out_us.saturating_add(SETTLED_AFTER_US);
+    if leave_chats(shared, user).await? > 0 || !is_settled {
         // The read model may not have shown all of them.
         return Ok(false);
     }

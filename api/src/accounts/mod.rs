@@ -3,6 +3,7 @@
 pub(crate) mod blocks;
 pub(crate) mod deletion;
 pub(crate) mod devices;
+pub(crate) mod endings;
 pub(crate) mod profile;
 pub(crate) mod register;
 pub(crate) mod sign_ins;
@@ -113,6 +114,13 @@ fn device(text: &str) -> Result<&str, Problem> {
 /// The row of a user who may sign in.
 async fn active(shared: &Shared, user: UserId) -> Result<Option<UserRow>, Problem> {
     Ok(shared.store.user(user).await?.filter(|row| row.state == UserState::Active))
+}
+
+/// Refuses a caller whose account has ended, while tokens of it still pass.
+pub(crate) async fn check_stays(shared: &Shared, user: UserId) -> Result<(), Problem> {
+    // A user of another identity system has no row here.
+    let row = shared.store.user(user).await?;
+    if row.is_some_and(|row| row.state != UserState::Active) { Err(Kind::Unauthenticated.into()) } else { Ok(()) }
 }
 
 /// A pair of tokens of this sign-in.

@@ -3,17 +3,18 @@
 use audit::Action;
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
-use domain::UserId;
+use domain::{UserId, crash_point};
 use serde::{Deserialize, Serialize};
+use store::UserRow;
 use utoipa::{IntoParams, ToSchema};
 
-use super::sign_ins::end_all;
+use super::endings::end_sign_ins;
 use super::{User, active, avatar, display_name, password};
 use crate::caller::Caller;
 use crate::edge::Origin;
 use crate::problem::{Kind, Problem};
 use crate::refusals::{OfCaller, OfChange, OfThing};
-use crate::state::{Shared, State};
+use crate::state::{Shared, State, now_us};
 use crate::wire::{Asked, At, Json, present};
 
 /// Users of one page of a search.
@@ -125,19 +126,38 @@ pub(crate) async fn change_password(
 async fn changed(shared: &Shared, caller: &Caller, origin: &Origin, asked: ChangePassword) -> Result<(), Problem> {
     password(&asked.new)?;
     let mut row = active(shared, caller.user).await?.ok_or(Kind::NotFound)?;
-    // Who has a token of somebody must not find the password with it.
+    if !knows(shared, origin, &row, asked.current).await? {
+        // A token that should be gone by now comes with the repetition of a change that was broken off.
+        let is_repeated = row.has_signed_out(caller.grant.issued_s.saturating_mul(1_000_000));
+        if !is_repeated || !knows(shared, origin, &row, asked.new).await? {
+            return Err(Kind::WrongPassword.into());
+        }
+    } else {
+        row.password = shared.passwords.hash(asked.new).await?.into();
+        row.sign_out(now_us());
+        let version = row.version;
+        if !shared.store.put_user(row, version).await? {
+            return Err(Kind::Changed.into());
+        }
+        crash_point("accounts.row_written");
+    }
+    end_sign_ins(&shared.store, &shared.log, caller.user, "").await?;
+    Ok(())
+}
+
+/// Whether this is the user's password; each look counts for the address, and each wrong one as a guess.
+///
+/// Who has a token of somebody must not find the password with it, nor keep others from signing in.
+pub(super) async fn knows(shared: &Shared, origin: &Origin, row: &UserRow, password: String) -> Result<bool, Problem> {
+    shared.allowances.password(origin)?;
     let guess = shared.allowances.guess(origin, &row.handle)?;
-    if !shared.passwords.verify(asked.current, Some(&row.password)).await? {
+    let is_right = shared.passwords.verify(password, Some(&row.password)).await?;
+    if is_right {
+        guess.right();
+    } else {
         guess.wrong();
-        return Err(Kind::WrongPassword.into());
     }
-    guess.right();
-    row.password = shared.passwords.hash(asked.new).await?.into();
-    let version = row.version;
-    if !shared.store.put_user(row, version).await? {
-        return Err(Kind::Changed.into());
-    }
-    end_all(shared, caller.user).await
+    Ok(is_right)
 }
 
 /// A user.

@@ -53,6 +53,8 @@ pub(crate) async fn register(
     let done = made(&shared, &origin, asked).await;
     if let Some(event) = origin.tried(Action::Register, &done) {
         let user = done.as_ref().ok().map(|signed_in| signed_in.user.id.clone());
+        // What became no account may be a password in the wrong field.
+        let (handle, device) = if done.is_ok() { (handle, device) } else { (None, None) };
         shared.audit.record(&Event { user, handle, device, ..event });
     }
     done.map(|signed_in| (StatusCode::CREATED, axum::Json(signed_in)))
@@ -79,6 +81,7 @@ async fn made(shared: &Shared, origin: &Origin, asked: Register) -> Result<Signe
         password: password.into(),
         created_us: now_us(),
         state: UserState::Active,
+        signed_out_us: 0,
         version: 0,
     };
     // The account first, then its name: one that nobody can name is nobody's, and a name never leads to no account.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use audit::{Action, Event, Outcome};
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
-use domain::UserId;
+use domain::{UserId, crash_point};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use store::{REFRESH_FAMILIES_MAX, RefreshFamily, UserState};
@@ -13,6 +13,7 @@ use tokens::VALID_MAX;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::endings::{EndError, end_sign_ins};
 use super::{Tokens, User, active, device, devices, handle, tokens};
 use crate::caller::Caller;
 use crate::edge::{Origin, audited};
@@ -24,6 +25,8 @@ use crate::wire::Json;
 
 /// How often room is made for a sign-in that others take at once.
 pub(super) const ROOM_TRIES: u32 = 8;
+/// How often a row is written that others write at the same time.
+const ROW_TRIES: u32 = 8;
 
 /// Who signs in.
 #[derive(Deserialize, ToSchema)]
@@ -66,10 +69,16 @@ pub(crate) async fn sign_in(
     origin: Origin,
     Json(asked): Json<SignIn>,
 ) -> Result<(StatusCode, axum::Json<SignedIn>), Problem> {
-    let (handle, device) = (audited(&asked.handle), audited(&asked.device));
+    let (named, device) = (handle(&asked.handle).ok(), audited(&asked.device));
     let done = checked(&shared, &origin, asked).await;
     if let Some(event) = origin.tried(Action::SignIn, &done) {
         let user = done.as_ref().ok().map(|signed_in| signed_in.user.id.clone());
+        // What leads to no account may be a password in the wrong field, and so may a device that nobody came in on.
+        let device = device.filter(|_| done.is_ok());
+        let handle = match named {
+            Some(named) if matches!(shared.store.user_of_handle(&named).await, Ok(Some(_))) => Some(named),
+            Some(_) | None => None,
+        };
         shared.audit.record(&Event { user, handle, device, ..event });
     }
     done.map(|signed_in| (StatusCode::CREATED, axum::Json(signed_in)))
@@ -145,9 +154,15 @@ async fn put_family(shared: &Shared, family: &RefreshFamily) -> Result<(), Probl
     Err(Kind::Busy.into())
 }
 
-/// Ends the oldest sign-ins of a user who has as many as may be.
+/// Ends the oldest sign-ins of a user who has as many as may be, and those whose end was broken off.
 async fn make_room(shared: &Shared, user: UserId) -> Result<(), Problem> {
-    let mut families = shared.store.refresh_families_of(user).await?;
+    let families = shared.store.refresh_families_of(user).await?;
+    let row = shared.store.user(user).await?;
+    let has_ended = |family: &RefreshFamily| row.as_ref().is_some_and(|row| row.has_signed_out(family.created_us));
+    let (ended, mut families): (Vec<_>, Vec<_>) = families.into_iter().partition(has_ended);
+    for family in ended {
+        end(shared, &family).await?;
+    }
     families.sort_by_key(|family| family.expires_us);
     let excess = (families.len() + 1).saturating_sub(REFRESH_FAMILIES_MAX);
     for family in families.into_iter().take(excess) {
@@ -176,7 +191,9 @@ pub(crate) async fn refresh(
         let version = family.version;
         match refresh::use_token(&shared.config, family.clone(), &token, now_us()) {
             Use::Next(next, refresh) => {
-                if active(&shared, next.user).await?.is_none() {
+                let row = active(&shared, next.user).await?;
+                // Also one whose end was broken off behind the row.
+                if row.is_none_or(|row| row.has_signed_out(family.created_us)) {
                     end(&shared, &family).await?;
                     return Err(Kind::RefreshRefused.into());
                 }
@@ -259,13 +276,25 @@ pub(crate) async fn sign_out_everywhere(
     done.map(|()| StatusCode::NO_CONTENT)
 }
 
-/// Ends all sign-ins of a user.
-pub(super) async fn end_all(shared: &Shared, user: UserId) -> Result<(), Problem> {
-    revoke(shared, user, ("", "")).await?;
-    for family in shared.store.refresh_families_of(user).await? {
-        shared.store.remove_refresh_family(family.family).await?;
-    }
+/// Ends all sign-ins of a user: in the row first, so that none goes on wherever this is broken off.
+async fn end_all(shared: &Shared, user: UserId) -> Result<(), Problem> {
+    mark_signed_out(shared, user).await?;
+    crash_point("accounts.row_written");
+    end_sign_ins(&shared.store, &shared.log, user, "").await?;
     Ok(())
+}
+
+async fn mark_signed_out(shared: &Shared, user: UserId) -> Result<(), Problem> {
+    for _ in 0..ROW_TRIES {
+        // A user of another identity system has no row here; that of an account that has ended says so already.
+        let Some(mut row) = active(shared, user).await? else { return Ok(()) };
+        let version = row.version;
+        row.sign_out(now_us());
+        if shared.store.put_user(row, version).await? {
+            return Ok(());
+        }
+    }
+    Err(Kind::Busy.into())
 }
 
 /// Ends a sign-in: those of its tokens that are about are worthless, and there are no further ones.
@@ -277,13 +306,11 @@ pub(super) async fn end(shared: &Shared, family: &RefreshFamily) -> Result<(), P
     Ok(())
 }
 
-/// Tells every gateway and API; of the user's tokens only those for a device or of a sign-in, unless empty.
+/// Tells every gateway and API of the user's tokens for this device, or of this sign-in; one of them is empty.
 pub(super) async fn revoke(shared: &Shared, user: UserId, (device, sign_in): (&str, &str)) -> Result<(), Problem> {
     let id = Uuid::new_v4().to_string();
     // Only tokens of ours name a sign-in, and those are short; what others were made is not known here.
     let longest = if sign_in.is_empty() { VALID_MAX } else { Duration::from_secs(shared.config.access_token_s) };
-    tokens::revoke(&shared.log, user, (device, sign_in), longest, &id).await.map_err(|error| {
-        tracing::warn!(error = &error as &dyn std::error::Error, "a revocation is not stored");
-        Kind::Unavailable.into()
-    })
+    let told = tokens::revoke(&shared.log, user, (device, sign_in), longest, &id).await;
+    told.map_err(|error| EndError::from(error).into())
 }

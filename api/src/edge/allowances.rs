@@ -103,7 +103,7 @@ impl Allowances {
         self.of_address(origin, "address", &self.requests, |address| &address.requests)
     }
 
-    /// Counts a sign-in or a registration of an address, before its password is looked at.
+    /// Counts a password of an address, before it is looked at or hashed.
     ///
     /// # Errors
     /// It has tried as often as it may.

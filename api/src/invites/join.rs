@@ -11,6 +11,7 @@ use store::{InviteRow, InviteUse, MemberRow, ReadError, UserState};
 use utoipa::ToSchema;
 
 use super::{Code, check_may_add};
+use crate::accounts::check_stays;
 use crate::caller::Caller;
 use crate::chats::{KindOfChat, Stored, kind_of};
 use crate::desk::Outcome;
@@ -114,6 +115,7 @@ pub(crate) async fn join(
     origin: Origin,
     At(code): At<String>,
 ) -> Result<Response, Problem> {
+    check_stays(&shared, caller.user).await?;
     let row = invite(&shared, &code).await?;
     let done = come_in(&shared, &caller, &row).await;
     if let Some(event) = origin.tried(Audited::MemberAdd, &done) {

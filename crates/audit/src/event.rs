@@ -59,7 +59,7 @@ pub struct Event {
     /// Which operator did it, the system's user id of who asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<u32>,
-    /// The handle that was named, as it was written.
+    /// The handle that was named, where it is an account's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub handle: Option<String>,
     /// The device that was named.

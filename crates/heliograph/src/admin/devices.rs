@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use api::end_sign_ins;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, Path, State};
@@ -12,7 +13,7 @@ use store::{DeviceRow, RefreshFamily};
 use super::acted::{Action, acted};
 use super::refusal::Refusal;
 use super::serve::Peer;
-use super::users::{end_sign_ins, find};
+use super::users::find;
 use super::{Shared, time};
 
 /// A device that a user has named.
@@ -113,7 +114,7 @@ pub(super) async fn revoke(
     }
     let user = find(&shared, &who).await?.user;
     let revoking = async {
-        let sign_ins_ended = end_sign_ins(&shared, user, &device).await?;
+        let sign_ins_ended = end_sign_ins(&shared.store, &shared.log, user, &device).await?;
         let was_there = shared.store.remove_device(user, &device).await?;
         let known = was_there || sign_ins_ended > 0;
         Ok(Revoked { user: user.to_string(), device: device.clone(), known, sign_ins_ended })

@@ -84,6 +84,15 @@ impl From<event_log::PublishError> for Refusal {
     }
 }
 
+impl From<api::EndError> for Refusal {
+    fn from(error: api::EndError) -> Self {
+        match error {
+            api::EndError::Store(error) => error.into(),
+            api::EndError::Revocation(error) => error.into(),
+        }
+    }
+}
+
 impl From<JsonRejection> for Refusal {
     fn from(rejection: JsonRejection) -> Self {
         Self::Bad(rejection.body_text())

@@ -4,15 +4,15 @@
 //! row first, so that no sign-in begins any more, then tokens and sign-ins.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use api::end_sign_ins;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, State};
-use domain::{UserId, crash_point};
+use domain::{Micros, UserId, crash_point};
 use serde::{Deserialize, Serialize};
 use store::{Store, UserRow, UserState};
-use tokens::VALID_MAX;
-use uuid::Uuid;
 
 use super::acted::{Action, acted};
 use super::devices::{Device, SignIn};
@@ -153,6 +153,8 @@ pub(super) async fn ban(
         let (row, changed) = write(&shared, user, |row| match row.state {
             UserState::Active => {
                 row.state = UserState::Banned;
+                // No sign-in of before comes back with the account, wherever this is broken off.
+                row.sign_out(now_us());
                 Ok(true)
             }
             UserState::Banned => Ok(false),
@@ -161,7 +163,7 @@ pub(super) async fn ban(
         })
         .await?;
         crash_point("admin.row_written");
-        end_sign_ins(&shared, user, "").await?;
+        end_sign_ins(&shared.store, &shared.log, user, "").await?;
         Ok(Changed { user: User::from(&row), changed })
     };
     acted(&shared.audit, peer, Action { name: "user.ban", user, device: String::new() }, banning).await.map(Json)
@@ -206,14 +208,14 @@ const LEAVES: &str = "the user is being erased, which is for ever";
 async fn erase_account(shared: &Shared, user: UserId) -> Result<Changed, Refusal> {
     let (row, changed) = write(shared, user, |row| match row.state {
         UserState::Active | UserState::Banned => {
-            row.leave();
+            row.leave(now_us());
             Ok(true)
         }
         UserState::Leaving | UserState::Deleted => Ok(false),
     })
     .await?;
     crash_point("admin.row_written");
-    end_sign_ins(shared, user, "").await?;
+    end_sign_ins(&shared.store, &shared.log, user, "").await?;
     Ok(Changed { user: User::from(&row), changed })
 }
 
@@ -237,27 +239,10 @@ async fn write(
     Err(Refusal::Conflict("others change the user at the same time: ask again".to_owned()))
 }
 
-/// Ends the user's sign-ins, of this device or, if that is empty, of all; says how many there were.
-///
-/// Twice told: at once, so that sockets close, and after the refresh tokens are gone, for what was drawn with one of
-/// them in between.
-pub(super) async fn end_sign_ins(shared: &Shared, user: UserId, device: &str) -> Result<usize, Refusal> {
-    let revoke = async || {
-        let id = Uuid::new_v4().to_string();
-        tokens::revoke(&shared.log, user, (device, ""), VALID_MAX, &id).await
-    };
-    revoke().await?;
-    crash_point("admin.revoked");
-    let mut ended = 0;
-    for family in shared.store.refresh_families_of(user).await? {
-        if device.is_empty() || *family.device == *device {
-            ended += usize::from(shared.store.remove_refresh_family(family.family).await?.is_some());
-        }
-    }
-    if ended > 0 {
-        revoke().await?;
-    }
-    Ok(ended)
+/// µs since 1970 UTC.
+fn now_us() -> Micros {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
 }
 
 #[cfg(test)]

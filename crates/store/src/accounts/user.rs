@@ -46,6 +46,8 @@ pub struct UserRow {
     pub created_us: Micros,
     /// Whether the user may sign in.
     pub state: UserState,
+    /// No sign-in that began by then goes on, µs since 1970; 0: none was ended so.
+    pub signed_out_us: Micros,
     /// Which write of the row this is: 1, 2, 3 …
     pub version: u64,
 }
@@ -63,8 +65,21 @@ impl fmt::Debug for UserRow {
 }
 
 impl UserRow {
-    /// Marks it to be deleted. It keeps its handle, which is given up last.
-    pub fn leave(&mut self) {
+    /// Ends every sign-in that has begun by `now_us`, in the write of the row that says why.
+    ///
+    /// Never back in time: what one clock has ended no other one lets go on.
+    pub fn sign_out(&mut self, now_us: Micros) {
+        self.signed_out_us = self.signed_out_us.max(now_us);
+    }
+
+    /// Whether a sign-in of `created_us` has been ended.
+    pub fn has_signed_out(&self, created_us: Micros) -> bool {
+        created_us <= self.signed_out_us
+    }
+
+    /// Marks it to be deleted, and every sign-in ended. It keeps its handle, which is given up last.
+    pub fn leave(&mut self, now_us: Micros) {
+        self.sign_out(now_us);
         self.state = UserState::Leaving;
         for text in [&mut self.display_name, &mut self.avatar, &mut self.password] {
             *text = "".into();

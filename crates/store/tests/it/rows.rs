@@ -190,6 +190,7 @@ pub(crate) fn user_row(user: UserId, display_name: &str) -> UserRow {
         password: "$argon2id$v=19$m=8,t=1,p=1$c2FsdA$aGFzaA".into(),
         created_us: 1_790_000_000_000_000,
         state: UserState::Active,
+        signed_out_us: 0,
         version: 0,
     }
 }

@@ -53,7 +53,7 @@ async fn x06_a_ban_closes_all_sockets_at_once_and_no_sign_in_is_taken_until_it_i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn x06_a_ban_that_was_broken_off_is_whole_once_it_is_asked_again() {
-    for point in ["admin.row_written", "admin.revoked"] {
+    for point in ["admin.row_written", "accounts.revoked"] {
         let mut up = Up::new();
         up.start().await;
         let (_, alice) = up.register("alice").await;
@@ -110,7 +110,7 @@ async fn a_user_is_erased_only_when_it_is_meant_and_then_for_ever() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_that_was_broken_off_goes_on_by_itself() {
-    for point in ["admin.row_written", "admin.revoked"] {
+    for point in ["admin.row_written", "accounts.revoked"] {
         let mut up = Up::new();
         up.start().await;
         let (alice, signed_in) = up.register("alice").await;

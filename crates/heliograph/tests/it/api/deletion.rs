@@ -1,5 +1,7 @@
 //! Accounts that are deleted.
 
+use std::time::{Duration, Instant};
+
 use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::timeout;
@@ -9,6 +11,9 @@ use super::http::Answer;
 use super::{PASSWORD, Person};
 use crate::cast::SOON;
 use crate::process::Up;
+
+/// Behind the request: tokens pass for two seconds, and what they did shows a moment later.
+const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
 impl Person {
     async fn deletes_itself(&self, password: &str) -> Answer {
@@ -98,6 +103,52 @@ async fn x6_a_deleted_account_is_gone_and_what_it_said_stays() {
     let added = bob.http.post(&members, json!({ "user": alice.id })).await;
     assert_eq!(added.problem(), "not-reachable", "nobody brings the deleted one in again");
     assert_eq!(bob.http.get(&format!("/v1/users/{}", alice.id)).await.problem(), "not-found");
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_comes_into_chats_while_the_account_is_deleted_is_in_none_of_them() {
+    let mut up = Up::new();
+    up.start().await;
+    let (alice, _) = up.register("alice").await;
+    let (bob, _) = up.register("bob").await;
+    let groups = join_all((0..60).map(|_| bob.group(&[]))).await;
+    let codes = join_all(groups[..30].iter().map(async |chat| {
+        let invite = bob.http.post(&format!("/v1/chats/{chat}/invites"), json!({})).await;
+        invite.text("code")
+    }));
+    let codes = codes.await;
+    let comes_in = async {
+        let mut answers = Vec::new();
+        for code in &codes {
+            answers.push(alice.http.ask("POST", &format!("/v1/invites/{code}"), &[], None).await.status);
+        }
+        answers
+    };
+    let is_added = async {
+        let mut answers = Vec::new();
+        for chat in &groups[30..] {
+            let asked = json!({ "user": alice.id });
+            answers.push(bob.http.post(&format!("/v1/chats/{chat}/members"), asked).await.status);
+        }
+        answers
+    };
+    let asked = Instant::now();
+    let (came, added, deleted) = tokio::join!(comes_in, is_added, alice.deletes_itself(PASSWORD));
+    assert_eq!(deleted.status, 204);
+    let (made, refused) = came.iter().chain(&added).partition::<Vec<u16>, _>(|status| **status == 201);
+    assert!(!made.is_empty() && !refused.is_empty(), "they did not cross: {came:?} {added:?}");
+    // Erased: from here on nobody looks again, so this must not be before tokens and the read model are done with it.
+    is_free(&up, "alice").await;
+    assert!(asked.elapsed() >= SETTLED_AFTER, "{:?}", asked.elapsed());
+    for chat in &groups {
+        // As new as what is said now.
+        let said = bob.say(chat, "who is here?", chat).await.body["seq"].clone();
+        assert_eq!(bob.read(chat, &format!("at_least={said}")).await.status, 200);
+        assert!(!bob.who_is_in(chat).await.contains(&alice.id), "{came:?} {added:?}");
+    }
+    let made = alice.http.post("/v1/chats", json!({ "kind": "group", "members": [] })).await;
+    assert_eq!(made.problem(), "unauthenticated");
     up.stop().await;
 }
 

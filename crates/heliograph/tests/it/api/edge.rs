@@ -88,6 +88,21 @@ async fn x13_a_bot_that_sends_fifty_messages_a_second_meets_no_limit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn x13_each_password_that_is_looked_at_counts_for_its_address() {
+    let mut up = behind_proxy().await;
+    let (alice, _) = up.register("alice").await;
+    let change = json!({ "current": "not the password", "new": "another good password" });
+    let delete = json!({ "password": "not the password" });
+    for (method, path, body) in [("PUT", "/v1/me/password", change), ("DELETE", "/v1/me", delete)] {
+        let answer = ask_from(&alice.http, "203.0.113.7", method, path, body).await;
+        assert_eq!(answer.problem(), "wrong-password");
+        let policies = &answer.headers["ratelimit-policy"];
+        assert!(policies.contains("\"sign-ins\";q="), "{path}: {policies}");
+    }
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn x24_who_did_what_is_kept_apart_and_no_log_has_a_secret() {
     let mut up = Up::new();
     let mut command = up.command();
@@ -99,6 +114,13 @@ async fn x24_who_did_what_is_kept_apart_and_no_log_has_a_secret() {
     assert_eq!(up.http().post("/v1/accounts", taken).await.status, 409);
     let forged = "alice\n{\"at\":\"2026-01-01T00:00:00Z\",\"action\":\"admin\",\"outcome\":\"ok\",\"user\":\"forged\"}";
     let wrong_password = "a wrong password of alice";
+    // Typed into the wrong fields: where a handle is asked for, and a device.
+    let (misplaced, other) = ("hunter2.is.mine", "a password for a device");
+    assert_eq!(sign_in_from(&up, "203.0.113.7", misplaced, "alice").await.status, 401);
+    let taken = json!({ "handle": "alice", "password": PASSWORD, "device": misplaced });
+    assert_eq!(up.http().post("/v1/accounts", taken).await.status, 409);
+    let swapped = json!({ "handle": "Alice", "password": "phone", "device": other });
+    assert_eq!(ask_from(&up.http(), "203.0.113.7", "POST", "/v1/sign-ins", swapped).await.status, 401);
     assert_eq!(sign_in_from(&up, "203.0.113.7", forged, wrong_password).await.status, 401);
     let signed_in = sign_in_from(&up, "203.0.113.7", "alice", PASSWORD).await;
     let with = |answer: &Answer| Http { token: Some(answer.text("access_token")), ..up.http() };
@@ -156,13 +178,21 @@ async fn x24_who_did_what_is_kept_apart_and_no_log_has_a_secret() {
     assert_eq!(who, [&*chat, &*bob.id, "add-bob", "127.0.0.1"]);
     let refused = found("sign_in", "refused");
     assert_eq!((&refused["address"], &refused["detail"]), (&json!("203.0.113.7"), &json!("wrong-password")));
-    assert!(forged.starts_with(refused["handle"].as_str().unwrap()), "{refused}");
+    assert!(refused.get("handle").is_none() && refused.get("device").is_none(), "{refused}");
+    let of_alice = lines.iter().filter(|line| line["action"] == "sign_in" && line["handle"] == "alice");
+    let outcomes: Vec<_> = of_alice.map(|line| line["outcome"].as_str().unwrap()).collect();
+    assert_eq!(outcomes[..2], ["refused", "ok"], "whose account it was stands there");
+    assert_eq!(
+        (&found("register", "ok")["handle"], &found("sign_in", "ok")["device"]),
+        (&json!("alice"), &json!("phone"))
+    );
     assert!(lines.iter().all(|line| line["action"] != "admin"), "a forged line: {audit}");
 
     let ordinary = running.lines().join("\n");
     let answers = [&registered, &bobs, &signed_in, &again];
     let tokens = answers.iter().flat_map(|answer| [answer.text("access_token"), answer.text("refresh_token")]);
-    let words = [PASSWORD, wrong_password, "another good password", secret, &stolen].map(str::to_owned);
+    let words =
+        [PASSWORD, wrong_password, "another good password", secret, &stolen, misplaced, other].map(str::to_owned);
     for secret in words.into_iter().chain(tokens) {
         assert!(!audit.contains(&secret) && !ordinary.contains(&secret), "a log has {secret}");
         // Nor a part that would do.

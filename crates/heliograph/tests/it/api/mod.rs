@@ -7,6 +7,7 @@ mod deletion;
 mod description;
 mod devices;
 mod edge;
+mod endings;
 mod following;
 pub(crate) mod http;
 mod invites;

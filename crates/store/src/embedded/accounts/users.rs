@@ -6,7 +6,7 @@ use domain::UserId;
 use super::{
     super::{
         batch::Batch,
-        codec::{Fields, put_text, value},
+        codec::{Fields, put_text, value, value_of},
         read::View,
         tables::Table,
     },
@@ -16,10 +16,12 @@ use crate::{Error, UserRow, UserState};
 
 const TABLE: Table = Table::Users;
 const LEAVING: Table = Table::LeavingUsers;
+/// Version byte of users: the ones before it do not say when they signed out everywhere.
+const VERSION: u8 = 2;
 
 fn encode(row: &UserRow, version: u64) -> Vec<u8> {
     let texts = [&row.handle, &row.display_name, &row.avatar, &row.password];
-    let mut value = value(17 + texts.iter().map(|text| 2 + text.len()).sum::<usize>());
+    let mut value = value_of(VERSION, 25 + texts.iter().map(|text| 2 + text.len()).sum::<usize>());
     value.put_u64(version);
     value.put_u8(match row.state {
         UserState::Active => 1,
@@ -31,11 +33,12 @@ fn encode(row: &UserRow, version: u64) -> Vec<u8> {
     for text in texts {
         put_text(&mut value, text);
     }
+    value.put_u64(row.signed_out_us);
     value
 }
 
 fn decode(user: UserId, bytes: &[u8]) -> Result<UserRow, Error> {
-    let mut fields = Fields::of(TABLE.name(), bytes)?;
+    let (format, mut fields) = Fields::up_to(VERSION, TABLE.name(), bytes)?;
     let version = fields.number()?;
     let state = match fields.byte()? {
         1 => UserState::Active,
@@ -53,6 +56,7 @@ fn decode(user: UserId, bytes: &[u8]) -> Result<UserRow, Error> {
         display_name: fields.text()?,
         avatar: fields.text()?,
         password: fields.text()?,
+        signed_out_us: if format < VERSION { 0 } else { fields.number()? },
     };
     fields.end(row)
 }
@@ -101,6 +105,7 @@ mod tests {
             password: "$x".into(),
             created_us: 0x0102,
             state: UserState::Banned,
+            signed_out_us: 0x0304,
             version: 3,
         }
     }
@@ -108,9 +113,13 @@ mod tests {
     #[test]
     fn the_bytes_are_these() {
         let bytes = encode(&row(), 3);
-        let expected = b"\x01\0\0\0\0\0\0\0\x03\x02\0\0\0\0\0\0\x01\x02\0\x02an\0\x03\xc3\x85n\0\0\0\x02$x";
-        assert_eq!(bytes, expected);
+        let before = b"\0\0\0\0\0\0\0\x03\x02\0\0\0\0\0\0\x01\x02\0\x02an\0\x03\xc3\x85n\0\0\0\x02$x";
+        assert_eq!(bytes, [&[2][..], before, b"\0\0\0\0\0\0\x03\x04"].concat());
         assert_eq!(decode(row().user, &bytes).unwrap(), row());
+        // As it was written before it said when its user signed out.
+        let old = [&[1][..], before].concat();
+        assert_eq!(decode(row().user, &old).unwrap(), UserRow { signed_out_us: 0, ..row() });
+        assert!(decode(row().user, &[&[3], &bytes[1..]].concat()).is_err());
     }
 
     #[test]
