@@ -2,7 +2,8 @@
 
 use domain::UserId;
 use event_log::{ControlReader, Log, LogConfig};
-use heliograph::{broker, folder};
+use heliograph::broker::{self, Access};
+use heliograph::folder;
 use serde_json::json;
 use store::{RefreshFamily, Store};
 use testkit::nats::{NatsOptions, NatsServer};
@@ -71,8 +72,9 @@ async fn x6_the_end_of_sign_ins_is_told_at_once_and_again_when_no_refresh_token_
 async fn x6_signing_out_everywhere_and_a_new_password_are_told_twice() {
     let mut up = Up::new();
     up.start().await;
-    let servers = vec![broker::url_of(&folder::broker(up.folder())).unwrap()];
-    let log = Log::connect(LogConfig { servers, ..LogConfig::default() }).await.unwrap();
+    let Access { url, login } = broker::access_of(&folder::broker(up.folder())).unwrap();
+    let config = LogConfig { servers: vec![url], login: Some(login), ..LogConfig::default() };
+    let log = Log::connect(config).await.unwrap();
     let mut control = log.follow_control().await.unwrap();
     let (alice, _) = up.register("alice").await;
     let (bob, _) = up.register("bob").await;
