@@ -18,7 +18,8 @@ impl Up {
     /// An operator's command on this folder.
     async fn operate(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_heliograph"));
-        command.args(args).arg("--data").arg(self.folder());
+        // What it says is for people, not for those who mend it.
+        command.args(args).arg("--data").arg(self.folder()).env_remove("RUST_BACKTRACE");
         spawn_blocking(move || command.output()).await.unwrap().unwrap()
     }
 

@@ -55,7 +55,7 @@ async fn one_key_is_one_message_however_often_whenever_and_over_a_kill() {
     assert!(first.iter().all(|answer| answer.status == 201 && answer.body == first[0].body), "{first:?}");
     // More outboxes than the chat remembers of one sender.
     for n in 0..40 {
-        assert_eq!(alice.say(&chat, "more", &format!("more {n}")).await.status, 201);
+        assert_eq!(alice.say(&chat, "more", &format!("more-{n}")).await.status, 201);
     }
     assert_eq!(alice.say(&chat, "once", "k").await.body, first[0].body);
     let other = alice.say(&chat, "twice", "k").await;
@@ -151,13 +151,15 @@ async fn history_and_the_list_are_paged_both_ways() {
     let page = alice.read(&chats[0], "after=3&limit=3").await;
     assert_eq!((seqs(&page.body), &page.body["through"]), (vec![4, 5, 6], &json!(6)));
     assert_eq!(seqs(&alice.read(&chats[0], "before=8&limit=3").await.body), [5, 6, 7]);
+    assert_eq!(seqs(&alice.read(&chats[0], "after=4&before=8&limit=9").await.body), [5, 6, 7]);
+    assert_eq!(seqs(&alice.read(&chats[0], "after=2&before=8&limit=3").await.body), [5, 6, 7]);
     let page = alice.read(&chats[0], "before=3&limit=5").await;
     assert_eq!((seqs(&page.body), &page.body["through"]), (vec![1, 2], &json!(2)));
     assert_eq!(seqs(&alice.read(&chats[0], "before=1000&limit=3").await.body), [5, 6, 7]);
     assert_eq!(seqs(&alice.read(&chats[0], "before=1").await.body), [0; 0]);
     // More bytes than one page: the oldest are left for the next one, never the latest.
     for n in 0..20 {
-        assert_eq!(alice.say(&chats[1], &"x".repeat(16 << 10), &format!("long {n}")).await.status, 201);
+        assert_eq!(alice.say(&chats[1], &"x".repeat(16 << 10), &format!("long-{n}")).await.status, 201);
     }
     let (mut before, mut read) = (22, Vec::new());
     while before > 1 {

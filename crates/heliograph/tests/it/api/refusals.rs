@@ -39,7 +39,7 @@ async fn a_request_that_is_not_what_the_description_says_is_refused() {
         let answer = alice.http.post(path, body.clone()).await;
         assert_eq!((answer.status, answer.problem()), (400, "bad-request"), "{path} {body}: {answer:?}");
     }
-    for query in ["limit=0", "limit=257", "limit=x", "after=1&before=2", "after=-1", "who=me"] {
+    for query in ["limit=0", "limit=257", "limit=x", "after=-1", "who=me"] {
         let answer = alice.read(&chat, query).await;
         assert_eq!((answer.status, answer.problem()), (400, "bad-request"), "{query}");
     }
