@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use heliograph::folder;
 use testkit::wait::until;
 use testkit::{Running, Scratch};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -51,8 +52,10 @@ impl Proxy {
         haproxy.env("HELIOGRAPH_PROXY_LISTEN", format!("127.0.0.1:{port}")).env("HELIOGRAPH_PROXY_CERTS", certificates);
         haproxy.env("HELIOGRAPH_PROXY_CONTROL", &control).env("HELIOGRAPH_GATEWAY", &up.listen);
         haproxy.env("HELIOGRAPH_GATEWAY_ADMIN", admin_port.to_string());
+        haproxy.env("HELIOGRAPH_API", folder::api(up.folder()).unwrap());
+        haproxy.env("HELIOGRAPH_API_ADMIN", admin_port.to_string());
         let mut running = Running::start("haproxy", haproxy).unwrap();
-        until(UP_WITHIN, "HAProxy to find the gateway well", async || {
+        until(UP_WITHIN, "HAProxy to find gateway and API well", async || {
             let ended = running.try_status().unwrap();
             assert!(ended.is_none(), "HAProxy ended: {}", running.tail());
             let mut socket = UnixStream::connect(&control).await.ok()?;
@@ -60,7 +63,8 @@ impl Proxy {
             let mut stat = String::new();
             socket.read_to_string(&mut stat).await.ok()?;
             // The admin listener's answer over HTTP, not the mere start as up.
-            stat.lines().any(|line| line.starts_with("gateways,gateway-1,") && line.contains(",L7OK,")).then_some(())
+            let is_well = |server| stat.lines().any(|line| line.starts_with(server) && line.contains(",L7OK,"));
+            (is_well("gateways,gateway-1,") && is_well("apis,api-1,")).then_some(())
         })
         .await;
         let url = format!("wss://127.0.0.1:{port}/v1/socket");
@@ -72,6 +76,18 @@ impl Proxy {
         let mut command = command(up, "node", script, &self.url, more);
         command.env("NODE_EXTRA_CA_CERTS", &self.certificate);
         succeeds(script, command).await;
+    }
+
+    /// What curl gets of a path: the status, and a field of the head.
+    async fn gets(&self, path: &str, field: &str) -> String {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--output", "/dev/null", "--write-out", &format!("%{{http_code}} %header{{{field}}}")]);
+        curl.arg("--cacert")
+            .arg(&self.certificate)
+            .arg(self.url.replace("wss://", "https://").replace("/v1/socket", path));
+        let got = tokio::task::spawn_blocking(move || curl.output()).await.unwrap().unwrap();
+        assert!(got.status.success(), "{got:?}");
+        String::from_utf8(got.stdout).unwrap()
     }
 
     async fn stop(mut self) {
@@ -116,6 +132,22 @@ async fn behind_a_trusted_haproxy_each_client_is_its_own_address() {
 async fn behind_an_unlisted_haproxy_all_clients_are_one_address() {
     let (mut up, proxy) = behind_haproxy("192.0.2.0/24").await;
     proxy.converse(&up, "addresses.mjs", &["429"]).await;
+    proxy.stop().await;
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs HAProxy and curl: `cargo xtask test foreign`"]
+async fn the_api_is_behind_haproxy_too_and_counts_each_client() {
+    let (mut up, proxy) = behind_haproxy("127.0.0.1/32").await;
+    let counted = proxy.gets("/v1/openapi.json", "ratelimit-policy").await;
+    assert!(counted.starts_with("200 \"address\""), "{counted}");
+    assert!(proxy.gets("/docs", "content-type").await.starts_with("200 text/html"));
+    assert!(proxy.gets("/.well-known/jwks.json", "content-type").await.starts_with("200"));
+    // What is for operators is not there.
+    for path in ["/metrics", "/livez", "/admin/v1/users", "/v2"] {
+        assert!(proxy.gets(path, "date").await.starts_with("404"), "{path}");
+    }
     proxy.stop().await;
     up.stop().await;
 }
