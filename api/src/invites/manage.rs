@@ -1,5 +1,6 @@
 //! Making invites, listing and revoking them: for whoever may let others in.
 
+use audit::{Action as Audited, Event};
 use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -9,9 +10,10 @@ use utoipa::ToSchema;
 use super::{Code, check_may_add};
 use crate::caller::Caller;
 use crate::chats;
+use crate::edge::{Origin, audited};
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfInvites;
-use crate::state::{State, now_us};
+use crate::state::{Shared, State, now_us};
 use crate::wire::{self, At, Json, present, whole};
 
 /// How long an invite holds unless told otherwise: a week.
@@ -94,11 +96,31 @@ fn id_of(row: &InviteRow) -> String {
 pub(crate) async fn create(
     Extract(shared): State,
     caller: Caller,
+    origin: Origin,
     At(chat): At<String>,
     Json(asked): Json<NewInvite>,
 ) -> Result<(StatusCode, axum::Json<Invite>), Problem> {
-    let chat = chats::id(&shared, &chat)?;
-    check_may_add(&shared, chat, caller.user).await?;
+    let done = made(&shared, &caller, &chat, asked).await;
+    record(&shared, &caller, &origin, (Audited::InviteCreate, &chat), &done);
+    done.map(|invite| (StatusCode::CREATED, axum::Json(invite)))
+}
+
+/// Keeps who made or ended a way into which chat.
+fn record<T>(
+    shared: &Shared,
+    caller: &Caller,
+    origin: &Origin,
+    (action, chat): (Audited, &str),
+    done: &Result<T, Problem>,
+) {
+    if let Some(event) = origin.tried(action, done) {
+        shared.audit.record(&caller.did(Event { chat: audited(chat), ..event }));
+    }
+}
+
+async fn made(shared: &Shared, caller: &Caller, chat: &str, asked: NewInvite) -> Result<Invite, Problem> {
+    let chat = chats::id(shared, chat)?;
+    check_may_add(shared, chat, caller.user).await?;
     let now_us = now_us();
     let expires_us = asked.expires_at.map_or(Ok(now_us + LASTS_US), |at| wire::from_time("expires_at", &at))?;
     if !(now_us..=now_us + LASTS_US_MAX).contains(&expires_us) {
@@ -114,7 +136,7 @@ pub(crate) async fn create(
     if !shared.store.put_invite(row.clone()).await? {
         return Err(Kind::Internal.into());
     }
-    Ok((StatusCode::CREATED, axum::Json(Invite { code: Some(code.text()), ..Invite::from(&row) })))
+    Ok(Invite { code: Some(code.text()), ..Invite::from(&row) })
 }
 
 /// The invites of a chat, ended ones included for an hour.
@@ -152,11 +174,18 @@ pub(crate) async fn list(
 pub(crate) async fn revoke(
     Extract(shared): State,
     caller: Caller,
+    origin: Origin,
     At((chat, invite)): At<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let chat = chats::id(&shared, &chat)?;
-    check_may_add(&shared, chat, caller.user).await?;
+    let done = ended(&shared, &caller, &chat, &invite).await;
+    record(&shared, &caller, &origin, (Audited::InviteRevoke, &chat), &done);
+    done.map(|()| StatusCode::NO_CONTENT)
+}
+
+async fn ended(shared: &Shared, caller: &Caller, chat: &str, invite: &str) -> Result<(), Problem> {
+    let chat = chats::id(shared, chat)?;
+    check_may_add(shared, chat, caller.user).await?;
     let invites = shared.store.invites_of(chat).await?;
     let row = invites.iter().find(|row| id_of(row) == invite).ok_or(Kind::NotFound)?;
-    if shared.store.remove_invite(row.hash).await? { Ok(StatusCode::NO_CONTENT) } else { Err(Kind::NotFound.into()) }
+    if shared.store.remove_invite(row.hash).await? { Ok(()) } else { Err(Kind::NotFound.into()) }
 }

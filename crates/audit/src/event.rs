@@ -30,6 +30,10 @@ pub enum Action {
     MemberAdd,
     /// Somebody was put out of a chat, or left it.
     MemberRemove,
+    /// A link was made that lets into a chat.
+    InviteCreate,
+    /// Such a link was ended.
+    InviteRevoke,
     /// An operator did something; `detail` says what.
     Admin,
 }

@@ -137,6 +137,9 @@ async fn x24_who_did_what_is_kept_apart_and_no_log_has_a_secret() {
     let secret = "what alice says to nobody else";
     assert_eq!(alice.say(&chat, secret, "k").await.status, 201);
     assert_eq!(with(&bobs).delete("/v1/sign-ins/current").await.status, 204);
+    let invites = format!("/v1/chats/{chat}/invites");
+    let invite = alice.http.post(&invites, json!({})).await;
+    assert_eq!(alice.http.delete(&format!("{invites}/{}", invite.text("id"))).await.status, 204);
     let change = json!({ "current": PASSWORD, "new": "another good password" }).to_string();
     assert_eq!(alice.http.ask("PUT", "/v1/me/password", &[], Some(change)).await.status, 204);
     let again = loop {
@@ -164,6 +167,8 @@ async fn x24_who_did_what_is_kept_apart_and_no_log_has_a_secret() {
         ("refresh_reuse", "refused", json!(alice.id)),
         ("chat_create", "ok", json!(alice.id)),
         ("member_add", "ok", json!(alice.id)),
+        ("invite_create", "ok", json!(alice.id)),
+        ("invite_revoke", "ok", json!(alice.id)),
         ("member_remove", "ok", json!(alice.id)),
         ("sign_out", "ok", json!(bob.id)),
         ("password_change", "ok", json!(alice.id)),
