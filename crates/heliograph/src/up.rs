@@ -331,6 +331,6 @@ fn say_what_next(address: &str, http: &str, options: &Options) {
     println!("Heliograph listens on {address}. In two more terminals:\n");
     println!("  {program} chat{data} --as alice --to bob");
     println!("  {program} chat{data} --as bob --to alice\n");
-    println!("HTTP API: http://{http}/v1, described at /v1/openapi.json.");
+    println!("HTTP API: http://{http}/v1, described at /docs.");
     println!("Ctrl-C stops it; what was said stays in {}.", options.data.display());
 }
