@@ -3,38 +3,20 @@
 use axum::extract::State as Extract;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use domain::{ChatId, Seq};
-use serde::{Deserialize, Serialize};
-use store::{ChatLine, LIST_ROWS_MAX, Preview};
-use utoipa::{IntoParams, ToSchema};
+use domain::Seq;
+use serde::Serialize;
+use store::{ChatLine, Preview};
+use utoipa::ToSchema;
 
 use crate::caller::Caller;
 use crate::chats::KindOfChat;
+use crate::paging::{Page, next};
 use crate::problem::Problem;
 use crate::refusals::OfCaller;
 use crate::settings::Settings;
 use crate::state::State;
 use crate::tagged::{self, tagged};
 use crate::wire::{self, Asked};
-
-/// Chats of one page.
-const PAGE: usize = 100;
-/// Most chats of one page.
-const PAGE_MAX: usize = 1_000;
-const _: () = assert!(PAGE_MAX <= LIST_ROWS_MAX, "a page is one read");
-
-/// Which page of a list.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Page {
-    /// `next` of the page before.
-    #[param(format = "uuid")]
-    cursor: Option<String>,
-    /// At most so many, 100 if nothing is said.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
-}
 
 /// What can be the last of a chat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
@@ -148,14 +130,9 @@ pub(crate) async fn list(
     headers: HeaderMap,
     Asked(page): Asked<Page>,
 ) -> Result<Response, Problem> {
-    let limit = page.limit.unwrap_or(PAGE);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::bad("`limit` is from 1 to 1000"));
-    }
-    let after = page.cursor.map(|cursor| cursor.parse::<ChatId>()).transpose();
-    let after = after.map_err(|_fault| Problem::bad("`cursor` is none of ours"))?;
+    let (limit, after) = (page.limit()?, page.after()?);
     let lines = shared.store.chat_lines(caller.user, after, limit).await?;
-    let next = lines.last().filter(|_| lines.len() >= limit).map(|last| last.head.chat.to_string());
+    let next = next(&lines, limit, |line| line.head.chat.to_string());
     tagged(&headers, &Chats { chats: lines.iter().filter_map(Line::of).collect(), next })
 }
 

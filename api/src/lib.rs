@@ -21,6 +21,7 @@ mod error;
 mod invites;
 mod members;
 mod messages;
+mod paging;
 mod passwords;
 mod problem;
 mod refresh;

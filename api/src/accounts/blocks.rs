@@ -6,13 +6,14 @@ use axum::extract::State as Extract;
 use axum::http::StatusCode;
 use domain::{ChatId, UserId};
 use metrics::counter;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use store::SEND_CLAIM_KEPT_US;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::caller::Caller;
 use crate::invites::check_may_add;
 use crate::messages::key::IdempotencyKey;
+use crate::paging::{Page, next};
 use crate::problem::{Kind, Problem};
 use crate::refusals::{OfBlock, OfCaller, OfThing};
 use crate::state::{Shared, State, now_us};
@@ -20,21 +21,6 @@ use crate::wire::{Asked, At};
 
 /// Users whom one may block; some more where several are blocked at once.
 const BLOCKS_MAX: usize = 1_000;
-/// Users of one page.
-const PAGE: usize = 100;
-
-/// Which page of the list.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Page {
-    /// `next` of the page before.
-    #[param(format = "uuid")]
-    cursor: Option<String>,
-    /// At most so many, 100 if nothing is said.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
-}
 
 /// Whom the caller blocks.
 #[derive(Debug, Serialize, ToSchema)]
@@ -59,14 +45,9 @@ pub(crate) async fn list(
     caller: Caller,
     Asked(page): Asked<Page>,
 ) -> Result<axum::Json<Blocked>, Problem> {
-    let limit = page.limit.unwrap_or(PAGE);
-    if !(1..=BLOCKS_MAX).contains(&limit) {
-        return Err(Problem::bad("`limit` is from 1 to 1000"));
-    }
-    let after = page.cursor.map(|cursor| cursor.parse::<UserId>()).transpose();
-    let after = after.map_err(|_fault| Problem::bad("`cursor` is none of ours"))?;
+    let (limit, after) = (page.limit()?, page.after()?);
     let users = shared.store.blocks_of(caller.user, after, limit).await?;
-    let next = if users.len() < limit { None } else { users.last().map(ToString::to_string) };
+    let next = next(&users, limit, ToString::to_string);
     Ok(axum::Json(Blocked { users: users.iter().map(ToString::to_string).collect(), next }))
 }
 

@@ -2,36 +2,20 @@
 
 use axum::extract::State as Extract;
 use domain::limits::MEMBERS_MAX;
-use domain::{ChatId, Entry, Event, Seq, UserId};
-use serde::{Deserialize, Serialize};
+use domain::{ChatId, Entry, Event, Seq};
+use serde::Serialize;
 use store::{Asked as Wanted, LIST_ROWS_MAX, ReadError};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::caller::Caller;
 use crate::chats;
+use crate::paging::{Page, next};
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfThing;
 use crate::state::{Shared, State};
 use crate::wire::{self, Asked, At};
 
-/// Members of one page unless told otherwise.
-const PAGE: usize = 100;
-/// Most members of one page: all that a chat may have.
-const PAGE_MAX: usize = MEMBERS_MAX;
-const _: () = assert!(PAGE_MAX <= LIST_ROWS_MAX, "a page is one read");
-
-/// Which page of a message's receipts.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Page {
-    /// `next` of the page before.
-    #[param(format = "uuid")]
-    cursor: Option<String>,
-    /// At most so many, 100 if nothing is said.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<usize>,
-}
+const _: () = assert!(MEMBERS_MAX <= LIST_ROWS_MAX, "all members are one read");
 
 /// How one member has a message.
 #[derive(Debug, Serialize, ToSchema)]
@@ -91,15 +75,10 @@ pub(crate) async fn receipts(
     Asked(page): Asked<Page>,
 ) -> Result<axum::Json<Receipts>, Problem> {
     let chat = chats::id(&shared, &chat)?;
-    let limit = page.limit.unwrap_or(PAGE);
-    if !(1..=PAGE_MAX).contains(&limit) {
-        return Err(Problem::bad("`limit` is from 1 to 1000"));
-    }
-    let after = page.cursor.map(|cursor| cursor.parse::<UserId>()).transpose();
-    let after = after.map_err(|_fault| Problem::bad("`cursor` is none of ours"))?;
+    let (limit, after) = (page.limit()?, page.after()?);
     let message = message(&shared, &caller, chat, seq).await?;
     let members = shared.store.receipts(chat, seq, after, limit).await?;
-    let next = members.last().filter(|_| members.len() >= limit).map(|last| last.user.to_string());
+    let next = next(&members, limit, |member| member.user.to_string());
     let receipts = members.iter().filter(|member| member.user != message.sender).map(|member| Receipt {
         user: member.user.to_string(),
         delivered: member.watermark.delivered >= seq,
