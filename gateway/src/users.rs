@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use domain::UserId;
-use limits::{Bucket, Keys, Limiter, SWEEP_EVERY};
+use limits::{Bucket, Keys, Limiter, sweep_until};
 use metrics::counter;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{UserLimits, names};
@@ -89,15 +88,12 @@ impl Users {
 
     /// Forgets users that have nothing to tell any more, until stopped.
     pub(crate) async fn sweep(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = interval(SWEEP_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.keys.sweep(|user| {
-                self.frames.is_restored(&user.frames)
-                    && self.bytes.is_restored(&user.bytes)
-                    && self.chats.is_restored(&user.chats)
-            });
-        }
+        let is_as_new = |user: &User| {
+            self.frames.is_restored(&user.frames)
+                && self.bytes.is_restored(&user.bytes)
+                && self.chats.is_restored(&user.chats)
+        };
+        sweep_until(stop, || self.keys.sweep(is_as_new)).await;
     }
 }
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use store::DeviceRow;
 use utoipa::ToSchema;
 
-use super::sign_ins::{ROOM_TRIES, end, revoke};
+use super::endings::end_sign_ins;
+use super::sign_ins::ROOM_TRIES;
 use crate::caller::Caller;
 use crate::edge::{Origin, audited};
 use crate::problem::{Kind, Problem};
@@ -152,22 +153,13 @@ pub(super) async fn see(shared: &Shared, user: UserId, device: &str) -> Result<(
     Err(Kind::Busy.into())
 }
 
-/// Ends the device's sign-ins and takes it off the list.
+/// Ends the device's sign-ins and takes it off the list; tokens for it that come from no sign-in are revoked too.
 ///
 /// Broken off, it is still listed, and goes on when it is asked again. A sign-in that crosses it and was listed already
 /// ends with it: hence the second look.
 async fn end_device(shared: &Shared, user: UserId, device: &str) -> Result<(), Problem> {
-    // Tokens for the device that come from no sign-in too.
-    revoke(shared, user, (device, "")).await?;
-    end_sign_ins(shared, user, device).await?;
+    end_sign_ins(&shared.store, &shared.log, user, device).await?;
     shared.store.remove_device(user, device).await?;
-    end_sign_ins(shared, user, device).await
-}
-
-async fn end_sign_ins(shared: &Shared, user: UserId, device: &str) -> Result<(), Problem> {
-    let families = shared.store.refresh_families_of(user).await?;
-    for family in families.iter().filter(|family| *family.device == *device) {
-        end(shared, family).await?;
-    }
+    end_sign_ins(&shared.store, &shared.log, user, device).await?;
     Ok(())
 }

@@ -9,7 +9,6 @@ use domain::{UserId, crash_point};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use store::{REFRESH_FAMILIES_MAX, RefreshFamily, UserState};
-use tokens::VALID_MAX;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -69,28 +68,33 @@ pub(crate) async fn sign_in(
     origin: Origin,
     Json(asked): Json<SignIn>,
 ) -> Result<(StatusCode, axum::Json<SignedIn>), Problem> {
-    let (named, device) = (handle(&asked.handle).ok(), audited(&asked.device));
-    let done = checked(&shared, &origin, asked).await;
+    let (mut named, device) = (None, audited(&asked.device));
+    let done = checked(&shared, &origin, asked, &mut named).await;
     if let Some(event) = origin.tried(Action::SignIn, &done) {
         let user = done.as_ref().ok().map(|signed_in| signed_in.user.id.clone());
         // What leads to no account may be a password in the wrong field, and so may a device that nobody came in on.
         let device = device.filter(|_| done.is_ok());
-        let handle = match named {
-            Some(named) if matches!(shared.store.user_of_handle(&named).await, Ok(Some(_))) => Some(named),
-            Some(_) | None => None,
-        };
-        shared.audit.record(&Event { user, handle, device, ..event });
+        shared.audit.record(&Event { user, handle: named, device, ..event });
     }
     done.map(|signed_in| (StatusCode::CREATED, axum::Json(signed_in)))
 }
 
-/// Signs in whoever knows the password.
-async fn checked(shared: &Shared, origin: &Origin, asked: SignIn) -> Result<SignedIn, Problem> {
+/// Signs in whoever knows the password; says in `named` which handle led to an account, whatever comes of it.
+async fn checked(
+    shared: &Shared,
+    origin: &Origin,
+    asked: SignIn,
+    named: &mut Option<String>,
+) -> Result<SignedIn, Problem> {
     let device = device(&asked.device)?;
     shared.allowances.password(origin)?;
     let guess = shared.allowances.guess(origin, &asked.handle)?;
     let user = match handle(&asked.handle) {
-        Ok(handle) => shared.store.user_of_handle(&handle).await?,
+        Ok(handle) => {
+            let user = shared.store.user_of_handle(&handle).await?;
+            *named = user.is_some().then_some(handle);
+            user
+        }
         // A handle that nobody can have is one that nobody has.
         Err(_) => None,
     };
@@ -253,7 +257,7 @@ async fn end_own(shared: &Shared, caller: &Caller) -> Result<(), Problem> {
             end(shared, &family).await?;
         }
     }
-    revoke(shared, caller.user, ("", sign_in)).await
+    revoke(shared, caller.user, sign_in).await
 }
 
 /// Signs out everywhere.
@@ -300,17 +304,17 @@ async fn mark_signed_out(shared: &Shared, user: UserId) -> Result<(), Problem> {
 /// Ends a sign-in: those of its tokens that are about are worthless, and there are no further ones.
 ///
 /// In this order, as everywhere here: one that was broken off is carried out whole when it is tried again.
-pub(super) async fn end(shared: &Shared, family: &RefreshFamily) -> Result<(), Problem> {
-    revoke(shared, family.user, ("", &sign_in_of(family.family))).await?;
+async fn end(shared: &Shared, family: &RefreshFamily) -> Result<(), Problem> {
+    revoke(shared, family.user, &sign_in_of(family.family)).await?;
     shared.store.remove_refresh_family(family.family).await?;
     Ok(())
 }
 
-/// Tells every gateway and API of the user's tokens for this device, or of this sign-in; one of them is empty.
-pub(super) async fn revoke(shared: &Shared, user: UserId, (device, sign_in): (&str, &str)) -> Result<(), Problem> {
+/// Tells every gateway and API that tokens of this sign-in are worthless.
+async fn revoke(shared: &Shared, user: UserId, sign_in: &str) -> Result<(), Problem> {
     let id = Uuid::new_v4().to_string();
-    // Only tokens of ours name a sign-in, and those are short; what others were made is not known here.
-    let longest = if sign_in.is_empty() { VALID_MAX } else { Duration::from_secs(shared.config.access_token_s) };
-    let told = tokens::revoke(&shared.log, user, (device, sign_in), longest, &id).await;
+    // Only tokens of ours name a sign-in, and those are short.
+    let longest = Duration::from_secs(shared.config.access_token_s);
+    let told = tokens::revoke(&shared.log, user, ("", sign_in), longest, &id).await;
     told.map_err(|error| EndError::from(error).into())
 }

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use axum::http::HeaderMap;
 use domain::UserId;
-use limits::{Bucket, Keys, Limiter, Names, Network, SWEEP_EVERY, client_key, holds};
+use limits::{Bucket, Keys, Limiter, Names, client_key, holds, sweep_until};
 use metrics::counter;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::guesses::{Guess, Guesses};
@@ -57,9 +57,7 @@ pub(crate) struct Allowances {
     refreshes: Limiter,
     user_requests: Limiter,
     user_chats: Limiter,
-    connections_max: u32,
-    unlimited: Vec<Network>,
-    trusted_proxies: Vec<Network>,
+    limits: ClientLimits,
 }
 
 impl Allowances {
@@ -73,22 +71,25 @@ impl Allowances {
             refreshes: Limiter::new(limits.address_refreshes),
             user_requests: Limiter::new(limits.user_requests),
             user_chats: Limiter::per_hour(limits.user_chats_per_hour),
-            connections_max: limits.address_connections_max,
-            unlimited: limits.unlimited.clone(),
-            trusted_proxies: limits.trusted_proxies.clone(),
+            limits: limits.clone(),
         }
+    }
+
+    /// Where a request comes from, by what these limits say of proxies and of who is exempt.
+    pub(super) fn origin(&self, peer: IpAddr, headers: &HeaderMap) -> Origin {
+        Origin::new(peer, headers, &self.limits)
     }
 
     /// Counts a connection for as long as it is open; none: its peer has as many as it may.
     pub(crate) fn connection(&self, peer: IpAddr) -> Option<Connected> {
         // Whom a proxy speaks for is known only from each request.
-        if holds(&self.unlimited, peer) || holds(&self.trusted_proxies, peer) {
+        if holds(&self.limits.unlimited, peer) || holds(&self.limits.trusted_proxies, peer) {
             return Some(Connected(None));
         }
         let address = self.addresses.get(client_key(peer));
         let others = address.connections.fetch_add(1, Ordering::Relaxed);
         let connected = Connected(Some(address));
-        if others < self.connections_max {
+        if others < self.limits.address_connections_max {
             return Some(connected);
         }
         counter!("api_connections_refused_total").increment(1);
@@ -172,11 +173,7 @@ impl Allowances {
 
     /// Forgets clients that have nothing to tell any more, until stopped.
     pub(crate) async fn sweep(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = interval(SWEEP_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.sweep_once();
-        }
+        sweep_until(stop, || self.sweep_once()).await;
     }
 
     fn sweep_once(&self) {
@@ -199,9 +196,7 @@ fn refused(of: &'static str, wait: std::time::Duration) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv6Addr};
-
-    use axum::http::HeaderMap;
+    use std::net::Ipv6Addr;
 
     use super::*;
 

@@ -43,7 +43,6 @@ const IDENTITY: &str = "identity";
 #[derive(Debug)]
 pub(crate) struct Edge {
     router: Router,
-    limits: ClientLimits,
     allowances: Arc<Allowances>,
     /// None: no page of another origin may read an answer.
     cors: Option<CorsLayer>,
@@ -64,13 +63,13 @@ impl Edge {
     pub(crate) fn new(router: Router, config: &Config, allowances: Arc<Allowances>) -> Result<Self, Error> {
         let cors = cors::layer(&config.allowed_origins)?;
         let within = Duration::from_millis(config.request_timeout_ms);
-        Ok(Self { router, limits: config.limits.clone(), allowances, cors, within })
+        Ok(Self { router, allowances, cors, within })
     }
 
     /// The answer to a request that came from this peer.
     pub(crate) async fn answer(&self, peer: IpAddr, mut request: Request) -> Response {
         counter!("api_requests_total").increment(1);
-        let origin = Origin::new(peer, request.headers(), &self.limits);
+        let origin = self.allowances.origin(peer, request.headers());
         request.extensions_mut().insert(origin.clone());
         let taken = self.allowances.request(&origin);
         // An error's level, so that whatever lines are let through name their request.

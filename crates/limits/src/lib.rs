@@ -2,21 +2,18 @@
 //!
 //! ```text
 //! network, forwarded (peer and headers → client) ; rate (a governor for each limit, a bucket for each client)
-//! keys (client → what it took, bounded)
+//! keys (client → what it took, bounded) ◀ sweep (now and then)
 //! ```
-//! What is counted, and what over a limit means, each edge decides. Nothing here waits or answers.
+//! What is counted, and what over a limit means, each edge decides. Nothing here makes a client wait, or answers it.
 
 mod forwarded;
 mod keys;
 mod network;
 mod rate;
-
-use std::time::Duration;
+mod sweep;
 
 pub use forwarded::{counted, sender};
 pub use keys::{Keys, Names};
 pub use network::{Network, NetworkError, client_key, holds, loopback};
 pub use rate::{Bucket, Left, Limiter, Rate};
-
-/// How often clients are forgotten that have nothing to tell any more.
-pub const SWEEP_EVERY: Duration = Duration::from_secs(2);
+pub use sweep::sweep_until;

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hyper::header::HeaderMap;
-use limits::{Bucket, Keys, Limiter, SWEEP_EVERY, client_key, counted, holds};
-use tokio::time::{MissedTickBehavior, interval};
+use limits::{Bucket, Keys, Limiter, client_key, counted, holds, sweep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::allowance::SocketLimiters;
@@ -95,11 +94,7 @@ impl Addresses {
 
     /// Forgets addresses that have nothing to tell any more, until stopped.
     pub(crate) async fn sweep(self: Arc<Self>, stop: CancellationToken) {
-        let mut ticks = interval(SWEEP_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            self.sweep_once();
-        }
+        sweep_until(stop, || self.sweep_once()).await;
     }
 
     fn sweep_once(&self) {
