@@ -39,3 +39,5 @@ pub use edge::ClientLimits;
 pub use error::Error;
 pub use router::openapi;
 pub use serve::{Api, Dependencies};
+pub use state::now_us;
+pub use wire::time as rfc3339;

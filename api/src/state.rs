@@ -61,7 +61,7 @@ impl Shared {
 }
 
 /// µs since 1970 UTC.
-pub(crate) fn now_us() -> Micros {
+pub fn now_us() -> Micros {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
 }

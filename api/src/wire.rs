@@ -96,7 +96,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for At<T> {
 const LAST_US: Micros = 253_402_300_799_999_999;
 
 /// µs since 1970 as RFC 3339 in UTC.
-pub(crate) fn time(us: Micros) -> String {
+pub fn time(us: Micros) -> String {
     let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     time.format(&Rfc3339).unwrap_or_default()
 }

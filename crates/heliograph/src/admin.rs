@@ -25,12 +25,9 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use domain::Micros;
 use event_log::Log;
 use store::Store;
 use telemetry::Metrics;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
@@ -123,10 +120,4 @@ fn closed(routes: Router<Arc<Shared>>, shared: &Arc<Shared>) -> Router {
         .fallback(async || Refusal::NotFound("nothing is asked that way; is `up` of another version?".to_owned()))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(Arc::clone(shared))
-}
-
-/// µs since 1970 as RFC 3339 in UTC.
-fn time(us: Micros) -> String {
-    let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(us) * 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    time.format(&Rfc3339).unwrap_or_default()
 }

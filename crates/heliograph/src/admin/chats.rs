@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use api::rfc3339;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
@@ -10,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use store::{MemberRow, SummaryRow, UserChatRow};
 use tokio::time::Instant;
 
+use super::Shared;
 use super::refusal::Refusal;
 use super::users::find;
-use super::{Shared, time};
 
 /// Chats of one page.
 const PAGE: usize = 256;
@@ -38,7 +39,7 @@ impl From<&SummaryRow> for Chat {
             head: row.head,
             messages: row.ordinal,
             first_seq: row.first_seq,
-            last_activity: time(row.activity),
+            last_activity: rfc3339(row.activity),
         }
     }
 }

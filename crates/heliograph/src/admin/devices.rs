@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::end_sign_ins;
+use api::{end_sign_ins, rfc3339};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Extension, Path, State};
 use serde::{Deserialize, Serialize};
 use store::{DeviceRow, RefreshFamily};
 
+use super::Shared;
 use super::acted::{Action, acted};
 use super::refusal::Refusal;
 use super::serve::Peer;
 use super::users::find;
-use super::{Shared, time};
 
 /// A device that a user has named.
 #[derive(Debug, Serialize)]
@@ -30,8 +30,8 @@ impl From<&DeviceRow> for Device {
         Self {
             device: row.device.to_string(),
             name: row.name.to_string(),
-            created_at: time(row.created_us),
-            seen_at: time(row.seen_us),
+            created_at: rfc3339(row.created_us),
+            seen_at: rfc3339(row.seen_us),
         }
     }
 }
@@ -46,7 +46,11 @@ pub(super) struct SignIn {
 
 impl From<&RefreshFamily> for SignIn {
     fn from(row: &RefreshFamily) -> Self {
-        Self { device: row.device.to_string(), created_at: time(row.created_us), expires_at: time(row.expires_us) }
+        Self {
+            device: row.device.to_string(),
+            created_at: rfc3339(row.created_us),
+            expires_at: rfc3339(row.expires_us),
+        }
     }
 }
 
@@ -73,14 +77,14 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, Path(who): Path<Stri
     for row in shared.store.devices_of(user).await? {
         let device = known.entry(row.device).or_default();
         device.name = Some(row.name.into());
-        device.seen_at = Some(time(row.seen_us));
+        device.seen_at = Some(rfc3339(row.seen_us));
     }
     let mut sign_ins = shared.store.refresh_families_of(user).await?;
     sign_ins.sort_by_key(|family| family.expires_us);
     for family in sign_ins {
         let device = known.entry(family.device).or_default();
         device.sign_ins += 1;
-        device.expires_at = Some(time(family.expires_us));
+        device.expires_at = Some(rfc3339(family.expires_us));
     }
     let named = known.into_iter().map(|(device, known)| Known { device: device.into(), ..known });
     Ok(Json(Devices { devices: named.collect() }))

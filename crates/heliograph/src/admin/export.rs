@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use api::rfc3339;
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, State};
@@ -19,13 +20,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Store, UserRow};
 
+use super::Shared;
 use super::acted::{Action, acted};
 use super::chats::kind;
 use super::devices::{Device, SignIn};
 use super::refusal::Refusal;
 use super::serve::Peer;
 use super::users::{User, find};
-use super::{Shared, time};
 
 /// Rows of one page.
 const PAGE: usize = 256;
@@ -141,7 +142,7 @@ async fn page(store: &Store, user: UserId, cursor: Cursor) -> Result<Found, Refu
             let rows = store.chat_settings_of(user, after, PAGE).await?;
             let last = rows.last().map(|row| row.chat).filter(|_| goes_on(rows.len()));
             let setting = |row: &store::ChatSetting| {
-                let muted_until = (row.muted_until_us > 0).then(|| time(row.muted_until_us));
+                let muted_until = (row.muted_until_us > 0).then(|| rfc3339(row.muted_until_us));
                 json!({
                     "kind": "setting", "chat": row.chat.to_string(), "muted_until": muted_until,
                     "pinned": row.pinned, "archived": row.archived,
@@ -182,7 +183,7 @@ fn message(row: &LoggedEntry) -> Option<Value> {
     let entry = &row.entry;
     let Event::MessageSent { body } = &entry.event else { return None };
     Some(json!({
-        "kind": "message", "chat": entry.chat.to_string(), "seq": entry.seq, "time": time(entry.time),
+        "kind": "message", "chat": entry.chat.to_string(), "seq": entry.seq, "time": rfc3339(entry.time),
         "text": std::str::from_utf8(body).ok(), "body": STANDARD.encode(body),
     }))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use api::rfc3339;
 use axum::Json;
 use axum::extract::State;
 use domain::{Epoch, Partition};
@@ -11,8 +12,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use store::{Checkpoint, Reader, Store};
 
+use super::Shared;
 use super::refusal::Refusal;
-use super::{Shared, time};
 
 /// Partitions that are looked at at once.
 const AT_ONCE: usize = 8;
@@ -118,7 +119,7 @@ async fn look(log: &Log, store: &Store, partition: Partition) -> Result<Status, 
             role: role.name(),
             tenure: owner.tenure.0,
             name: owner.name,
-            since: time(us(owner.since_ns)),
+            since: rfc3339(us(owner.since_ns)),
         }));
     }
     let mut streams = Vec::new();

@@ -4,21 +4,20 @@
 //! row first, so that no sign-in begins any more, then tokens and sign-ins.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use api::end_sign_ins;
+use api::{end_sign_ins, now_us, rfc3339};
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, State};
-use domain::{Micros, UserId, crash_point};
+use domain::{UserId, crash_point};
 use serde::{Deserialize, Serialize};
 use store::{Store, UserRow, UserState};
 
+use super::Shared;
 use super::acted::{Action, acted};
 use super::devices::{Device, SignIn};
 use super::refusal::Refusal;
 use super::serve::Peer;
-use super::{Shared, time};
 
 /// Users of one page.
 const PAGE: usize = 256;
@@ -51,7 +50,7 @@ impl From<&UserRow> for User {
                 UserState::Leaving => "leaving",
                 UserState::Deleted => "erased",
             },
-            created_at: time(row.created_us),
+            created_at: rfc3339(row.created_us),
         }
     }
 }
@@ -237,12 +236,6 @@ async fn write(
         }
     }
     Err(Refusal::Conflict("others change the user at the same time: ask again".to_owned()))
-}
-
-/// µs since 1970 UTC.
-fn now_us() -> Micros {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Micros::try_from(since.as_micros()).unwrap_or(Micros::MAX)
 }
 
 #[cfg(test)]
