@@ -9,6 +9,10 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use metrics::counter;
+#[cfg(target_os = "linux")]
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::problem::{Kind, Problem};
@@ -18,10 +22,6 @@ use crate::{Config, Error};
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
-
-/// How far threads that hash stand behind all others, of 19: messages do not wait for them, and where every core is busy
-/// they still get a tenth of one.
-const NICENESS: i32 = 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -66,7 +66,10 @@ impl Passwords {
         // The place is the job's: whoever asked may be gone before it is done.
         let job = move || {
             let _place = place;
-            let _gone = done.send(job());
+            // Nobody waits any more for what a busy machine left lying for longer than a request may last.
+            if !done.is_closed() {
+                let _gone = done.send(job());
+            }
         };
         self.jobs.send(Box::new(job)).map_err(|_ended| Kind::Internal)?;
         wait.await.map_err(|_panicked| Kind::Internal.into())
@@ -82,18 +85,27 @@ impl Passwords {
 
 /// Does jobs until nobody gives any.
 fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
-    // Elsewhere niceness is the whole process's.
-    if cfg!(target_os = "linux")
-        && let Err(error) = rustix::process::nice(NICENESS)
-    {
-        tracing::debug!(%error, "passwords are hashed at the priority of all the rest");
-    }
+    #[cfg(target_os = "linux")]
+    stand_behind();
     loop {
         // Given back before the job: the next one is another thread's.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         // Who waits for one that panics hears of it; the thread goes on.
         let _panicked = catch_unwind(AssertUnwindSafe(job));
+    }
+}
+
+/// Makes this thread one that runs where no other wants the core.
+///
+/// Niceness would not do: a nice thread keeps its core until its slice is over, and who wakes beside it waits as long, at
+/// each hop of a message. One of `SCHED_IDLE` (sched(7)) makes room at once. Where every core is busy all the time hardly
+/// anything is hashed, and who wants to sign in is told that the server is busy.
+#[cfg(target_os = "linux")]
+fn stand_behind() {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle) {
+        tracing::debug!(?error, "passwords are hashed at the priority of all the rest");
     }
 }
 
@@ -143,8 +155,28 @@ mod tests {
     #[cfg(target_os = "linux")]
     async fn x11_who_hashes_stands_behind_all_others() {
         let passwords = Passwords::new(&Config::default()).unwrap();
-        let niceness = || rustix::process::getpriority_process(None).unwrap();
-        assert_eq!(passwords.run(niceness).await.unwrap(), niceness() + NICENESS);
+        let policy = || thread_priority::thread_schedule_policy().unwrap();
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        assert_eq!(passwords.run(policy).await.unwrap(), idle);
+        assert_ne!(policy(), idle);
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_any_more_is_not_hashed() {
+        let passwords = Passwords::new(&Config { password_jobs: 1, ..Config::default() }).unwrap();
+        let (go_on, held) = mpsc::channel::<()>();
+        let first = passwords.run(move || held.recv().unwrap());
+        let ran = Arc::new(Mutex::new(false));
+        let mark = Arc::clone(&ran);
+        let mut first = Box::pin(first);
+        assert!(futures_util::poll!(&mut first).is_pending());
+        let mut second = Box::pin(passwords.run(move || *mark.lock().unwrap() = true));
+        assert!(futures_util::poll!(&mut second).is_pending());
+        drop(second);
+        go_on.send(()).unwrap();
+        first.await.unwrap();
+        assert!(passwords.run(|| ()).await.is_ok(), "the one behind it is done");
+        assert!(!*ran.lock().unwrap());
     }
 
     #[tokio::test]

@@ -28,11 +28,15 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::BytesMut;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use testkit::Running;
+#[cfg(target_os = "linux")]
+use thread_priority::{
+    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -54,8 +58,6 @@ const IN_PLACE_WITHIN: Duration = Duration::from_secs(30);
 /// Before one comes back whom the gateway has let go.
 const COMES_BACK_AFTER: Duration = Duration::from_millis(100);
 const REPORT_EVERY: Duration = Duration::from_millis(250);
-/// The least that the scheduler gives, on its scale of -20 to 19.
-const NICE_MOST: i32 = 19;
 const IN_PLACE: &str = "in place";
 const REPORTS: &str = "reports ";
 
@@ -171,13 +173,28 @@ impl Crowd {
     }
 }
 
+/// Takes only the time that no other thread wants: the crowd is to cost the server's work, not its own beside it.
+///
+/// Niceness would not do: a nice thread keeps its core until its slice is over, and a recipient waits as long.
+#[cfg(target_os = "linux")]
+fn stand_behind() -> Result<()> {
+    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+    set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle)
+        .map_err(|error| anyhow!("cannot stand behind other threads: {error:?}"))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn stand_behind() -> Result<()> {
+    bail!("only the scheduler of Linux lets the crowd stand behind other threads")
+}
+
 /// Besets until its time is over, or nobody hears its reports any more.
 ///
 /// # Errors
 /// Where no such server is, or a kind cannot do what it means to.
 pub fn serve(options: &Options) -> Result<()> {
     // Before there are other threads: it holds for this one and for those that it starts.
-    rustix::process::nice(NICE_MOST)?;
+    stand_behind()?;
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let door = Door::of(&options.data)?;
         let tally = Arc::new(Tally::default());

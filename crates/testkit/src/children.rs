@@ -3,13 +3,15 @@
 //! Dropping a [`Running`] kills the child and waits for it. Should the test process itself be killed, its leash does.
 //! Nothing here knows which program it is.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
@@ -20,6 +22,8 @@ use crate::leash::Leash;
 const LINES_KEPT: usize = 10_000;
 /// How long the lines of an ended child may still be on their way.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long a process may take to stand still after its SIGSTOP.
+const STANDS_STILL_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks at a child or at its lines.
 const PAUSE: Duration = Duration::from_millis(3);
 
@@ -156,9 +160,10 @@ impl Running {
         self.wait_for_end(deadline).await
     }
 
-    /// SIGSTOP: the child stands still and keeps its sockets.
+    /// SIGSTOP: at the return the child stands still, and keeps its sockets.
     pub fn pause(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)
+        self.must_be_ours(Signal::SIGSTOP)?;
+        pause(self.pid)
     }
 
     /// SIGCONT: the child goes on.
@@ -168,10 +173,16 @@ impl Running {
 
     /// Sends any signal to a child that has not been reaped.
     pub fn signal(&self, signal: Signal) -> Result<()> {
-        if let Some(status) = self.status {
-            bail!("{} has ended ({status}); no {signal} can reach it", self.name);
-        }
+        self.must_be_ours(signal)?;
         kill(self.pid, signal).with_context(|| format!("cannot send {signal} to {}", self.name))
+    }
+
+    /// The pid of a child that was reaped may be another's by now.
+    fn must_be_ours(&self, signal: Signal) -> Result<()> {
+        match self.status {
+            Some(status) => bail!("{} has ended ({status}); no {signal} can reach it", self.name),
+            None => Ok(()),
+        }
     }
 
     fn reap(&mut self) -> Result<ExitStatus> {
@@ -186,6 +197,36 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.kill();
     }
+}
+
+/// SIGSTOP to any process, and waits until all its threads stand still.
+///
+/// The signal alone returns at once, while threads on other cores still run: they may answer one request more.
+pub fn pause(pid: Pid) -> Result<()> {
+    kill(pid, Signal::SIGSTOP).with_context(|| format!("cannot stop process {pid}"))?;
+    let end = Instant::now() + STANDS_STILL_WITHIN;
+    while !stands_still(pid).with_context(|| format!("cannot look at the threads of process {pid}"))? {
+        if Instant::now() >= end {
+            bail!("process {pid} does not stand still after {STANDS_STILL_WITHIN:?}");
+        }
+        thread::sleep(PAUSE);
+    }
+    Ok(())
+}
+
+/// Whether each thread of the process is stopped, by `/proc` (proc(5), state `T`).
+fn stands_still(pid: Pid) -> io::Result<bool> {
+    for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+        match fs::read_to_string(thread?.path().join("stat")) {
+            // The state follows the name, which is in brackets and may hold any character.
+            Ok(stat) if stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) => {}
+            Ok(_) => return Ok(false),
+            // A thread that ended since the list was read, before or after its file was opened.
+            Err(error) if matches!(Errno::from_raw(error.raw_os_error().unwrap_or(0)), Errno::ENOENT | Errno::ESRCH) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
 }
 
 fn lock(printed: &Mutex<Printed>) -> MutexGuard<'_, Printed> {

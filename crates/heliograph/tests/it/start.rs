@@ -12,6 +12,7 @@ use heliograph::chat::{ChatArgs, run_on};
 use heliograph::folder;
 use nix::sys::signal::{Signal, kill};
 use testkit::Running;
+use testkit::children::pause;
 use testkit::wait::until;
 use tokens::TokenKeys;
 use tokio::io::{AsyncWriteExt as _, BufReader, DuplexStream, duplex};
@@ -64,7 +65,7 @@ async fn an_orphan_that_does_not_answer_yet_is_waited_for() {
     let orphan = up.broker().expect("a broker");
     up.kill();
     // As one that still reads its streams, or on a machine that is busy.
-    kill(orphan, Signal::SIGSTOP).unwrap();
+    pause(orphan).unwrap();
     let mut starting = Running::start("heliograph up", up.command()).unwrap();
     assert!(starting.wait_for_line(ANSWERS_NOT_FOR, "listens on").await.is_err());
     kill(orphan, Signal::SIGCONT).unwrap();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
+use testkit::children::pause;
 use testkit::wait::until;
 
 use crate::api::http::{Answer, Http};
@@ -64,7 +65,7 @@ async fn without_an_answer_from_the_broker_it_lives_but_is_not_ready() {
     until(SOON, "the read models", async || !up.items(&["chats", "list"]).await.is_empty()).await;
     until(SOON, "it is ready", async || http.get("/readyz").await.status == 200).await;
     let broker = up.broker().unwrap();
-    kill(broker, Signal::SIGSTOP).unwrap();
+    pause(broker).unwrap();
     let said = until(NOT_READY_WITHIN, "it is not ready", async || {
         let said = http.get("/readyz").await;
         (said.status != 200).then_some(said)

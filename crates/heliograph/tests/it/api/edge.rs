@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
+use testkit::children::pause;
 use testkit::wait::until;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -265,7 +266,7 @@ async fn x25_a_broker_that_does_not_answer_is_a_problem_that_says_nothing_of_it(
     up.start().await;
     let (alice, _) = up.register("alice").await;
     let broker = up.broker().expect("a broker");
-    kill(broker, Signal::SIGSTOP).unwrap();
+    pause(broker).unwrap();
     let refused = alice.http.delete("/v1/sign-ins").await;
     kill(broker, Signal::SIGCONT).unwrap();
     assert_eq!((refused.status, refused.problem()), (503, "unavailable"), "{refused:?}");

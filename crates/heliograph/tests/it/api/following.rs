@@ -3,6 +3,7 @@
 use client::{Client, Options};
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
+use testkit::children::pause;
 use testkit::wait;
 use tokens::TokenKeys;
 
@@ -162,7 +163,7 @@ async fn a_request_past_its_deadline_has_a_status_that_tells_its_end() {
     assert_eq!((&told["status"], &told["problem"]), (&json!("rejected"), &json!("/problems/too-large")));
     // While the broker stands still nothing is decided.
     let broker = up.broker().unwrap();
-    kill(broker, Signal::SIGSTOP).unwrap();
+    pause(broker).unwrap();
     let (sent, added) = tokio::join!(alice.say(&chat, "late", "a-key/with?"), refused("k2"));
     for (person, answer, path) in [(&alice, &sent, "/v1/sends/a-key%2Fwith%3F"), (&bob, &added, "/v1/sends/k2")] {
         assert_eq!((answer.status, &*answer.headers["location"]), (202, path), "{answer:?}");
