@@ -16,14 +16,15 @@ mod outgoing;
 mod partition;
 mod roster;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use domain::{Partition, Rules};
-use event_log::{Log, Subject};
+use event_log::{Log, Role, Subject};
 use metrics::counter;
 use store::Store;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -39,7 +40,7 @@ pub struct Dependencies {
     pub store: Store,
 }
 
-/// Delivers all partitions until shut down.
+/// Delivers this worker's share of the partitions until shut down.
 ///
 /// A partition that cannot go on is logged at ERROR and counted; the others run on.
 ///
@@ -57,22 +58,14 @@ pub async fn run(config: Config, dependencies: Dependencies, shutdown: Cancellat
         () = tokio::time::sleep(Duration::from_millis(config.settle_ms)) => {}
         () = shutdown.cancelled() => {}
     }
-    let mut running = JoinSet::new();
     let config = Arc::new(config);
-    for partition in partitions {
-        let delivering = partition::deliver(
-            partition,
-            Arc::clone(&config),
-            dependencies.clone(),
-            Arc::clone(&roster),
-            Rules::ALL,
-            shutdown.clone(),
-        );
-        running.spawn(async move { (partition, delivering.await) });
-    }
+    let leases = log.leases(Role::Delivery, &shutdown).await?;
+    let deliver =
+        |lease| partition::deliver(lease, Arc::clone(&config), dependencies.clone(), Arc::clone(&roster), Rules::ALL);
+    let mut delivering = pin!(leases.each(deliver, note_end));
     loop {
         tokio::select! {
-            Some(ended) = running.join_next() => note_end(ended)?,
+            ended = &mut delivering => return ended,
             Some(ended) = mirroring.join_next() => match ended {
                 Ok(ended) => ended?,
                 Err(error) => {
@@ -80,25 +73,20 @@ pub async fn run(config: Config, dependencies: Dependencies, shutdown: Cancellat
                     return Err(Error::MirrorStopped);
                 }
             },
-            () = shutdown.cancelled() => break,
         }
     }
-    while let Some(ended) = running.join_next().await {
-        note_end(ended)?;
-    }
-    Ok(())
 }
 
 /// A clean end says nothing; anything else stops one partition, loudly.
-fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError>) -> Result<(), Error> {
+fn note_end(partition: Partition, ended: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {
     match ended {
-        Ok((_, Ok(()))) => return Ok(()),
+        Ok(Ok(())) => return Ok(()),
         // The store is one for all: none of them can go on before it is opened again.
-        Ok((_, Err(Error::Store(error)))) if error.is_final() => return Err(error.into()),
-        Ok((partition, Err(error))) => {
+        Ok(Err(Error::Store(error))) if error.is_final() => return Err(error.into()),
+        Ok(Err(error)) => {
             tracing::error!(partition = partition.0, error = &error as &dyn std::error::Error, "delivery halted");
         }
-        Err(error) => tracing::error!(%error, "delivery of a partition panicked"),
+        Err(error) => tracing::error!(partition = partition.0, %error, "delivery of a partition panicked"),
     }
     counter!("delivery_partitions_halted_total").increment(1);
     Ok(())

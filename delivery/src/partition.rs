@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{Partition, Rules, Seq, crash_point};
-use event_log::{OrderedReader, Received, Record, Role, Stream, Subject, Subscription, Tenure};
+use domain::{Rules, Seq, crash_point};
+use event_log::{Lease, OrderedReader, Received, Record, Stream, Subject, Subscription, Tenure};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
@@ -31,29 +31,33 @@ const ACQUIRE_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// Receipt messages taken at a time; what waits beyond is taken after the next event.
 const RECEIPT_MESSAGES_MAX: usize = 256;
 
-/// Delivers one partition until shut down, over as many tenures as it takes.
+/// Delivers the partition whenever it is ours, over as many tenures as it takes.
 pub(crate) async fn deliver(
-    partition: Partition,
+    lease: Lease,
     config: Arc<Config>,
     dependencies: Dependencies,
     roster: Arc<Roster>,
     rules: Rules,
-    shutdown: CancellationToken,
 ) -> Result<(), Error> {
-    let log = &dependencies.log;
-    let mut receipts = log.subscribe(Subject::Receipts(partition)).await?;
-    let mut written = log.subscribe(Subject::Written(partition)).await?;
+    let Dependencies { log, store } = &dependencies;
+    let partition = lease.partition();
     let mut pause = ACQUIRE_PAUSE;
-    while !shutdown.is_cancelled() {
+    while let Some(grant) = lease.granted().await {
         let tried = Instant::now();
         let ended = async {
-            let tenure = log.acquire(Role::Delivery, partition).await?;
+            // Before the tenure: what is sent to the owner from its first moment on is heard.
+            let mut receipts = log.subscribe(Subject::Receipts(partition)).await?;
+            let mut written = log.subscribe(Subject::Written(partition)).await?;
+            let tenure = grant.acquire().await?;
             tracing::info!(partition = partition.0, tenure = tenure.id().0, "partition acquired for delivery");
-            let mut tenancy = Tenancy::start(&config, &dependencies.store, tenure, &roster, rules).await?;
-            tenancy.work(&mut receipts, &mut written, &shutdown).await
+            let mut tenancy = Tenancy::start(&config, store, tenure, &roster, rules).await?;
+            tenancy.work(&mut receipts, &mut written, grant.recalled()).await
         };
         let error = match ended.await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                grant.release().await;
+                continue;
+            }
             Err(error) if error.is_passing() => error,
             Err(error) => return Err(error),
         };
@@ -64,7 +68,7 @@ pub(crate) async fn deliver(
         }
         tokio::select! {
             () = sleep(pause) => {}
-            () = shutdown.cancelled() => {}
+            () = grant.recalled().cancelled() => {}
         }
         pause = (pause * 2).min(ACQUIRE_PAUSE_MAX);
     }
@@ -124,7 +128,7 @@ impl<'a> Tenancy<'a> {
         &mut self,
         receipts: &mut Subscription,
         written: &mut Subscription,
-        shutdown: &CancellationToken,
+        recalled: &CancellationToken,
     ) -> Result<(), Error> {
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,7 +166,7 @@ impl<'a> Tenancy<'a> {
                     self.feed(Input::Tick);
                 }
                 () = &mut lost => return Err(event_log::Error::Lost.into()),
-                () = shutdown.cancelled() => {
+                () = recalled.cancelled() => {
                     let saving = self.saving(self.machine.through());
                     saving.await;
                     return Ok(());

@@ -44,12 +44,7 @@ impl Error {
     /// Whether taking over anew may help; else the partition stops until a person has looked.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Log(error) => match error {
-                event_log::Error::Lost | event_log::Error::Broker { .. } | event_log::Error::Connect(_) => true,
-                event_log::Error::Config(_)
-                | event_log::Error::Partitions { .. }
-                | event_log::Error::Settings { .. } => false,
-            },
+            Self::Log(error) => error.is_passing(),
             Self::Read(error) => match error {
                 event_log::ReadError::Lost | event_log::ReadError::Broker(_) | event_log::ReadError::Gap { .. } => true,
                 event_log::ReadError::LostTail { .. } => false,

@@ -16,10 +16,10 @@ mod takeover;
 use std::sync::Arc;
 
 use domain::Partition;
-use event_log::Log;
+use event_log::{Log, Role};
 use metrics::counter;
 use store::Store;
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 pub use config::Config;
@@ -34,7 +34,7 @@ pub struct Dependencies {
     pub store: Store,
 }
 
-/// Owns all partitions until shut down.
+/// Owns this worker's share of the partitions until shut down.
 ///
 /// A partition that must not go on (a lost tail, an unreadable record) is logged at ERROR and counted; the others run
 /// on.
@@ -43,28 +43,20 @@ pub struct Dependencies {
 /// When the store takes nothing more; what else fails, fails one partition.
 pub async fn run(config: Config, dependencies: Dependencies, shutdown: CancellationToken) -> Result<(), Error> {
     let config = Arc::new(config);
-    let mut running = JoinSet::new();
-    for partition in dependencies.log.partitions() {
-        let owning = partition::own(partition, Arc::clone(&config), dependencies.clone(), shutdown.clone());
-        running.spawn(async move { (partition, owning.await) });
-    }
-    while let Some(ended) = running.join_next().await {
-        note_end(ended)?;
-    }
-    shutdown.cancelled().await;
-    Ok(())
+    let leases = dependencies.log.leases(Role::Ingest, &shutdown).await?;
+    leases.each(|lease| partition::own(lease, Arc::clone(&config), dependencies.clone()), note_end).await
 }
 
 /// A clean end says nothing; anything else stops one partition, loudly.
-fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError>) -> Result<(), Error> {
+fn note_end(partition: Partition, ended: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {
     match ended {
-        Ok((_, Ok(()))) => return Ok(()),
+        Ok(Ok(())) => return Ok(()),
         // The store is one for all: none of them can go on before it is opened again.
-        Ok((_, Err(Error::Store(error)))) if error.is_final() => return Err(error.into()),
-        Ok((partition, Err(error))) => {
+        Ok(Err(Error::Store(error))) if error.is_final() => return Err(error.into()),
+        Ok(Err(error)) => {
             tracing::error!(partition = partition.0, error = &error as &dyn std::error::Error, "ingest halted");
         }
-        Err(error) => tracing::error!(%error, "ingest of a partition panicked"),
+        Err(error) => tracing::error!(partition = partition.0, %error, "ingest of a partition panicked"),
     }
     counter!("ingest_partitions_halted_total").increment(1);
     Ok(())

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use domain::{Chat, ChatId, Micros, Partition, Rules, WriterId, crash_point};
-use event_log::{FencedError, Handed, Inlet, OrderedReader, Stream, Subject, Tenure};
+use event_log::{FencedError, Grant, Handed, Inlet, Lease, OrderedReader, Stream, Subject, Tenure};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use metrics::counter;
@@ -21,21 +21,20 @@ use tokio_util::sync::CancellationToken;
 use crate::machine::{Action, ChatRows, HandedRecord, Input, Owner};
 use crate::{Config, Dependencies, Error, read, takeover};
 
-/// How long an owner that is shut down waits for what is published to be appended.
+/// How long an owner that gives its partition back waits for what is published to be appended.
 const LAST_APPEND_WAIT: Duration = Duration::from_secs(2);
 /// Most bytes of one message of answers, well below what the log takes.
 const ANSWERS_PER_MESSAGE: usize = 1_024;
 
-/// Owns the partition until shut down: takes over, runs, and takes over again whenever the tenure is lost (M6).
-pub(crate) async fn own(
-    partition: Partition,
-    config: Arc<Config>,
-    dependencies: Dependencies,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
-    while !shutdown.is_cancelled() {
-        match one_tenure(partition, &config, &dependencies, &shutdown).await {
-            Ok(()) => return Ok(()),
+/// Owns the partition whenever it is ours: takes over, runs, and takes over again whenever the tenure is lost (M6).
+pub(crate) async fn own(lease: Lease, config: Arc<Config>, dependencies: Dependencies) -> Result<(), Error> {
+    let partition = lease.partition();
+    while let Some(grant) = lease.granted().await {
+        match one_tenure(&grant, &config, &dependencies).await {
+            Ok(()) => {
+                grant.release().await;
+                continue;
+            }
             Err(error) if error.is_passing() => {
                 counter!("ingest_step_downs_total").increment(1);
                 tracing::info!(partition = partition.0, error = &error as &dyn std::error::Error, "stepped down");
@@ -44,22 +43,17 @@ pub(crate) async fn own(
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_millis(rand::random_range(1..=2 * config.takeover_again_ms.max(1)))) => {}
-            () = shutdown.cancelled() => {}
+            () = grant.recalled().cancelled() => {}
         }
     }
     Ok(())
 }
 
-async fn one_tenure(
-    partition: Partition,
-    config: &Config,
-    dependencies: &Dependencies,
-    shutdown: &CancellationToken,
-) -> Result<(), Error> {
-    let Dependencies { log, store } = dependencies;
+async fn one_tenure(grant: &Grant, config: &Config, dependencies: &Dependencies) -> Result<(), Error> {
+    let (store, partition) = (&dependencies.store, grant.partition());
     let tenure = tokio::select! {
-        tenure = log.acquire(event_log::Role::Ingest, partition) => tenure?,
-        () = shutdown.cancelled() => return Ok(()),
+        tenure = grant.acquire() => tenure?,
+        () = grant.recalled().cancelled() => return Ok(()),
     };
     let plan = takeover::take_over(&tenure, store, partition).await?;
     tracing::info!(
@@ -82,7 +76,7 @@ async fn one_tenure(
         tickets: 0,
         ended: None,
     };
-    shell.run(owner, reader, inlet, config, shutdown).await
+    shell.run(owner, reader, inlet, config, grant.recalled()).await
 }
 
 /// What the actions of one tenure run on.
@@ -104,7 +98,7 @@ impl Shell {
         mut reader: OrderedReader,
         mut inlet: Inlet,
         config: &Config,
-        shutdown: &CancellationToken,
+        recalled: &CancellationToken,
     ) -> Result<(), Error> {
         let mut ticks = interval(Duration::from_millis(config.tick_ms));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -138,7 +132,7 @@ impl Shell {
                     None
                 }
                 () = &mut lost => return Err(Error::TenureLost),
-                () = shutdown.cancelled() => break,
+                () = recalled.cancelled() => break,
             };
             if let Some(input) = input {
                 owner.handle(input, &mut actions);

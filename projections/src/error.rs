@@ -36,12 +36,7 @@ impl Error {
     /// Whether acquiring the partition anew may help.
     pub(crate) fn is_passing(&self) -> bool {
         match self {
-            Self::Log(error) => match error {
-                event_log::Error::Lost | event_log::Error::Broker { .. } | event_log::Error::Connect(_) => true,
-                event_log::Error::Config(_)
-                | event_log::Error::Partitions { .. }
-                | event_log::Error::Settings { .. } => false,
-            },
+            Self::Log(error) => error.is_passing(),
             Self::Read(error) => matches!(error, event_log::ReadError::Lost | event_log::ReadError::Broker(_)),
             Self::Store(error) => error.is_retryable(),
             Self::Fold(_) | Self::NeedsRebuild { .. } => false,

@@ -12,11 +12,11 @@ pub mod machine;
 mod partition;
 
 use domain::Partition;
-use event_log::Log;
+use event_log::{Log, Role};
 use metrics::counter;
 use serde::{Deserialize, Serialize};
 use store::Store;
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 pub use error::Error;
@@ -50,31 +50,24 @@ pub struct Dependencies {
     pub store: Store,
 }
 
-/// Folds all partitions until shut down.
+/// Folds this worker's share of the partitions until shut down.
 ///
 /// A partition that cannot go on is logged at ERROR and counted; the others run on.
 ///
 /// # Errors
 /// When the store takes nothing more; else each partition stands for itself.
 pub async fn run(config: Config, dependencies: Dependencies, shutdown: CancellationToken) -> Result<(), Error> {
-    let mut running = JoinSet::new();
-    for partition in dependencies.log.partitions() {
-        let (config, dependencies, shutdown) = (config.clone(), dependencies.clone(), shutdown.clone());
-        running.spawn(async move { (partition, partition::project(partition, config, dependencies, shutdown).await) });
-    }
-    while let Some(ended) = running.join_next().await {
-        note_end(ended)?;
-    }
-    shutdown.cancelled().await;
-    Ok(())
+    let leases = dependencies.log.leases(Role::Projections, &shutdown).await?;
+    leases.each(|lease| partition::project(lease, config.clone(), dependencies.store.clone()), note_end).await
 }
 
-fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError>) -> Result<(), Error> {
+/// A clean end says nothing; anything else stops one partition, loudly.
+fn note_end(partition: Partition, ended: Result<Result<(), Error>, JoinError>) -> Result<(), Error> {
     match ended {
-        Ok((_, Ok(()))) => return Ok(()),
+        Ok(Ok(())) => return Ok(()),
         // The store is one for all: none of them can go on before it is opened again.
-        Ok((_, Err(Error::Store(error)))) if error.is_final() => return Err(error.into()),
-        Ok((partition, Err(error))) => {
+        Ok(Err(Error::Store(error))) if error.is_final() => return Err(error.into()),
+        Ok(Err(error)) => {
             let needs_rebuild = error.needs_rebuild();
             if needs_rebuild {
                 counter!("projections_needs_rebuild_total").increment(1);
@@ -82,7 +75,7 @@ fn note_end(ended: Result<(Partition, Result<(), Error>), tokio::task::JoinError
             let error = &error as &dyn std::error::Error;
             tracing::error!(partition = partition.0, needs_rebuild, error, "projections halted");
         }
-        Err(error) => tracing::error!(%error, "projections of a partition panicked"),
+        Err(error) => tracing::error!(partition = partition.0, %error, "projections of a partition panicked"),
     }
     counter!("projections_partitions_halted_total").increment(1);
     Ok(())

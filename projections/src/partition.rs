@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{ChatId, Epoch, Partition, Seq, UserId, crash_point};
-use event_log::{OrderedReader, ReadError, Record, Role, Stream, Subject, Tenure};
+use domain::{ChatId, Epoch, Seq, UserId, crash_point};
+use event_log::{Lease, OrderedReader, ReadError, Record, Stream, Subject, Tenure};
 use futures_util::FutureExt as _;
 use metrics::{counter, gauge};
 use prost::Message as _;
@@ -15,40 +15,42 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::machine::{Action, Fold, Input, Preview, Projected, Raw, Stay, Summary};
-use crate::{Config, Dependencies, Error};
+use crate::{Config, Error};
 
 /// Between two tries to acquire.
 const ACQUIRE_PAUSE: Duration = Duration::from_millis(50);
 const ACQUIRE_PAUSE_MAX: Duration = Duration::from_secs(2);
 
-/// Projects one partition until shut down, over as many tenures as it takes.
-pub(crate) async fn project(
-    partition: Partition,
-    config: Config,
-    dependencies: Dependencies,
-    shutdown: CancellationToken,
-) -> Result<(), Error> {
+/// Projects the partition whenever it is ours, over as many tenures as it takes.
+pub(crate) async fn project(lease: Lease, config: Config, store: Store) -> Result<(), Error> {
     let mut pause = ACQUIRE_PAUSE;
-    while !shutdown.is_cancelled() {
+    while let Some(grant) = lease.granted().await {
         let tried = Instant::now();
         let ended = async {
-            let tenure = dependencies.log.acquire(Role::Projections, partition).await?;
-            tracing::info!(partition = partition.0, tenure = tenure.id().0, "partition acquired for projections");
-            Tenancy::start(&config, &dependencies.store, tenure).await?.work(&shutdown).await
+            let tenure = grant.acquire().await?;
+            tracing::info!(
+                partition = lease.partition().0,
+                tenure = tenure.id().0,
+                "partition acquired for projections"
+            );
+            Tenancy::start(&config, &store, tenure).await?.work(grant.recalled()).await
         };
         let error = match ended.await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                grant.release().await;
+                continue;
+            }
             Err(error) if error.is_passing() => error,
             Err(error) => return Err(error),
         };
-        tracing::info!(partition = partition.0, %error, "projections step down and acquire anew");
+        tracing::info!(partition = lease.partition().0, %error, "projections step down and acquire anew");
         counter!("projections_tenures_lost_total").increment(1);
         if tried.elapsed() > ACQUIRE_PAUSE_MAX {
             pause = ACQUIRE_PAUSE;
         }
         tokio::select! {
             () = sleep(pause) => {}
-            () = shutdown.cancelled() => {}
+            () = grant.recalled().cancelled() => {}
         }
         pause = (pause * 2).min(ACQUIRE_PAUSE_MAX);
     }
@@ -87,7 +89,7 @@ impl<'a> Tenancy<'a> {
         Ok(Self { config, store, tenure, events: event_reader, statuses: status_reader, machine })
     }
 
-    async fn work(&mut self, shutdown: &CancellationToken) -> Result<(), Error> {
+    async fn work(&mut self, recalled: &CancellationToken) -> Result<(), Error> {
         let mut ticks = interval(Duration::from_secs(1));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -101,7 +103,7 @@ impl<'a> Tenancy<'a> {
                     self.feed(Input::Tick).await?;
                     continue;
                 }
-                () = shutdown.cancelled() => return Ok(()),
+                () = recalled.cancelled() => return Ok(()),
             }
             take_waiting(&mut self.events, &mut events, self.config.records_max).map_err(read_error)?;
             take_waiting(&mut self.statuses, &mut statuses, self.config.records_max)?;
@@ -111,7 +113,7 @@ impl<'a> Tenancy<'a> {
             self.feed(Input::Read { events, statuses }).await?;
             tokio::select! {
                 () = sleep(Duration::from_millis(self.config.rest_ms)) => {}
-                () = shutdown.cancelled() => return Ok(()),
+                () = recalled.cancelled() => return Ok(()),
             }
         }
     }

@@ -46,6 +46,8 @@ pub struct LogConfig {
     pub servers: Vec<String>,
     /// Who signs in there; none: it lets anybody in.
     pub login: Option<BrokerLogin>,
+    /// The process's name among those that share the partitions, each with another; none: it is the only one.
+    pub worker: Option<String>,
     /// How many partitions the log has; fixed at the first start.
     pub partitions: u16,
     /// What the log's durability rests on: `synced`, `lazy` or `replicated`.
@@ -82,11 +84,18 @@ pub struct LogConfig {
     pub tap_bytes_max: usize,
 }
 
+/// What stands in a key of the broker as it is.
+fn is_worker_name(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+}
+
 impl Default for LogConfig {
     fn default() -> Self {
         Self {
             servers: vec!["nats://127.0.0.1:4222".to_owned()],
             login: None,
+            worker: None,
             partitions: 8,
             durability: Durability::default(),
             prefix: String::new(),
@@ -120,6 +129,11 @@ impl LogConfig {
         }
         if !self.prefix.bytes().all(|byte| byte.is_ascii_alphanumeric()) || self.prefix.len() > 32 {
             return wrong("`prefix` takes up to 32 letters and digits");
+        }
+        if let Some(worker) = &self.worker
+            && !is_worker_name(worker)
+        {
+            return wrong("`worker` takes 1 to 64 letters, digits, `-` and `_`");
         }
         // A window above what the stream holds would stop trimming for good, and with it the stream.
         if self.window_bytes > self.commands_bytes_max.min(self.events_bytes_max) / 2 {

@@ -38,9 +38,23 @@ pub enum Error {
     /// The tenure's connection is gone; acquire again (M6).
     #[error("the tenure is lost")]
     Lost,
+    /// Another worker took the partition first.
+    #[error("the partition was taken by another worker")]
+    Taken,
+    /// A later run of this worker is there.
+    #[error("another process runs as the same worker")]
+    Superseded,
 }
 
 impl Error {
+    /// Whether it may be otherwise soon: acquire again.
+    pub const fn is_passing(&self) -> bool {
+        match self {
+            Self::Lost | Self::Taken | Self::Broker { .. } | Self::Connect(_) => true,
+            Self::Config(_) | Self::Partitions { .. } | Self::Settings { .. } | Self::Superseded => false,
+        }
+    }
+
     pub(crate) fn broker(what: impl Into<String>, detail: impl ToString) -> Self {
         Self::Broker { what: what.into(), detail: detail.to_string() }
     }

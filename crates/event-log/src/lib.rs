@@ -10,6 +10,7 @@
 //! └ reader      records in order, each once, or an error            (contiguity, watchdog)
 //!   ├ consumer   the broker's way of giving them
 //!   └ tap        events that this process published itself           (joined at a record that is the same)
+//! leases        whose each partition is, among the workers of a role
 //! inlet         commands that a gateway hands to the owner in its process
 //! control       what every gateway must learn, in order, also after a cut
 //! look          what an operator sees of a partition
@@ -26,6 +27,7 @@ mod consumer;
 mod control;
 mod error;
 mod inlet;
+mod leases;
 mod local;
 mod log;
 mod look;
@@ -44,6 +46,7 @@ pub use config::{BrokerLogin, Durability, LogConfig};
 pub use control::ControlReader;
 pub use error::{Error, FencedError, PublishError, ReadError, SendError};
 pub use inlet::{Handed, Inlet};
+pub use leases::{Grant, Lease, Leases, Order};
 pub use log::Log;
 pub use look::Owner;
 pub use reader::OrderedReader;

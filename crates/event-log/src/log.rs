@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::Client;
 use async_nats::connection::State;
 use async_nats::jetstream::{self, Context};
 use bytes::Bytes;
@@ -19,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::connection::{Dedicated, Shared};
 use crate::control::ControlReader;
 use crate::inlet::Entrance;
+use crate::leases::Holder;
 use crate::local::Locals;
 use crate::names::Names;
 use crate::publish::{Attempt, Mark, attempt};
@@ -87,6 +89,10 @@ impl Log {
     /// The configuration that it was connected with.
     pub fn config(&self) -> &LogConfig {
         &self.inner.config
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        &self.inner.shared.client
     }
 
     pub(crate) fn context(&self) -> &Context {
@@ -208,13 +214,25 @@ impl Log {
     ///
     /// Takes it from whoever had it; that one is kept from harm by the fence and by its lower id.
     pub async fn acquire(&self, role: Role, partition: Partition) -> Result<Tenure, Error> {
+        let holder = Holder { worker: format!("process-{}", std::process::id()), incarnation: 0 };
+        self.take(role, partition, &holder, None).await
+    }
+
+    /// Takes a partition, if its entry still has the revision that is expected, where one is.
+    pub(crate) async fn take(
+        &self,
+        role: Role,
+        partition: Partition,
+        holder: &Holder,
+        expected: Option<u64>,
+    ) -> Result<Tenure, Error> {
         let connection = self.tenures_connection(role).await?;
         let Inner { config, names, locals, taps, entrances, .. } = &*self.inner;
         let (Some(tap), Some(entrance)) = (taps.get(&partition), entrances.get(&partition)) else {
             return Err(Error::broker(format!("take {} of partition {partition}", role.name()), "there is none"));
         };
         let within = Within { locals: Arc::clone(locals), tap: Arc::clone(tap), entrance: Arc::clone(entrance) };
-        Tenure::acquire(config, names, within, connection, role, partition).await
+        Tenure::acquire(config, names, within, connection, (role, partition), holder, expected).await
     }
 
     /// The connection on which this role's tenures live; a new one once the last is lost (M6).

@@ -3,6 +3,7 @@
 use async_nats::jetstream::kv::Operation;
 use domain::{Epoch, Partition, TenureId};
 
+use crate::leases::{Holder, entry};
 use crate::record::{self, Bounds};
 use crate::streams::{self, Stream};
 use crate::tenure::Role;
@@ -13,8 +14,8 @@ use crate::{Error, Log};
 pub struct Owner {
     /// Grows with each acquisition of any partition.
     pub tenure: TenureId,
-    /// What it said of itself: `process` and its id.
-    pub name: String,
+    /// The worker's name, or `process-` and its id where it took the partition beside all leases.
+    pub worker: String,
     /// When it took the partition, ns since 1970 UTC by the broker's clock.
     pub since_ns: i64,
 }
@@ -50,12 +51,12 @@ impl Log {
         let what = || format!("look who has {} of partition {partition}", role.name());
         let bucket = self.names().tenures();
         let bucket = self.context().get_key_value(bucket).await.map_err(|error| Error::broker(what(), error))?;
-        let key = format!("{}.{}", role.name(), partition.0);
-        let entry = bucket.entry(key).await.map_err(|error| Error::broker(what(), error))?;
-        Ok(entry.filter(|entry| entry.operation == Operation::Put).map(|entry| Owner {
-            tenure: TenureId(entry.revision),
-            name: String::from_utf8_lossy(&entry.value).into_owned(),
-            since_ns: record::time_ns(entry.created.unix_timestamp_nanos()),
+        let key = entry::holder_key(role, partition);
+        let found = bucket.entry(key).await.map_err(|error| Error::broker(what(), error))?;
+        Ok(found.filter(|found| found.operation == Operation::Put).map(|found| Owner {
+            tenure: TenureId(found.revision),
+            worker: serde_json::from_slice(&found.value).map_or_else(|_| String::new(), |holder: Holder| holder.worker),
+            since_ns: record::time_ns(found.created.unix_timestamp_nanos()),
         }))
     }
 }

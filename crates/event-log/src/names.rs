@@ -33,6 +33,11 @@ impl Names {
         format!("{}own", self.streams)
     }
 
+    /// Of a key of the bucket of tenures.
+    pub(crate) fn tenure(&self, key: &str) -> String {
+        format!("$KV.{}.{key}", self.tenures())
+    }
+
     pub(crate) fn subject(&self, subject: &Subject) -> String {
         format!("{}{subject}", self.subjects)
     }

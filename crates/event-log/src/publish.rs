@@ -12,6 +12,10 @@ use async_nats::{Client, HeaderMap, Request, RequestErrorKind, header};
 use bytes::Bytes;
 use tokio::time::timeout;
 
+/// Marks an entry of a bucket as deleted, as all clients of the broker write and read it.
+const KV_OPERATION: &str = "KV-Operation";
+const KV_OPERATION_DELETE: &str = "DEL";
+
 /// How an attempt ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Attempt {
@@ -33,6 +37,10 @@ pub(crate) enum Mark<'a> {
     None,
     MessageId(&'a str),
     ExpectedLast(u64),
+    /// To a bucket: the key's last revision is this one; 0: there is none.
+    Revision(u64),
+    /// To a bucket: the key is deleted, if its last revision is this one where one is named.
+    Delete(Option<u64>),
 }
 
 impl Mark<'_> {
@@ -41,10 +49,21 @@ impl Mark<'_> {
         match self {
             Self::None => return None,
             Self::MessageId(id) => headers.insert(header::NATS_MESSAGE_ID, id),
+            Self::Revision(last) => expect_revision(&mut headers, last),
+            Self::Delete(last) => {
+                headers.insert(KV_OPERATION, KV_OPERATION_DELETE);
+                if let Some(last) = last {
+                    expect_revision(&mut headers, last);
+                }
+            }
             Self::ExpectedLast(last) => headers.insert(header::NATS_EXPECTED_LAST_SEQUENCE, last.to_string().as_str()),
         }
         Some(headers)
     }
+}
+
+fn expect_revision(headers: &mut HeaderMap, last: u64) {
+    headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, last.to_string().as_str());
 }
 
 /// Publishes once, and waits for the answer no longer than `deadline`.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
-use async_nats::jetstream::{Context, ErrorCode, kv};
+use async_nats::jetstream::{Context, ErrorCode};
 use domain::{Epoch, Partition};
 use futures_util::future::try_join_all;
 
@@ -180,18 +180,30 @@ fn control(config: &LogConfig, names: &Names) -> Config {
 }
 
 /// The bucket whose revisions are tenure ids.
-async fn tenures(context: &Context, config: &LogConfig, names: &Names) -> Result<(), Error> {
+///
+/// Should it be lost, the next one's revisions begin above all that it had: ids grow for ever (M15). So it is made as the
+/// stream that a bucket is, whose first sequence can be chosen.
+pub(crate) async fn tenures(context: &Context, config: &LogConfig, names: &Names) -> Result<(), Error> {
     let bucket = names.tenures();
-    let settings = kv::Config {
-        bucket: bucket.clone(),
-        history: 1,
+    if context.get_key_value(&bucket).await.is_ok() {
+        return Ok(());
+    }
+    let settings = Config {
+        name: format!("KV_{bucket}"),
+        subjects: vec![format!("$KV.{bucket}.>")],
+        max_messages_per_subject: 1,
         max_bytes: TENURES_BYTES_MAX,
         storage: StorageType::File,
         num_replicas: config.replicas(),
-        ..kv::Config::default()
+        discard: DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        first_sequence: Some(now().0),
+        ..Config::default()
     };
-    // Made again with the same settings it stays as it is; with others the one that is there serves as well.
-    if let Err(error) = context.create_key_value(settings).await
+    // Another process may have been faster, with a first sequence of its own.
+    if let Err(error) = context.create_stream(settings).await
         && context.get_key_value(&bucket).await.is_err()
     {
         return Err(Error::broker(format!("create bucket {bucket}"), error));

@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::connection::Dedicated;
 use crate::inlet::{Entrance, Inlet};
+use crate::leases::{Holder, entry};
 use crate::local::Locals;
 use crate::log::{dropped, refused};
 use crate::names::Names;
@@ -107,16 +108,20 @@ impl Tenure {
         names: &Names,
         within: Within,
         connection: Dedicated,
-        role: Role,
-        partition: Partition,
+        (role, partition): (Role, Partition),
+        holder: &Holder,
+        expected: Option<u64>,
     ) -> Result<Self, Error> {
         let Dedicated { client, lost } = connection;
         let context = jetstream::new(client.clone());
         let epoch = streams::epoch(&context, names, partition).await?;
         // The revision of a put grows with each one to the bucket, so a later tenure has a higher id (M15).
-        let key = format!("$KV.{}.{}.{}", names.tenures(), role.name(), partition.0);
-        let value = Bytes::from(format!("process {}", std::process::id()));
-        let met = attempt(&client, key, value, Mark::None, config.attempt_deadline()).await;
+        let subject = names.tenure(&entry::holder_key(role, partition));
+        let mark = expected.map_or(Mark::None, Mark::Revision);
+        let met = attempt(&client, subject, entry::value(holder), mark, config.attempt_deadline()).await;
+        if let Attempt::WrongLast(_) = met {
+            return Err(Error::Taken);
+        }
         let Attempt::Stored(revision) = met else {
             return Err(Error::broker(format!("take {} of partition {partition}", role.name()), format!("{met:?}")));
         };

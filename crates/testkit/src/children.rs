@@ -222,7 +222,8 @@ fn stands_still(pid: Pid) -> io::Result<bool> {
             Ok(stat) if stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) => {}
             Ok(_) => return Ok(false),
             // A thread that ended since the list was read, before or after its file was opened.
-            Err(error) if matches!(Errno::from_raw(error.raw_os_error().unwrap_or(0)), Errno::ENOENT | Errno::ESRCH) => {}
+            Err(error)
+                if matches!(Errno::from_raw(error.raw_os_error().unwrap_or(0)), Errno::ENOENT | Errno::ESRCH) => {}
             Err(error) => return Err(error),
         }
     }

@@ -8,6 +8,7 @@ mod control;
 mod core_messages;
 mod counters;
 mod fence;
+mod leases;
 mod look;
 mod reader;
 mod streams;

@@ -118,7 +118,7 @@ async fn look(log: &Log, store: &Store, partition: Partition) -> Result<Status, 
         owners.extend(log.owner(role, partition).await?.map(|owner| Owner {
             role: role.name(),
             tenure: owner.tenure.0,
-            name: owner.name,
+            name: owner.worker,
             since: rfc3339(us(owner.since_ns)),
         }));
     }
