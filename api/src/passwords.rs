@@ -1,27 +1,31 @@
 //! Passwords, hashed with Argon2id on a bounded pool: a flood of sign-ins waits here and nowhere else (X11).
 
+mod crew;
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use metrics::counter;
-#[cfg(target_os = "linux")]
-use thread_priority::{
-    NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
-};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::timeout;
 
 use crate::problem::{Kind, Problem};
 use crate::{Config, Error};
+use crew::Crew;
 
 /// What OWASP's cheat sheet on password storage asks for at least: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19_456;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
+
+/// What a hash takes a few times over: if none is done for so long, nobody leaves those that hash a core.
+const STARVED_AFTER: Duration = Duration::from_millis(250);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -30,6 +34,8 @@ pub(crate) struct Passwords {
     jobs: mpsc::Sender<Job>,
     /// One for each job that is done or waits.
     room: Arc<Semaphore>,
+    /// The threads, and how many jobs they have done.
+    crew: Arc<Crew>,
     /// Of nobody's password: what an unknown handle is checked against, so that it takes as long as a known one.
     decoy: Arc<str>,
 }
@@ -38,14 +44,14 @@ impl Passwords {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let decoy = hash(&format!("{:032x}", rand::random::<u128>())).ok_or(Error::Passwords)?;
         let (jobs, given) = mpsc::channel();
-        let given = Arc::new(Mutex::new(given));
+        let (given, crew) = (Arc::new(Mutex::new(given)), Arc::new(Crew::default()));
         for number in 0..config.password_jobs {
-            let given = Arc::clone(&given);
+            let (given, crew) = (Arc::clone(&given), Arc::clone(&crew));
             let thread = thread::Builder::new().name(format!("passwords-{number}"));
-            thread.spawn(move || work(&given)).map_err(|_refused| Error::Passwords)?;
+            thread.spawn(move || work(&given, &crew)).map_err(|_refused| Error::Passwords)?;
         }
         let room = Arc::new(Semaphore::new(config.password_jobs + config.password_queue));
-        Ok(Self { jobs, room, decoy: decoy.into() })
+        Ok(Self { jobs, room, crew, decoy: decoy.into() })
     }
 
     /// The password's hash as a PHC string.
@@ -62,7 +68,7 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
         let place = self.enter()?;
-        let (done, wait) = oneshot::channel();
+        let (done, mut wait) = oneshot::channel();
         // The place is the job's: whoever asked may be gone before it is done.
         let job = move || {
             let _place = place;
@@ -72,7 +78,17 @@ impl Passwords {
             }
         };
         self.jobs.send(Box::new(job)).map_err(|_ended| Kind::Internal)?;
-        wait.await.map_err(|_panicked| Kind::Internal.into())
+        let mut before = self.crew.done();
+        loop {
+            if let Ok(done) = timeout(STARVED_AFTER, &mut wait).await {
+                return done.map_err(|_panicked| Kind::Internal.into());
+            }
+            let done = self.crew.done();
+            if done == before {
+                self.crew.hurry();
+            }
+            before = done;
+        }
     }
 
     fn enter(&self) -> Result<OwnedSemaphorePermit, Problem> {
@@ -84,28 +100,15 @@ impl Passwords {
 }
 
 /// Does jobs until nobody gives any.
-fn work(jobs: &Mutex<mpsc::Receiver<Job>>) {
-    #[cfg(target_os = "linux")]
-    stand_behind();
+fn work(jobs: &Mutex<mpsc::Receiver<Job>>, crew: &Crew) {
+    crew.join();
     loop {
         // Given back before the job: the next one is another thread's.
         let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = job else { return };
         // Who waits for one that panics hears of it; the thread goes on.
         let _panicked = catch_unwind(AssertUnwindSafe(job));
-    }
-}
-
-/// Makes this thread one that runs where no other wants the core.
-///
-/// Niceness would not do: a nice thread keeps its core until its slice is over, and who wakes beside it waits as long, at
-/// each hop of a message. One of `SCHED_IDLE` (sched(7)) makes room at once. Where every core is busy all the time hardly
-/// anything is hashed, and who wants to sign in is told that the server is busy.
-#[cfg(target_os = "linux")]
-fn stand_behind() {
-    let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle) {
-        tracing::debug!(?error, "passwords are hashed at the priority of all the rest");
+        crew.note_done();
     }
 }
 
@@ -149,16 +152,6 @@ mod tests {
         let done = futures_util::future::join_all(each).await;
         let hashed = done.iter().filter(|done| done.is_ok()).count();
         assert_eq!(hashed, 3, "one is hashed and two wait");
-    }
-
-    #[tokio::test]
-    #[cfg(target_os = "linux")]
-    async fn x11_who_hashes_stands_behind_all_others() {
-        let passwords = Passwords::new(&Config::default()).unwrap();
-        let policy = || thread_priority::thread_schedule_policy().unwrap();
-        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
-        assert_eq!(passwords.run(policy).await.unwrap(), idle);
-        assert_ne!(policy(), idle);
     }
 
     #[tokio::test]

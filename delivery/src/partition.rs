@@ -51,13 +51,11 @@ pub(crate) async fn deliver(
             let tenure = grant.acquire().await?;
             tracing::info!(partition = partition.0, tenure = tenure.id().0, "partition acquired for delivery");
             let mut tenancy = Tenancy::start(&config, store, tenure, &roster, rules).await?;
-            tenancy.work(&mut receipts, &mut written, grant.recalled()).await
+            tenancy.work(&mut receipts, &mut written, grant.recalled()).await?;
+            Ok::<(), Error>(grant.release().await?)
         };
         let error = match ended.await {
-            Ok(()) => {
-                grant.release().await;
-                continue;
-            }
+            Ok(()) => continue,
             Err(error) if error.is_passing() => error,
             Err(error) => return Err(error),
         };
@@ -66,10 +64,8 @@ pub(crate) async fn deliver(
         if tried.elapsed() > ACQUIRE_PAUSE_MAX {
             pause = ACQUIRE_PAUSE;
         }
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = grant.recalled().cancelled() => {}
-        }
+        drop(grant);
+        lease.rests(pause).await;
         pause = (pause * 2).min(ACQUIRE_PAUSE_MAX);
     }
     Ok(())

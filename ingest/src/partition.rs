@@ -30,21 +30,20 @@ const ANSWERS_PER_MESSAGE: usize = 1_024;
 pub(crate) async fn own(lease: Lease, config: Arc<Config>, dependencies: Dependencies) -> Result<(), Error> {
     let partition = lease.partition();
     while let Some(grant) = lease.granted().await {
-        match one_tenure(&grant, &config, &dependencies).await {
-            Ok(()) => {
-                grant.release().await;
-                continue;
-            }
+        let ended = async {
+            one_tenure(&grant, &config, &dependencies).await?;
+            Ok::<(), Error>(grant.release().await?)
+        };
+        match ended.await {
+            Ok(()) => continue,
             Err(error) if error.is_passing() => {
                 counter!("ingest_step_downs_total").increment(1);
                 tracing::info!(partition = partition.0, error = &error as &dyn std::error::Error, "stepped down");
             }
             Err(error) => return Err(error),
         }
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(rand::random_range(1..=2 * config.takeover_again_ms.max(1)))) => {}
-            () = grant.recalled().cancelled() => {}
-        }
+        drop(grant);
+        lease.rests(Duration::from_millis(rand::random_range(1..=2 * config.takeover_again_ms.max(1)))).await;
     }
     Ok(())
 }

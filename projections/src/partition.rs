@@ -33,13 +33,11 @@ pub(crate) async fn project(lease: Lease, config: Config, store: Store) -> Resul
                 tenure = tenure.id().0,
                 "partition acquired for projections"
             );
-            Tenancy::start(&config, &store, tenure).await?.work(grant.recalled()).await
+            Tenancy::start(&config, &store, tenure).await?.work(grant.recalled()).await?;
+            Ok::<(), Error>(grant.release().await?)
         };
         let error = match ended.await {
-            Ok(()) => {
-                grant.release().await;
-                continue;
-            }
+            Ok(()) => continue,
             Err(error) if error.is_passing() => error,
             Err(error) => return Err(error),
         };
@@ -48,10 +46,8 @@ pub(crate) async fn project(lease: Lease, config: Config, store: Store) -> Resul
         if tried.elapsed() > ACQUIRE_PAUSE_MAX {
             pause = ACQUIRE_PAUSE;
         }
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = grant.recalled().cancelled() => {}
-        }
+        drop(grant);
+        lease.rests(pause).await;
         pause = (pause * 2).min(ACQUIRE_PAUSE_MAX);
     }
     Ok(())

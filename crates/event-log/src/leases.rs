@@ -153,6 +153,11 @@ impl Lease {
         self.partition
     }
 
+    /// Waits so long before a lost partition is taken again; no longer than the worker takes part.
+    pub async fn rests(&self, pause: Duration) {
+        let _shut_down = timeout(pause, self.shared.shutdown.cancelled()).await;
+    }
+
     /// Waits until this worker is to own the partition; `None` once it shuts down.
     pub async fn granted(&self) -> Option<Grant> {
         let mut granted = self.shared.grants.get(&self.partition)?.subscribe();
@@ -166,7 +171,8 @@ impl Lease {
                 if !grant.recalled.is_cancelled() {
                     return Some(grant);
                 }
-                // Given and taken back before anybody was here; dropped, it is over.
+                // Recalled before it was taken; what an earlier tenure left of it must not be waited for.
+                let _another_has_it = grant.release().await;
                 continue;
             }
             tokio::select! {
@@ -212,17 +218,22 @@ impl Grant {
         Ok(tenure)
     }
 
-    /// Gives the partition back after an orderly end: whose it is now may take it at once.
-    pub async fn release(self) {
-        let (shared, partition) = (Arc::clone(&self.shared), self.partition);
-        let revision = shared.machine().held(partition);
-        if let Some(revision) = revision {
-            let key = entry::holder_key(shared.role, partition);
-            // Another's by now, or unheard: the others see it by themselves.
-            let said = timeout(SAID_WITHIN, shared.put(&key, Bytes::new(), Mark::Delete(Some(revision)))).await;
-            if let Ok(Attempt::Stored(deleted)) = said {
-                shared.handle(Input::Released { partition, revision: deleted });
+    /// Gives the partition back after an orderly end, before the grant is dropped: whose it is now may take it at once.
+    ///
+    /// # Errors
+    /// [`Error::Taken`]: another worker had taken it already.
+    pub async fn release(&self) -> Result<(), Error> {
+        let revision = self.shared.machine().held(self.partition).ok_or(Error::Taken)?;
+        let key = entry::holder_key(self.shared.role, self.partition);
+        let said = timeout(SAID_WITHIN, self.shared.put(&key, Bytes::new(), Mark::Delete(Some(revision)))).await;
+        match said {
+            Ok(Attempt::Stored(revision)) => {
+                self.shared.handle(Input::Released { partition: self.partition, revision });
+                Ok(())
             }
+            Ok(Attempt::WrongLast(_)) => Err(Error::Taken),
+            // Unheard: the others see by themselves that it is not kept.
+            Ok(Attempt::Full | Attempt::Unavailable(_) | Attempt::Unknown(_)) | Err(_) => Ok(()),
         }
     }
 }
@@ -264,7 +275,7 @@ impl Shared {
                 Action::Superseded => self.superseded.cancel(),
             }
         }
-        gauge!("event_log_leases_held", "role" => self.role.name()).set(machine.held_count() as f64);
+        gauge!("event_log_leases_held", "role" => self.role.name()).set(machine.taken() as f64);
     }
 
     fn grant(&self, partition: Partition, granted: Option<CancellationToken>) {

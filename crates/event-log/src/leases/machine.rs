@@ -50,7 +50,7 @@ pub(crate) enum Action {
 enum Grant {
     Open,
     Taken(u64),
-    Recalled(Option<u64>),
+    Recalled,
 }
 
 #[derive(Clone, Debug)]
@@ -117,17 +117,15 @@ impl Machine {
         self.owned.get(&partition).map_or(0, |owned| owned.revision)
     }
 
-    /// The revision with which this worker took the partition, if it still has it.
+    /// The revision of the partition's entry, if it says that this run of the worker has it.
     pub(crate) fn held(&self, partition: Partition) -> Option<u64> {
-        match self.grants.get(&partition)? {
-            Grant::Taken(revision) => Some(*revision),
-            Grant::Recalled(revision) => *revision,
-            Grant::Open => None,
-        }
+        let owned = self.owned.get(&partition)?;
+        (owned.holder.as_ref() == Some(&self.me)).then_some(owned.revision)
     }
 
-    pub(crate) fn held_count(&self) -> usize {
-        self.grants.keys().filter(|partition| self.held(**partition).is_some()).count()
+    /// How many partitions this worker works on.
+    pub(crate) fn taken(&self) -> usize {
+        self.grants.values().filter(|grant| matches!(grant, Grant::Taken(_))).count()
     }
 
     pub(crate) fn handle(&mut self, input: Input, actions: &mut Vec<Action>) {
@@ -249,7 +247,6 @@ impl Machine {
             owned.unwanted_at = is_unwanted.then_some(owned.unwanted_at.unwrap_or(self.beats));
         }
         for partition in (0..self.partitions).map(Partition) {
-            let held = self.held(partition);
             match self.grants.get(&partition) {
                 None if ours.contains(&partition) && !self.leaving && self.is_free(partition) => {
                     self.grants.insert(partition, Grant::Open);
@@ -258,7 +255,7 @@ impl Machine {
                 Some(Grant::Open | Grant::Taken(_))
                     if self.leaving || !ours.contains(&partition) || self.is_taken_away(partition) =>
                 {
-                    self.grants.insert(partition, Grant::Recalled(held));
+                    self.grants.insert(partition, Grant::Recalled);
                     actions.push(Action::Recall(partition));
                 }
                 None | Some(_) => {}

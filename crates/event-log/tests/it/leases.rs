@@ -82,8 +82,8 @@ async fn own(lease: Lease, holds: Tenures) -> Result<(), Error> {
             () = tenure.lost() => false,
         };
         holds.lock().unwrap().remove(&lease.partition());
-        if recalled {
-            grant.release().await;
+        if recalled && let Err(error) = grant.release().await {
+            assert!(matches!(error, Error::Taken), "{error}");
         }
     }
     Ok(())
