@@ -1,10 +1,9 @@
-//! The commands that people type: `up`, `token`, `revoke`, `chat`, and those of operators.
+//! The commands that people type: `up`, `revoke`, `chat`, and those of operators.
 
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use std::path::PathBuf;
 use std::process::exit;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
@@ -13,12 +12,11 @@ use client::{Token, Trust};
 use domain::UserId;
 use gateway::socket::TlsConfig;
 use limits::Network;
-use tokens::TokenKeys;
 use uuid::Uuid;
 
 use crate::broker::Sync;
 use crate::chat::{GivenToken, Source};
-use crate::operate::{ChatsArgs, DeviceArgs, PartitionArgs, UserArgs};
+use crate::operate::{ChatsArgs, DeviceArgs, Mint, PartitionArgs, TokenArgs, UserArgs};
 use crate::{chat, folder, identity, revoke, up};
 
 /// A messaging platform in one binary.
@@ -33,8 +31,6 @@ struct Cli {
 enum Command {
     /// Runs every role on this machine, over the embedded store and a nats-server of its own.
     Up(UpArgs),
-    /// Prints a token that signs NAME in.
-    Token(TokenArgs),
     /// Makes tokens of a user worthless and closes the sockets that they signed in.
     Revoke(RevokeArgs),
     /// Chats in this terminal.
@@ -47,6 +43,8 @@ enum Command {
     Device(Operate<DeviceArgs>),
     /// Shows how far each partition is.
     Partition(Operate<PartitionArgs>),
+    /// Makes tokens, and lists and rotates the keys that sign them.
+    Token(Operate<TokenArgs>),
 }
 
 /// An operator's command, and the folder of the `up` that it asks.
@@ -109,21 +107,6 @@ struct UpArgs {
     /// What is logged, such as `info` or `ingest=debug`.
     #[arg(long, env = "HELIOGRAPH_LOG", default_value = "warn")]
     log: String,
-}
-
-#[derive(Debug, Args)]
-struct TokenArgs {
-    #[command(flatten)]
-    data: Data,
-    /// Whom it signs in; the same name is the same user everywhere.
-    #[arg(long = "user", value_parser = name)]
-    name: String,
-    /// The only device that it is good for; without it, any.
-    #[arg(long, default_value = "")]
-    device: String,
-    /// How long it is valid, in hours: at most 30 days.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
-    hours: u32,
 }
 
 #[derive(Debug, Args)]
@@ -214,12 +197,6 @@ pub fn run() -> Result<()> {
             external_issuers: args.external_issuers,
             log: args.log,
         })),
-        Command::Token(args) => {
-            let mut tokens = Tokens::open(&args.data, &args.name, args.hours)?;
-            tokens.device = args.device;
-            println!("{}", tokens.mint()?);
-            Ok(())
-        }
         Command::Revoke(args) => {
             let (called, user) = args.whose.user(args.issuer.as_deref().unwrap_or_default());
             runtime.block_on(revoke::run(&args.data.folder, user, &args.device))?;
@@ -247,6 +224,7 @@ pub fn run() -> Result<()> {
         Command::Chats(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Device(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Partition(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
+        Command::Token(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
     }
 }
 
@@ -277,37 +255,19 @@ impl ChatArgs {
     /// One that is made here for a name, else the one that was given.
     fn token(&self) -> Result<GivenToken> {
         if let Some(name) = &self.name {
-            let tokens = Tokens::open(&self.data, name, 1)?;
-            return Ok(GivenToken { token: Token::made_by(move || Ok(tokens.mint()?)), device: None });
+            let mint = Mint::of(&self.data.folder, name, 1);
+            // What is wrong with the folder is said now, not at the first connection.
+            mint.token()?;
+            return Ok(GivenToken { token: Token::made_by(move || Ok(mint.token()?)), device: None });
         }
         self.given().context("there is no token")?.open()
     }
 }
 
 /// A name that somebody can be called by.
-fn name(text: &str) -> Result<String, &'static str> {
+pub(crate) fn name(text: &str) -> Result<String, &'static str> {
     let name = text.trim();
     if name.is_empty() { Err("a name must not be empty") } else { Ok(name.to_owned()) }
-}
-
-/// Mints tokens that sign a name in for so long.
-struct Tokens {
-    key: TokenKeys,
-    user: UserId,
-    device: String,
-    valid: Duration,
-}
-
-impl Tokens {
-    fn open(data: &Data, name: &str, hours: u32) -> Result<Self> {
-        let key = TokenKeys::from_pem(&folder::token_key(&data.folder)?).context("the token key is damaged")?;
-        let user = UserId::new(identity::user_id(name).into_bytes());
-        Ok(Self { key, user, device: String::new(), valid: Duration::from_secs(u64::from(hours) * 3_600) })
-    }
-
-    fn mint(&self) -> Result<String> {
-        Ok(self.key.mint_for(self.user, &self.device, "", self.valid)?)
-    }
 }
 
 #[cfg(test)]
@@ -349,7 +309,7 @@ mod tests {
             let args = args.map(|arg| if arg == "''" { "" } else { arg });
             Cli::try_parse_from(args).and_then(Cli::checked).map(|_| ()).unwrap_err().to_string()
         };
-        for args in ["chat --as ''", "chat --as alice --to ''", "token --user ''"] {
+        for args in ["chat --as ''", "chat --as alice --to ''", "token issue --user ''"] {
             assert!(refused(args).contains("a name must not be empty"), "{args}: {}", refused(args));
         }
         assert!(refused("chat --as alice --token-file f").contains("cannot be used with"));

@@ -20,7 +20,6 @@ use issuers::Issuers;
 use limits::Network;
 use store::Store;
 use telemetry::{LogConfig as Logging, Metrics};
-use tokens::TokenKeys;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin, Health, RunningRole};
 use crate::broker::{Broker, Sync};
 use crate::folder::DataFolder;
+use crate::key_file::KeyFile;
 
 /// Samples of histograms are folded this often, so that they do not pile up.
 const FOLD_SAMPLES_EVERY: Duration = Duration::from_secs(5);
@@ -91,7 +91,7 @@ pub async fn run(options: Options) -> Result<()> {
     let issuers = external_issuers(options.external_issuers.as_deref())?;
     let folder = DataFolder::open(&options.data)?;
     let audit = audit_log(&options, &folder)?;
-    let keys = TokenKeys::from_pem(&folder.token_key(|| Ok(TokenKeys::generate()?))?)?;
+    let keys = KeyFile::open(folder.token_keys())?;
     let store = Store::open(store::Config::in_folder(folder.store())).await?;
     let partitions = partitions(&store, options.partitions).await?;
 
@@ -165,7 +165,7 @@ async fn serve(
     log: LogConfig,
     folder: &DataFolder,
     store: Store,
-    (keys, issuers): (TokenKeys, Issuers),
+    (key_file, issuers): (KeyFile, Issuers),
     audit: audit::Log,
     metrics: Metrics,
     stop: impl Future<Output = ()>,
@@ -178,18 +178,20 @@ async fn serve(
         store: store.clone(),
         metrics: metrics.clone(),
         health: health.clone(),
+        keys: key_file.clone(),
         audit: audit.clone(),
     };
     let admin = Admin::bind(folder.listen_for_operators()?, options.admin.as_deref(), dependencies).await?;
     let dependencies = api::Dependencies {
         log: log.clone(),
         store: store.clone(),
-        keys: keys.clone(),
+        keys: key_file.keys(),
         issuers: issuers.clone(),
         audit,
     };
     let api = Api::bind(api, dependencies)
         .with_context(|| format!("cannot listen on {}; choose another address with --api", options.api))?;
+    let keys = key_file.keys();
     let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys, issuers: issuers.clone() };
     let gateway = Gateway::bind(gateway, dependencies).map_err(|error| {
         let is_address = matches!(error, gateway::Error::Socket(socket::Error::Bind { .. }));
