@@ -7,16 +7,13 @@ use std::process::exit;
 
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use client::{Token, Trust};
 use domain::UserId;
-use gateway::socket::TlsConfig;
-use limits::Network;
 use uuid::Uuid;
 
-use crate::broker::Sync;
 use crate::chat::{GivenToken, Source};
-use crate::operate::{ChatsArgs, DeviceArgs, Mint, PartitionArgs, TokenArgs, UserArgs};
+use crate::operate::{ChatsArgs, ConfigArgs, DeviceArgs, Mint, PartitionArgs, TokenArgs, UpArgs, UserArgs};
 use crate::{chat, folder, identity, revoke, up};
 
 /// A messaging platform in one binary.
@@ -31,6 +28,8 @@ struct Cli {
 enum Command {
     /// Runs every role on this machine, over the embedded store and a nats-server of its own.
     Up(UpArgs),
+    /// Checks and shows what `up` would be told, or prints a file with all of it.
+    Config(ConfigArgs),
     /// Makes tokens of a user worthless and closes the sockets that they signed in.
     Revoke(RevokeArgs),
     /// Chats in this terminal.
@@ -62,51 +61,6 @@ struct Data {
     /// Folder that holds everything that is kept.
     #[arg(long = "data", env = "HELIOGRAPH_DATA", default_value = "heliograph-data")]
     folder: PathBuf,
-}
-
-#[derive(Debug, Args)]
-struct UpArgs {
-    #[command(flatten)]
-    data: Data,
-    /// Address that clients connect to.
-    #[arg(long, env = "HELIOGRAPH_LISTEN", default_value = "127.0.0.1:7070")]
-    listen: String,
-    /// PEM file of a certificate chain: clients connect over TLS. Without it a proxy ends TLS. Read again when it changes.
-    #[arg(long, env = "HELIOGRAPH_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
-    tls_certificate: Option<PathBuf>,
-    /// PEM file of the certificate's private key.
-    #[arg(long, env = "HELIOGRAPH_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
-    tls_key: Option<PathBuf>,
-    /// Address of the HTTP API.
-    #[arg(long, env = "HELIOGRAPH_API", default_value = "127.0.0.1:7080")]
-    api: String,
-    /// An origin whose pages may connect and read the API's answers, as a browser sends it: `https://app.example`; repeated or with commas.
-    #[arg(long = "allow-origin", env = "HELIOGRAPH_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
-    allowed_origins: Vec<String>,
-    /// A network of proxies whose `X-Forwarded-For` says who a client is: `10.0.0.0/8`; repeated or with commas.
-    #[arg(long = "trusted-proxy", env = "HELIOGRAPH_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
-    trusted_proxies: Vec<Network>,
-    /// How many partitions the log has; fixed at the first start, by default one for two cores and at most 8.
-    #[arg(long, env = "HELIOGRAPH_PARTITIONS")]
-    partitions: Option<u16>,
-    /// Sends commands through the broker also to an owner in this process.
-    #[arg(long, env = "HELIOGRAPH_NO_HAND_OVER")]
-    no_hand_over: bool,
-    /// Let the broker sync now and then instead of before each acknowledgement: a power cut may cost the last writes.
-    #[arg(long)]
-    lazy_sync: bool,
-    /// Address that answers `/livez`, `/readyz`, `/metrics` and `/version`; without it, only the socket in the folder.
-    #[arg(long, env = "HELIOGRAPH_ADMIN")]
-    admin: Option<String>,
-    /// File that who did what to accounts and chats is appended to, or `off`; by default `audit.log` in the data folder.
-    #[arg(long, env = "HELIOGRAPH_AUDIT_LOG", value_name = "FILE")]
-    audit_log: Option<PathBuf>,
-    /// TOML file that names other issuers whose tokens are good here too: docs/operating.md has its form.
-    #[arg(long, env = "HELIOGRAPH_EXTERNAL_ISSUERS", value_name = "FILE")]
-    external_issuers: Option<PathBuf>,
-    /// What is logged, such as `info` or `ingest=debug`.
-    #[arg(long, env = "HELIOGRAPH_LOG", default_value = "warn")]
-    log: String,
 }
 
 #[derive(Debug, Args)]
@@ -179,24 +133,14 @@ struct ChatArgs {
 /// # Errors
 /// What the command says; the caller prints it.
 pub fn run() -> Result<()> {
-    let command = Cli::parse().checked().unwrap_or_else(|error| error.exit()).command;
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).and_then(Cli::checked);
+    let command = cli.unwrap_or_else(|error| error.exit()).command;
+    let of_command = matches.subcommand().map_or(&matches, |(_, of_command)| of_command);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
-        Command::Up(args) => runtime.block_on(up::run(up::Options {
-            data: args.data.folder,
-            listen: args.listen,
-            api: args.api,
-            tls: args.tls_certificate.zip(args.tls_key).map(|(certificate, key)| TlsConfig::of_files(certificate, key)),
-            allowed_origins: args.allowed_origins,
-            trusted_proxies: args.trusted_proxies,
-            partitions: args.partitions,
-            hand_over: !args.no_hand_over,
-            sync: if args.lazy_sync { Sync::Lazy } else { Sync::Always },
-            admin: args.admin,
-            audit_log: args.audit_log,
-            external_issuers: args.external_issuers,
-            log: args.log,
-        })),
+        Command::Up(args) => runtime.block_on(up::run(args.layers(of_command)?.config()?)),
+        Command::Config(args) => args.run(of_command),
         Command::Revoke(args) => {
             let (called, user) = args.whose.user(args.issuer.as_deref().unwrap_or_default());
             runtime.block_on(revoke::run(&args.data.folder, user, &args.device))?;

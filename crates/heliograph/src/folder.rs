@@ -216,6 +216,8 @@ pub(crate) fn replace(file: &Path, content: &[u8], mode: u32) -> Result<()> {
     let new = file.with_extension("new");
     let write = || {
         let mut handle = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&new)?;
+        // It may be there from a write that was cut off, open to others.
+        handle.set_permissions(fs::Permissions::from_mode(mode))?;
         handle.write_all(content)?;
         handle.sync_all()?;
         fs::rename(&new, file)?;

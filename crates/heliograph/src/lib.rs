@@ -7,6 +7,7 @@ mod boot;
 pub mod broker;
 pub mod chat;
 pub mod cli;
+pub mod config;
 pub mod folder;
 pub mod identity;
 pub mod key_file;

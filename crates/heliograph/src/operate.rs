@@ -7,14 +7,18 @@
 
 mod ask;
 mod chats;
+mod config;
 mod device;
 mod partition;
 mod print;
 mod token;
+mod up;
 mod user;
 
 pub(crate) use chats::ChatsArgs;
+pub(crate) use config::ConfigArgs;
 pub(crate) use device::DeviceArgs;
 pub(crate) use partition::PartitionArgs;
 pub(crate) use token::{Mint, TokenArgs};
+pub(crate) use up::UpArgs;
 pub(crate) use user::UserArgs;
