@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::edge::check_origins;
 use crate::{ClientLimits, Error};
 
 /// Settings of the API.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where it listens.
@@ -81,6 +83,17 @@ impl Config {
     /// [`Error::Address`] if it is none.
     pub fn listening_on(address: &str) -> Result<Self, Error> {
         Ok(Self { listen: address.parse().map_err(Error::Address)?, ..Self::default() })
+    }
+
+    /// Says what is wrong, before anything is bound.
+    ///
+    /// # Errors
+    /// [`Error`] with the first setting that cannot work.
+    pub fn check(&self) -> Result<(), Error> {
+        match self.fault() {
+            Some(reason) => Err(Error::Config(reason)),
+            None => check_origins(&self.allowed_origins),
+        }
     }
 
     /// The first setting that cannot work, if there is one.

@@ -197,7 +197,8 @@ impl From<store::Error> for Problem {
             return Self::bad("something is longer or shorter than it may be");
         }
         tracing::warn!(error = &error as &dyn std::error::Error, "the store refused a request");
-        if error.is_retryable() { Kind::Unavailable.into() } else { Kind::Internal.into() }
+        // A store that takes nothing more ends the process, and the next one answers.
+        if error.is_retryable() || error.is_final() { Kind::Unavailable.into() } else { Kind::Internal.into() }
     }
 }
 

@@ -29,7 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::accounts::deletion;
 use crate::desk::{Asked, Desk, answers};
-use crate::edge::{Allowances, Edge, check_origins};
+use crate::edge::{Allowances, Edge};
 use crate::invites;
 use crate::messages::sends::FOLLOWED_MAX;
 use crate::passwords::Passwords;
@@ -84,10 +84,7 @@ impl Api {
     /// # Errors
     /// For settings that cannot work and for an address that is taken.
     pub fn bind(config: Config, dependencies: Dependencies) -> Result<Self, Error> {
-        if let Some(reason) = config.fault() {
-            return Err(Error::Config(reason));
-        }
-        check_origins(&config.allowed_origins)?;
+        config.check()?;
         let bind = |source| Error::Bind { address: config.listen, source };
         let listen = || {
             let socket = if config.listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;

@@ -1,11 +1,12 @@
 //! Settings of delivery; every size is a bound.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Settings;
 
 /// Settings of delivery; every size is a bound.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Members, recent senders and watermarks of busy chats kept in memory, in bytes, for each partition.
@@ -48,6 +49,18 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The first setting that cannot work, if there is one.
+    pub fn fault(&self) -> Option<&'static str> {
+        let checks = [
+            (self.loads_max > 0, "loads_max must not be 0"),
+            (
+                self.outgoing_bytes_max > 0 && self.outgoing_messages_max > 0,
+                "outgoing_bytes_max and outgoing_messages_max must not be 0",
+            ),
+        ];
+        checks.iter().find(|(holds, _)| !holds).map(|(_, reason)| *reason)
+    }
+
     pub(crate) fn settings(&self) -> Settings {
         Settings { hot_bytes_max: self.hot_bytes_max, statuses_max: self.statuses_max, receipts_max: self.receipts_max }
     }

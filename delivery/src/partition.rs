@@ -51,6 +51,7 @@ pub(crate) async fn deliver(
             let tenure = grant.acquire().await?;
             tracing::info!(partition = partition.0, tenure = tenure.id().0, "partition acquired for delivery");
             let mut tenancy = Tenancy::start(&config, store, tenure, &roster, rules).await?;
+            tenancy.tenure.serves();
             tenancy.work(&mut receipts, &mut written, grant.recalled()).await?;
             Ok::<(), Error>(grant.release().await?)
         };

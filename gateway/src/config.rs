@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::UserLimits;
 use crate::{Error, socket};
 
 /// Settings of the gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Sockets: where they are accepted and what bounds them.
@@ -32,7 +33,7 @@ pub struct Config {
 }
 
 /// How long and how much of a session is kept for a client that lost its socket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Resume {
     /// How long a session without a socket is kept, and how old a push is at least when it is forgotten, in ms. 0: no
@@ -69,6 +70,18 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Says what is wrong, before anything is bound, the files of the certificate included.
+    ///
+    /// # Errors
+    /// [`Error::Socket`] with the first setting that cannot work.
+    pub fn check(&self) -> Result<(), Error> {
+        self.socket.check()?;
+        match self.users.fault(self.socket.max_message_bytes) {
+            Some(reason) => Err(Error::Socket(socket::Error::Config(reason))),
+            None => Ok(()),
+        }
+    }
+
     /// The defaults, listening on this address.
     ///
     /// # Errors

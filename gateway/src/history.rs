@@ -130,5 +130,6 @@ fn code(error: ReadError) -> Code {
         ReadError::Store(error) => error,
     };
     tracing::warn!(error = &error as &dyn std::error::Error, "history cannot be read");
-    if error.is_retryable() { Code::Unavailable } else { Code::Internal }
+    // A store that takes nothing more ends the process, and the next one answers.
+    if error.is_retryable() || error.is_final() { Code::Unavailable } else { Code::Internal }
 }

@@ -1,11 +1,12 @@
 //! Settings of ingest; every size is a bound.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Settings;
 
 /// Settings of ingest; every size is a bound.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Chats in memory, in bytes, for each partition.
@@ -47,6 +48,17 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The first setting that cannot work, if there is one.
+    pub fn fault(&self) -> Option<&'static str> {
+        let checks = [
+            (self.tick_ms > 0 && self.trim_ms > 0, "tick_ms and trim_ms must not be 0"),
+            (self.waiting_max > 0 && self.waiting_bytes_max > 0, "waiting_max and waiting_bytes_max must not be 0"),
+            (self.batch_max > 0 && self.unappended_max > 0, "batch_max and unappended_max must not be 0"),
+            (self.snapshot_entries > 0, "snapshot_entries must not be 0"),
+        ];
+        checks.iter().find(|(holds, _)| !holds).map(|(_, reason)| *reason)
+    }
+
     pub(crate) const fn settings(&self) -> Settings {
         Settings {
             chats_bytes_max: self.chats_bytes_max,

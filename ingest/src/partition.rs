@@ -75,6 +75,7 @@ async fn one_tenure(grant: &Grant, config: &Config, dependencies: &Dependencies)
         tickets: 0,
         ended: None,
     };
+    shell.tenure.serves();
     shell.run(owner, reader, inlet, config, grant.recalled()).await
 }
 

@@ -14,6 +14,7 @@ mod partition;
 use domain::Partition;
 use event_log::{Log, Role};
 use metrics::counter;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use store::Store;
 use tokio::task::JoinError;
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 pub use error::Error;
 
 /// Settings of projections.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Summaries of one partition kept in memory, by count; others are read from the store when needed.
@@ -38,6 +39,13 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self { summaries_max: 16_384, records_max: 1_024, rest_ms: 200 }
+    }
+}
+
+impl Config {
+    /// The first setting that cannot work, if there is one.
+    pub fn fault(&self) -> Option<&'static str> {
+        (self.summaries_max == 0 || self.records_max == 0).then_some("summaries_max and records_max must not be 0")
     }
 }
 

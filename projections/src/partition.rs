@@ -33,7 +33,9 @@ pub(crate) async fn project(lease: Lease, config: Config, store: Store) -> Resul
                 tenure = tenure.id().0,
                 "partition acquired for projections"
             );
-            Tenancy::start(&config, &store, tenure).await?.work(grant.recalled()).await?;
+            let mut tenancy = Tenancy::start(&config, &store, tenure).await?;
+            tenancy.tenure.serves();
+            tenancy.work(grant.recalled()).await?;
             Ok::<(), Error>(grant.release().await?)
         };
         let error = match ended.await {

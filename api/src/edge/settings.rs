@@ -1,10 +1,11 @@
 //! What an operator may set about what clients may take.
 
 use limits::{Network, Rate, loopback};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What clients may take of one API. Addresses are IPv4 addresses and IPv6 networks of /64.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientLimits {
     /// Proxies whose `X-Forwarded-For` is believed, as networks; from anyone else the header is not.

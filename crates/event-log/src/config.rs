@@ -4,12 +4,13 @@ use std::fmt;
 use std::time::Duration;
 
 use domain::PARTITIONS_MAX;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, MESSAGE_BYTES_MAX};
 
 /// What the log's durability rests on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Durability {
     /// A single broker that syncs each write before it acknowledges (`sync_interval: always`).
@@ -22,12 +23,13 @@ pub enum Durability {
 }
 
 /// What signs in at the broker.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BrokerLogin {
     /// The broker's user.
     pub user: String,
     /// Its password.
+    #[schemars(extend("writeOnly" = true))]
     pub password: String,
 }
 
@@ -39,7 +41,7 @@ impl fmt::Debug for BrokerLogin {
 }
 
 /// How the log is reached and how its streams are set up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogConfig {
     /// Addresses of the broker, `nats://HOST:PORT`.

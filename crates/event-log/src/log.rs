@@ -28,7 +28,7 @@ use crate::streams::{self, Stream};
 use crate::subject::Subject;
 use crate::subscription::{Ends, Subscription};
 use crate::tap::Tap;
-use crate::tenure::{Role, Tenure, Within};
+use crate::tenure::{Role, Serving, Tenure, Within};
 use crate::{Error, LogConfig, MESSAGE_BYTES_MAX, PublishError, RECORD_BYTES_MAX, SendError};
 
 /// Between two attempts of a publish; a random part of it, doubled up to the longest.
@@ -52,6 +52,7 @@ struct Inner {
     // The broker client numbers its subscriptions 1, 2, 3 …, and only `subscribe` makes any on this connection.
     subscriptions: Mutex<u64>,
     tenures: Mutex<BTreeMap<Role, Dedicated>>,
+    serving: Arc<Serving>,
 }
 
 impl fmt::Debug for Log {
@@ -82,6 +83,7 @@ impl Log {
                 context,
                 subscriptions: Mutex::new(0),
                 tenures: Mutex::default(),
+                serving: Arc::default(),
             }),
         })
     }
@@ -227,12 +229,22 @@ impl Log {
         expected: Option<u64>,
     ) -> Result<Tenure, Error> {
         let connection = self.tenures_connection(role).await?;
-        let Inner { config, names, locals, taps, entrances, .. } = &*self.inner;
+        let Inner { config, names, locals, taps, entrances, serving, .. } = &*self.inner;
         let (Some(tap), Some(entrance)) = (taps.get(&partition), entrances.get(&partition)) else {
             return Err(Error::broker(format!("take {} of partition {partition}", role.name()), "there is none"));
         };
-        let within = Within { locals: Arc::clone(locals), tap: Arc::clone(tap), entrance: Arc::clone(entrance) };
+        let within = Within {
+            locals: Arc::clone(locals),
+            tap: Arc::clone(tap),
+            entrance: Arc::clone(entrance),
+            serving: Arc::clone(serving),
+        };
         Tenure::acquire(config, names, within, connection, (role, partition), holder, expected).await
+    }
+
+    /// Whether this process does the work of a role in a partition now: [`Tenure::serves`] was said, and it goes on.
+    pub fn serves(&self, role: Role, partition: Partition) -> bool {
+        self.inner.serving.has(role, partition)
     }
 
     /// The connection on which this role's tenures live; a new one once the last is lost (M6).

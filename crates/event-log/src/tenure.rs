@@ -3,8 +3,9 @@
 //! Everything that an owner does to its partition's streams goes through here: fenced publishes, leader reads, readers
 //! and trimming. When the connection goes, the tenure is over; its owner steps down and acquires anew.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_nats::Client;
 use async_nats::connection::State;
@@ -71,9 +72,26 @@ pub(crate) struct Within {
     pub(crate) locals: Arc<Locals>,
     pub(crate) tap: Arc<Tap>,
     pub(crate) entrance: Arc<Entrance>,
+    pub(crate) serving: Arc<Serving>,
 }
 
-struct Inner {
+/// The latest tenure of each partition that this process does the work of a role with.
+#[derive(Debug, Default)]
+pub(crate) struct Serving(Mutex<BTreeMap<(Role, Partition), Weak<Inner>>>);
+
+impl Serving {
+    fn tenures(&self) -> MutexGuard<'_, BTreeMap<(Role, Partition), Weak<Inner>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether one of the partition's tenures was told to serve, lives, and is not lost.
+    pub(crate) fn has(&self, role: Role, partition: Partition) -> bool {
+        let latest = self.tenures().get(&(role, partition)).and_then(Weak::upgrade);
+        latest.is_some_and(|inner| !Tenure { inner }.is_lost())
+    }
+}
+
+pub(crate) struct Inner {
     id: TenureId,
     role: Role,
     partition: Partition,
@@ -89,6 +107,12 @@ struct Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.within.tap.leave(self.id);
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
@@ -129,6 +153,12 @@ impl Tenure {
         let (names, config) = (names.clone(), config.clone());
         let inner = Inner { id, role, partition, epoch, client, context, lost, names, within, config };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Says that its owner has taken over and works, until the tenure is dropped or lost.
+    pub fn serves(&self) {
+        let latest = Arc::downgrade(&self.inner);
+        self.inner.within.serving.tenures().insert((self.inner.role, self.inner.partition), latest);
     }
 
     /// Unique and growing: a later acquisition has a higher one.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! --admin (TCP)              ─▶ probes: /livez, /readyz, /metrics, /version      reads, never changes anything
-//! admin.sock (data folder)   ─▶ the same, and /admin/v1/…: users, devices, chats, partitions ─▶ acted ▶ store, log
+//! admin.sock (data folder)   ─▶ the same, and /admin/v1/…: users, devices, chats, partitions, keys ─▶ acted ▶ store, log, key file
 //! ```
 //! The socket is for whoever owns the data folder, which the file system sees to. The TCP listener is off unless an
 //! address is given, so that it never stands open where clients come in.
@@ -12,6 +12,7 @@ mod chats;
 mod devices;
 mod export;
 mod health;
+mod keys;
 mod partitions;
 mod probes;
 mod refusal;
@@ -36,6 +37,8 @@ use refusal::Refusal;
 pub(crate) use refusal::Said;
 use serve::{Peer, serve};
 
+use crate::key_file::KeyFile;
+
 /// Bytes of a request's body.
 const BODY_BYTES_MAX: usize = 4 * 1024;
 
@@ -50,6 +53,8 @@ pub struct Dependencies {
     pub metrics: Metrics,
     /// What the roles tell of themselves.
     pub health: Health,
+    /// The keys that sign tokens.
+    pub keys: KeyFile,
     /// Keeps what operators did.
     pub audit: audit::Log,
 }
@@ -113,6 +118,8 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/chats", get(chats::list))
         .route("/chats/{chat}", get(chats::show))
         .route("/partitions", get(partitions::status))
+        .route("/token-keys", get(keys::list))
+        .route("/token-keys/rotate", post(keys::rotate))
 }
 
 fn closed(routes: Router<Arc<Shared>>, shared: &Arc<Shared>) -> Router {

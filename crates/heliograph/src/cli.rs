@@ -1,24 +1,19 @@
-//! The commands that people type: `up`, `token`, `revoke`, `chat`, and those of operators.
+//! The commands that people type: `up`, `revoke`, `chat`, and those of operators.
 
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
 use std::path::PathBuf;
 use std::process::exit;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::error::ErrorKind;
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use client::{Token, Trust};
 use domain::UserId;
-use gateway::socket::TlsConfig;
-use limits::Network;
-use tokens::TokenKeys;
 use uuid::Uuid;
 
-use crate::broker::Sync;
 use crate::chat::{GivenToken, Source};
-use crate::operate::{ChatsArgs, DeviceArgs, PartitionArgs, UserArgs};
+use crate::operate::{ChatsArgs, ConfigArgs, DeviceArgs, Mint, PartitionArgs, TokenArgs, UpArgs, UserArgs};
 use crate::{chat, folder, identity, revoke, up};
 
 /// A messaging platform in one binary.
@@ -33,8 +28,8 @@ struct Cli {
 enum Command {
     /// Runs every role on this machine, over the embedded store and a nats-server of its own.
     Up(UpArgs),
-    /// Prints a token that signs NAME in.
-    Token(TokenArgs),
+    /// Checks and shows what `up` would be told, or prints a file with all of it.
+    Config(ConfigArgs),
     /// Makes tokens of a user worthless and closes the sockets that they signed in.
     Revoke(RevokeArgs),
     /// Chats in this terminal.
@@ -47,6 +42,8 @@ enum Command {
     Device(Operate<DeviceArgs>),
     /// Shows how far each partition is.
     Partition(Operate<PartitionArgs>),
+    /// Makes tokens, and lists and rotates the keys that sign them.
+    Token(Operate<TokenArgs>),
 }
 
 /// An operator's command, and the folder of the `up` that it asks.
@@ -64,66 +61,6 @@ struct Data {
     /// Folder that holds everything that is kept.
     #[arg(long = "data", env = "HELIOGRAPH_DATA", default_value = "heliograph-data")]
     folder: PathBuf,
-}
-
-#[derive(Debug, Args)]
-struct UpArgs {
-    #[command(flatten)]
-    data: Data,
-    /// Address that clients connect to.
-    #[arg(long, env = "HELIOGRAPH_LISTEN", default_value = "127.0.0.1:7070")]
-    listen: String,
-    /// PEM file of a certificate chain: clients connect over TLS. Without it a proxy ends TLS. Read again when it changes.
-    #[arg(long, env = "HELIOGRAPH_TLS_CERTIFICATE", value_name = "FILE", requires = "tls_key")]
-    tls_certificate: Option<PathBuf>,
-    /// PEM file of the certificate's private key.
-    #[arg(long, env = "HELIOGRAPH_TLS_KEY", value_name = "FILE", requires = "tls_certificate")]
-    tls_key: Option<PathBuf>,
-    /// Address of the HTTP API.
-    #[arg(long, env = "HELIOGRAPH_API", default_value = "127.0.0.1:7080")]
-    api: String,
-    /// An origin whose pages may connect and read the API's answers, as a browser sends it: `https://app.example`; repeated or with commas.
-    #[arg(long = "allow-origin", env = "HELIOGRAPH_ALLOW_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
-    allowed_origins: Vec<String>,
-    /// A network of proxies whose `X-Forwarded-For` says who a client is: `10.0.0.0/8`; repeated or with commas.
-    #[arg(long = "trusted-proxy", env = "HELIOGRAPH_TRUSTED_PROXY", value_name = "CIDR", value_delimiter = ',')]
-    trusted_proxies: Vec<Network>,
-    /// How many partitions the log has; fixed at the first start, by default one for two cores and at most 8.
-    #[arg(long, env = "HELIOGRAPH_PARTITIONS")]
-    partitions: Option<u16>,
-    /// Sends commands through the broker also to an owner in this process.
-    #[arg(long, env = "HELIOGRAPH_NO_HAND_OVER")]
-    no_hand_over: bool,
-    /// Let the broker sync now and then instead of before each acknowledgement: a power cut may cost the last writes.
-    #[arg(long)]
-    lazy_sync: bool,
-    /// Address that answers `/livez`, `/readyz`, `/metrics` and `/version`; without it, only the socket in the folder.
-    #[arg(long, env = "HELIOGRAPH_ADMIN")]
-    admin: Option<String>,
-    /// File that who did what to accounts and chats is appended to, or `off`; by default `audit.log` in the data folder.
-    #[arg(long, env = "HELIOGRAPH_AUDIT_LOG", value_name = "FILE")]
-    audit_log: Option<PathBuf>,
-    /// TOML file that names other issuers whose tokens are good here too: docs/operating.md has its form.
-    #[arg(long, env = "HELIOGRAPH_EXTERNAL_ISSUERS", value_name = "FILE")]
-    external_issuers: Option<PathBuf>,
-    /// What is logged, such as `info` or `ingest=debug`.
-    #[arg(long, env = "HELIOGRAPH_LOG", default_value = "warn")]
-    log: String,
-}
-
-#[derive(Debug, Args)]
-struct TokenArgs {
-    #[command(flatten)]
-    data: Data,
-    /// Whom it signs in; the same name is the same user everywhere.
-    #[arg(long = "user", value_parser = name)]
-    name: String,
-    /// The only device that it is good for; without it, any.
-    #[arg(long, default_value = "")]
-    device: String,
-    /// How long it is valid, in hours: at most 30 days.
-    #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
-    hours: u32,
 }
 
 #[derive(Debug, Args)]
@@ -196,30 +133,14 @@ struct ChatArgs {
 /// # Errors
 /// What the command says; the caller prints it.
 pub fn run() -> Result<()> {
-    let command = Cli::parse().checked().unwrap_or_else(|error| error.exit()).command;
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).and_then(Cli::checked);
+    let command = cli.unwrap_or_else(|error| error.exit()).command;
+    let of_command = matches.subcommand().map_or(&matches, |(_, of_command)| of_command);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
-        Command::Up(args) => runtime.block_on(up::run(up::Options {
-            data: args.data.folder,
-            listen: args.listen,
-            api: args.api,
-            tls: args.tls_certificate.zip(args.tls_key).map(|(certificate, key)| TlsConfig::of_files(certificate, key)),
-            allowed_origins: args.allowed_origins,
-            trusted_proxies: args.trusted_proxies,
-            partitions: args.partitions,
-            hand_over: !args.no_hand_over,
-            sync: if args.lazy_sync { Sync::Lazy } else { Sync::Always },
-            admin: args.admin,
-            audit_log: args.audit_log,
-            external_issuers: args.external_issuers,
-            log: args.log,
-        })),
-        Command::Token(args) => {
-            let mut tokens = Tokens::open(&args.data, &args.name, args.hours)?;
-            tokens.device = args.device;
-            println!("{}", tokens.mint()?);
-            Ok(())
-        }
+        Command::Up(args) => runtime.block_on(up::run(args.layers(of_command)?.config()?)),
+        Command::Config(args) => args.run(of_command),
         Command::Revoke(args) => {
             let (called, user) = args.whose.user(args.issuer.as_deref().unwrap_or_default());
             runtime.block_on(revoke::run(&args.data.folder, user, &args.device))?;
@@ -247,6 +168,7 @@ pub fn run() -> Result<()> {
         Command::Chats(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Device(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Partition(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
+        Command::Token(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
     }
 }
 
@@ -277,37 +199,19 @@ impl ChatArgs {
     /// One that is made here for a name, else the one that was given.
     fn token(&self) -> Result<GivenToken> {
         if let Some(name) = &self.name {
-            let tokens = Tokens::open(&self.data, name, 1)?;
-            return Ok(GivenToken { token: Token::made_by(move || Ok(tokens.mint()?)), device: None });
+            let mint = Mint::of(&self.data.folder, name, 1);
+            // What is wrong with the folder is said now, not at the first connection.
+            mint.token()?;
+            return Ok(GivenToken { token: Token::made_by(move || Ok(mint.token()?)), device: None });
         }
         self.given().context("there is no token")?.open()
     }
 }
 
 /// A name that somebody can be called by.
-fn name(text: &str) -> Result<String, &'static str> {
+pub(crate) fn name(text: &str) -> Result<String, &'static str> {
     let name = text.trim();
     if name.is_empty() { Err("a name must not be empty") } else { Ok(name.to_owned()) }
-}
-
-/// Mints tokens that sign a name in for so long.
-struct Tokens {
-    key: TokenKeys,
-    user: UserId,
-    device: String,
-    valid: Duration,
-}
-
-impl Tokens {
-    fn open(data: &Data, name: &str, hours: u32) -> Result<Self> {
-        let key = TokenKeys::from_pem(&folder::token_key(&data.folder)?).context("the token key is damaged")?;
-        let user = UserId::new(identity::user_id(name).into_bytes());
-        Ok(Self { key, user, device: String::new(), valid: Duration::from_secs(u64::from(hours) * 3_600) })
-    }
-
-    fn mint(&self) -> Result<String> {
-        Ok(self.key.mint_for(self.user, &self.device, "", self.valid)?)
-    }
 }
 
 #[cfg(test)]
@@ -349,7 +253,7 @@ mod tests {
             let args = args.map(|arg| if arg == "''" { "" } else { arg });
             Cli::try_parse_from(args).and_then(Cli::checked).map(|_| ()).unwrap_err().to_string()
         };
-        for args in ["chat --as ''", "chat --as alice --to ''", "token --user ''"] {
+        for args in ["chat --as ''", "chat --as alice --to ''", "token issue --user ''"] {
             assert!(refused(args).contains("a name must not be empty"), "{args}: {}", refused(args));
         }
         assert!(refused("chat --as alice --token-file f").contains("cannot be used with"));

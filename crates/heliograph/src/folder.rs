@@ -6,7 +6,7 @@
 //! api               where the HTTP API listens
 //! admin.sock        what operators' commands ask `up` over; for the folder's owner only
 //! audit.log         who did what to accounts and chats; appended to, readable by its owner only
-//! token-key.pem     signs tokens; made once, readable by its owner only
+//! token-key.pem     keys that sign and check tokens, with their times; readable by its owner only
 //! broker/           configuration, pid, port and streams of the broker
 //! store/            the embedded store
 //! ```
@@ -113,16 +113,9 @@ impl DataFolder {
         listen().with_context(|| format!("cannot listen on {}", self.path.join(ADMIN_SOCKET).display()))
     }
 
-    /// The key that signs tokens, made by `make` at the first start.
-    ///
-    /// # Errors
-    /// What the file system refuses, or what `make` says.
-    pub fn token_key(&self, make: impl FnOnce() -> Result<String>) -> Result<String> {
-        let file = key_file(&self.path);
-        if !file.exists() {
-            replace(&file, make()?.as_bytes(), 0o600)?;
-        }
-        token_key(&self.path)
+    /// Where the keys are that sign and check tokens.
+    pub fn token_keys(&self) -> PathBuf {
+        key_file(&self.path)
     }
 }
 
@@ -191,7 +184,7 @@ pub async fn ask_up(folder: &Path) -> Result<UnixStream> {
     }
 }
 
-/// The key that signs tokens of this folder.
+/// The keys that sign and check tokens of this folder, in PEM.
 ///
 /// # Errors
 /// If there is none yet.
@@ -223,6 +216,8 @@ pub(crate) fn replace(file: &Path, content: &[u8], mode: u32) -> Result<()> {
     let new = file.with_extension("new");
     let write = || {
         let mut handle = OpenOptions::new().create(true).truncate(true).write(true).mode(mode).open(&new)?;
+        // It may be there from a write that was cut off, open to others.
+        handle.set_permissions(fs::Permissions::from_mode(mode))?;
         handle.write_all(content)?;
         handle.sync_all()?;
         fs::rename(&new, file)?;
@@ -258,13 +253,5 @@ mod tests {
         let again = data.listen_for_operators().unwrap();
         let (asked, answered) = tokio::join!(ask_up(&long), again.accept());
         assert!(asked.is_ok() && answered.is_ok());
-    }
-
-    #[test]
-    fn the_key_is_made_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let data = DataFolder::open(folder.path()).unwrap();
-        assert_eq!(data.token_key(|| Ok("one".to_owned())).unwrap(), "one");
-        assert_eq!(data.token_key(|| Ok("two".to_owned())).unwrap(), "one");
     }
 }

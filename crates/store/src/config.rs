@@ -2,10 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 /// Settings of the embedded engine; every size is a bound.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The store's own folder; made if it is not there.
@@ -48,6 +49,19 @@ impl Config {
     /// The defaults, in `folder`.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
         Self { folder: folder.into(), ..Self::default() }
+    }
+
+    /// The first setting that cannot work, if there is one.
+    pub fn fault(&self) -> Option<&'static str> {
+        let checks = [
+            (self.sync_interval_ms > 0, "sync_interval_ms must not be 0"),
+            (self.memtable_bytes > 0, "memtable_bytes must not be 0"),
+            (self.journal_bytes >= 64 << 20, "journal_bytes must be at least 64 MiB"),
+            (self.background_threads > 0, "background_threads must not be 0"),
+            (self.queue_bytes > 0 && self.queue_writes > 0, "queue_bytes and queue_writes must not be 0"),
+            (self.stall_limit_ms > 0, "stall_limit_ms must not be 0"),
+        ];
+        checks.iter().find(|(holds, _)| !holds).map(|(_, reason)| *reason)
     }
 
     pub(crate) fn sync_interval(&self) -> Duration {

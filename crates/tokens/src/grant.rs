@@ -41,6 +41,6 @@ impl Grant {
 }
 
 /// Seconds since 1970 UTC.
-pub(crate) fn now_s() -> u64 {
+pub fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
 }

@@ -1,21 +1,19 @@
 //! Tokens as JWTs signed with Ed25519 (RFC 7519, RFC 8037, RFC 9068): one algorithm, every claim and header checked.
 //!
-//! Keys are named by their thumbprint (RFC 7638). The first one signs, all of them check, so a new key may be put first
-//! while tokens of the older ones are still about.
+//! Keys are named by their thumbprint (RFC 7638). Which one signs and which ones check is the ring's to say.
 
-use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use domain::UserId;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::grant::{LEEWAY_S, now_s};
+use crate::ring::{Key, KeyRing, KnownKey};
 use crate::{Grant, TokenError, VALID_MAX};
 
 /// Who made the token, as its `iss` has it.
@@ -24,7 +22,6 @@ pub const ISSUER: &str = "heliograph";
 const AUDIENCE: &str = "heliograph";
 /// The media type of an access token (RFC 9068 §2.1): another kind of token by the same key is none.
 const TYPE: &str = "at+jwt";
-const PEM_TAG: &str = "PRIVATE KEY";
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
@@ -55,26 +52,13 @@ pub struct PublicKey {
     x: Box<str>,
 }
 
-/// What checks the tokens of one key.
-#[derive(Clone)]
-struct Checking {
-    kid: Box<str>,
-    public: [u8; 32],
-    key: DecodingKey,
-}
+/// The keys that sign and check tokens; clones share them.
+#[derive(Clone, Debug)]
+pub struct TokenKeys(Arc<RwLock<Arc<KeyRing>>>);
 
-/// The keys that sign and check tokens.
-#[derive(Clone)]
-pub struct TokenKeys {
-    signing: EncodingKey,
-    /// The signing one first; at least that one.
-    checking: Vec<Checking>,
-}
-
-impl fmt::Debug for TokenKeys {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kids = self.checking.iter().map(|key| &key.kid);
-        f.debug_list().entries(kids).finish()
+impl From<KeyRing> for TokenKeys {
+    fn from(ring: KeyRing) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(ring))))
     }
 }
 
@@ -84,26 +68,29 @@ impl TokenKeys {
     /// # Errors
     /// [`TokenError::Key`] if the system has no randomness.
     pub fn generate() -> Result<String, TokenError> {
-        let pair = Ed25519KeyPair::generate().map_err(|_fault| TokenError::Key)?;
-        let der = pair.to_pkcs8v1().map_err(|_fault| TokenError::Key)?;
-        Ok(pem::encode(&pem::Pem::new(PEM_TAG, der.as_ref())))
+        KeyRing::generate(now_s())?.to_pem()
     }
 
-    /// Reads what [`TokenKeys::generate`] made: one key or several, the one that signs first.
+    /// Reads what [`TokenKeys::generate`] made, or a whole [`KeyRing`].
     ///
     /// # Errors
     /// [`TokenError::Key`] for anything else.
     pub fn from_pem(text: &str) -> Result<Self, TokenError> {
-        let parsed = pem::parse_many(text).map_err(|_fault| TokenError::Key)?;
-        let first = parsed.first().ok_or(TokenError::Key)?;
-        let signing = EncodingKey::from_ed_der(first.contents());
-        let checking = parsed.iter().map(|key| Checking::of(key.contents()));
-        Ok(Self { signing, checking: checking.collect::<Result<_, _>>()? })
+        Ok(KeyRing::from_pem(text)?.into())
+    }
+
+    /// Uses these keys from now on, in all clones.
+    pub fn replace(&self, ring: KeyRing) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+    }
+
+    fn ring(&self) -> Arc<KeyRing> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The public halves, for whoever checks tokens elsewhere (RFC 7517): the one that signs first.
     pub fn public(&self) -> Vec<PublicKey> {
-        let of = |key: &Checking| PublicKey {
+        let of = |key: &Key| PublicKey {
             kty: "OKP",
             crv: "Ed25519",
             alg: "EdDSA",
@@ -111,7 +98,12 @@ impl TokenKeys {
             kid: key.kid.clone(),
             x: URL_SAFE_NO_PAD.encode(key.public).into(),
         };
-        self.checking.iter().map(of).collect()
+        self.ring().usable(now_s()).map(of).collect()
+    }
+
+    /// What may be said of each key that is not gone: the one that signs first.
+    pub fn known(&self) -> Vec<KnownKey> {
+        self.ring().known(now_s())
     }
 
     /// A token that signs `user` in for this long, on any device.
@@ -150,22 +142,11 @@ impl TokenKeys {
     }
 
     fn sign(&self, claims: &Claims) -> Result<String, TokenError> {
-        let kid = self.checking.first().map(|key| String::from(&*key.kid));
-        let header = Header { typ: Some(TYPE.to_owned()), kid, ..Header::new(Algorithm::EdDSA) };
-        encode(&header, claims, &self.signing).map_err(|_fault| TokenError::Key)
-    }
-
-    /// The key that the header names, if the header is one of ours.
-    fn key_of(&self, token: &str) -> Result<&DecodingKey, TokenError> {
-        let header = decode_header(token).map_err(|_fault| TokenError::Invalid)?;
-        // A key that comes with the token, or from where it says, proves nothing.
-        let brings_a_key = header.jku.is_some() || header.jwk.is_some() || header.x5u.is_some() || header.x5c.is_some();
-        if brings_a_key || header.typ.as_deref() != Some(TYPE) {
-            return Err(TokenError::Invalid);
-        }
-        let kid = header.kid.ok_or(TokenError::Invalid)?;
-        let named = self.checking.iter().find(|key| *key.kid == kid).ok_or(TokenError::Invalid)?;
-        Ok(&named.key)
+        let ring = self.ring();
+        let key = ring.signing(now_s()).ok_or(TokenError::Key)?;
+        let header =
+            Header { typ: Some(TYPE.to_owned()), kid: Some(key.kid.to_string()), ..Header::new(Algorithm::EdDSA) };
+        encode(&header, claims, &key.signing).map_err(|_fault| TokenError::Key)
     }
 
     /// What the token grants now.
@@ -179,8 +160,10 @@ impl TokenKeys {
         rules.set_required_spec_claims(&["exp", "nbf", "iss", "aud", "sub"]);
         rules.validate_nbf = true;
         rules.leeway = LEEWAY_S;
-        let key = self.key_of(token)?;
-        let Claims { sub, iat, exp, device, sign_in, .. } = decode::<Claims>(token, key, &rules)
+        let kid = kid_of(token)?;
+        let ring = self.ring();
+        let key = ring.named(&kid, now_s()).ok_or(TokenError::Invalid)?;
+        let Claims { sub, iat, exp, device, sign_in, .. } = decode::<Claims>(token, &key.checking, &rules)
             .map_err(|error| {
                 let expired = matches!(error.kind(), ErrorKind::ExpiredSignature);
                 if expired { TokenError::Expired } else { TokenError::Invalid }
@@ -192,25 +175,34 @@ impl TokenKeys {
     }
 }
 
-impl Checking {
-    fn of(der: &[u8]) -> Result<Self, TokenError> {
-        let pair = Ed25519KeyPair::from_pkcs8(der).map_err(|_fault| TokenError::Key)?;
-        let public: [u8; 32] = pair.public_key().as_ref().try_into().map_err(|_fault| TokenError::Key)?;
-        let x = URL_SAFE_NO_PAD.encode(public);
-        // RFC 7638 §3.2: the required members alone, in the order of their names.
-        let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-        let kid = URL_SAFE_NO_PAD.encode(digest(&SHA256, members.as_bytes()));
-        Ok(Self { kid: kid.into(), public, key: DecodingKey::from_ed_der(&public) })
+/// The key that the header names, if the header is one of ours.
+fn kid_of(token: &str) -> Result<String, TokenError> {
+    let header = decode_header(token).map_err(|_fault| TokenError::Invalid)?;
+    // A key that comes with the token, or from where it says, proves nothing.
+    let brings_a_key = header.jku.is_some() || header.jwk.is_some() || header.x5u.is_some() || header.x5c.is_some();
+    if brings_a_key || header.typ.as_deref() != Some(TYPE) {
+        return Err(TokenError::Invalid);
     }
+    header.kid.ok_or(TokenError::Invalid)
 }
 
 #[cfg(test)]
 mod tests {
+    use jsonwebtoken::EncodingKey;
+
     use super::*;
     use crate::NAME_BYTES_MAX;
+    use crate::grant::LEEWAY_S;
+    use crate::ring::Rotation;
 
     fn key() -> TokenKeys {
         TokenKeys::from_pem(&TokenKeys::generate().unwrap()).unwrap()
+    }
+
+    impl TokenKeys {
+        fn signer(&self) -> EncodingKey {
+            self.ring().signing(now_s()).unwrap().signing.clone()
+        }
     }
 
     fn claims() -> Claims {
@@ -276,10 +268,10 @@ mod tests {
     fn x8_a_header_of_another_kind_is_refused() {
         let keys = key();
         let kid = keys.public()[0].kid.to_string();
-        let check = |header: Header| keys.check(&encode(&header, &claims(), &keys.signing).unwrap());
+        let check = |header: Header| keys.check(&encode(&header, &claims(), &keys.signer()).unwrap());
         let good = || Header { typ: Some(TYPE.into()), kid: Some(kid.clone()), ..Header::new(Algorithm::EdDSA) };
         assert!(check(good()).is_ok());
-        let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&keys.signing, Algorithm::EdDSA).unwrap();
+        let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&keys.signer(), Algorithm::EdDSA).unwrap();
         for bad in [
             Header { typ: Some("JWT".into()), ..good() },
             Header { typ: None, ..good() },
@@ -307,7 +299,7 @@ mod tests {
         let public = &keys.public()[0];
         let header =
             Header { typ: Some(TYPE.into()), kid: Some(public.kid.to_string()), ..Header::new(Algorithm::HS256) };
-        for secret in [&keys.checking[0].public[..], public.x.as_bytes()] {
+        for secret in [&URL_SAFE_NO_PAD.decode(&*public.x).unwrap()[..], public.x.as_bytes()] {
             let confused = encode(&header, &claims(), &EncodingKey::from_secret(secret)).unwrap();
             assert_eq!(keys.check(&confused), Err(TokenError::Invalid));
         }
@@ -329,13 +321,30 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_named_by_its_thumbprint() {
-        // RFC 8037, appendix A.1 and A.3.
-        let public = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
-        let seed = URL_SAFE_NO_PAD.decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A").unwrap();
-        let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();
-        let key = Checking::of(pair.to_pkcs8v1().unwrap().as_ref()).unwrap();
-        assert_eq!(URL_SAFE_NO_PAD.encode(key.public), public);
-        assert_eq!(&*key.kid, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
+    fn a_rotation_reaches_every_clone_and_a_key_that_is_gone_checks_nothing() {
+        let now = now_s();
+        let old = KeyRing::generate(now).unwrap();
+        let keys = TokenKeys::from(old.clone());
+        let clone = keys.clone();
+        let user = UserId::new([7; 16]);
+        let before = clone.mint(user, Duration::from_secs(60)).unwrap();
+        let rotated = |at, ahead| match old.rotated(at, ahead).unwrap() {
+            Rotation::To(ring) => ring,
+            other @ (Rotation::Pending | Rotation::Full) => panic!("{other:?}"),
+        };
+        keys.replace(rotated(now, Duration::from_secs(3_600)));
+        let kids = |keys: &TokenKeys| keys.public().into_iter().map(|key| key.kid).collect::<Vec<_>>();
+        let (signs, next) = (kids(&clone)[0].clone(), kids(&clone)[1].clone());
+        assert_eq!(kid_of(&clone.mint(user, Duration::from_secs(60)).unwrap()).unwrap(), *signs);
+        keys.replace(rotated(now, Duration::ZERO));
+        let after = clone.mint(user, Duration::from_secs(60)).unwrap();
+        assert_ne!(kid_of(&after).unwrap(), *signs);
+        assert!(clone.check(&before).is_ok() && clone.check(&after).is_ok());
+        assert!(!kids(&clone).contains(&next), "another rotation has another key");
+        // As if the rotation had been made so long ago that the old key's end is now.
+        let ended = now - VALID_MAX.as_secs() - LEEWAY_S;
+        keys.replace(rotated(ended, Duration::ZERO));
+        assert_eq!(clone.check(&before), Err(TokenError::Invalid));
+        assert_eq!(kids(&clone).len(), 1);
     }
 }

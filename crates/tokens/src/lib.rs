@@ -10,11 +10,13 @@ mod error;
 mod grant;
 mod key;
 mod revocations;
+mod ring;
 mod ticket;
 
 pub use control::{Control, revoke};
 pub use error::TokenError;
-pub use grant::{Grant, LEEWAY_S, NAME_BYTES_MAX, VALID_MAX};
+pub use grant::{Grant, LEEWAY_S, NAME_BYTES_MAX, VALID_MAX, now_s};
 pub use key::{ISSUER, PublicKey, TokenKeys};
 pub use revocations::Revocations;
+pub use ring::{KEYS_MAX, KeyRing, KeyState, KnownKey, PUBLISHED_AHEAD, Rotation};
 pub use ticket::Ticket;

@@ -1,10 +1,11 @@
 //! What an operator may set about what clients may take.
 
 use limits::{Network, Rate, loopback};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What one socket and one client address may take. Addresses are IPv4 addresses and IPv6 networks of /64.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientLimits {
     /// Proxies whose `X-Forwarded-For` is believed, as networks; from anyone else the header is not.
@@ -87,7 +88,7 @@ impl ClientLimits {
 }
 
 /// What one user may take, over all sockets on this gateway.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UserLimits {
     /// Users that are counted one by one; beyond it, new ones share what 64 users may take.

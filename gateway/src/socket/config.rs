@@ -4,15 +4,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::frame_guard::Limits;
 use super::queue::{PONG_BYTES_MAX, PONGS_MAX};
+use super::tls::Tls;
 use crate::limits::{ClientLimits, Rate};
 
 /// Settings of the socket layer; every field has a default.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Address that sockets are accepted on; port 0 takes a free one.
@@ -61,7 +63,7 @@ pub struct Config {
 }
 
 /// The certificate of a gateway that speaks TLS itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// PEM file of the certificate chain, the gateway's own certificate first.
@@ -115,6 +117,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// As [`Config::validate`], and reads the files of the certificate.
+    ///
+    /// # Errors
+    /// Names the first setting, or the file, that cannot work.
+    pub fn check(&self) -> Result<(), Error> {
+        self.validate()?;
+        self.tls.as_ref().map(Tls::open).transpose()?;
+        Ok(())
+    }
+
     /// Checks what the types cannot; done before a port is bound.
     ///
     /// # Errors

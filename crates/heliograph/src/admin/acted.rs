@@ -11,8 +11,8 @@ use super::serve::Peer;
 pub(super) struct Action {
     /// Such as `user.ban`.
     pub(super) name: &'static str,
-    /// The user that it is done to.
-    pub(super) user: domain::UserId,
+    /// The user that it is done to, where it is one.
+    pub(super) user: Option<domain::UserId>,
     /// The user's device, where it is about one; else empty.
     pub(super) device: String,
 }
@@ -35,12 +35,12 @@ pub(super) async fn acted<T>(
     counter!("admin_actions_total", "action" => name, "outcome" => outcome).increment(1);
     audit.record(&Event {
         operator: by.0,
-        subject: Some(user.to_string()),
+        subject: user.map(|user| user.to_string()),
         device: Some(device.clone()).filter(|device| !device.is_empty()),
         detail: Some(name),
         ..Event::new(audit::Action::Admin, kept)
     });
     // Escaped, since a device's name is whatever its client said.
-    tracing::info!(target: "audit", action = name, user.id = %user, device = ?device, by.uid = ?by.0, outcome);
+    tracing::info!(target: "audit", action = name, user.id = user.map(tracing::field::display), device = ?device, by.uid = ?by.0, outcome);
     done
 }

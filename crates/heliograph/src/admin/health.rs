@@ -1,4 +1,5 @@
-//! Whether the process is ready: its roles run, the store and the log answer, and it is not on its way out.
+//! Whether the process is ready: its roles run and serve their partitions, the store and the log answer, and it is not on
+//! its way out.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use event_log::Log;
+use event_log::{Log, Role};
 use futures_util::future::try_join_all;
 use serde::Serialize;
 use store::Store;
@@ -25,11 +26,11 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct Inner {
     is_stopping: AtomicBool,
-    roles: Mutex<BTreeMap<&'static str, Role>>,
+    roles: Mutex<BTreeMap<&'static str, State>>,
 }
 
 #[derive(Clone, Debug)]
-enum Role {
+enum State {
     Away,
     /// Cancelled once it does its work.
     Runs(CancellationToken),
@@ -51,7 +52,7 @@ impl RunningRole {
 
 impl Drop for RunningRole {
     fn drop(&mut self) {
-        self.health.roles().insert(self.role, Role::Away);
+        self.health.roles().insert(self.role, State::Away);
     }
 }
 
@@ -75,13 +76,13 @@ impl Health {
     /// Names the roles that are to run; none runs yet.
     pub fn of(roles: &[&'static str]) -> Self {
         let health = Self::default();
-        health.roles().extend(roles.iter().map(|role| (*role, Role::Away)));
+        health.roles().extend(roles.iter().map(|role| (*role, State::Away)));
         health
     }
 
     /// Says that the role runs, until what is returned goes; `begun` is cancelled once it does its work.
     pub fn runs(&self, role: &'static str, begun: CancellationToken) -> RunningRole {
-        self.roles().insert(role, Role::Runs(begun));
+        self.roles().insert(role, State::Runs(begun));
         RunningRole { health: self.clone(), role }
     }
 
@@ -90,7 +91,7 @@ impl Health {
         self.inner.is_stopping.store(true, Ordering::Relaxed);
     }
 
-    fn roles(&self) -> MutexGuard<'_, BTreeMap<&'static str, Role>> {
+    fn roles(&self) -> MutexGuard<'_, BTreeMap<&'static str, State>> {
         self.inner.roles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -98,11 +99,11 @@ impl Health {
     fn own_parts(&self) -> Vec<Part> {
         let is_stopping = self.inner.is_stopping.load(Ordering::Relaxed);
         let process = part("process", if is_stopping { Err("it is shutting down".to_owned()) } else { Ok(()) });
-        let role = |(role, state): (&&'static str, &Role)| {
+        let role = |(role, state): (&&'static str, &State)| {
             let is_ready = match state {
-                Role::Away => Err("it does not run".to_owned()),
-                Role::Runs(begun) if !begun.is_cancelled() => Err("it has not begun".to_owned()),
-                Role::Runs(_) => Ok(()),
+                State::Away => Err("it does not run".to_owned()),
+                State::Runs(begun) if !begun.is_cancelled() => Err("it has not begun".to_owned()),
+                State::Runs(_) => Ok(()),
             };
             part(role, is_ready)
         };
@@ -110,15 +111,31 @@ impl Health {
     }
 
     pub(super) async fn readiness(&self, store: &Store, log: &Log) -> Readiness {
-        let (store, log) = tokio::join!(store_answers(store), log_answers(log));
+        let (store, streams) = tokio::join!(store_answers(store), log_answers(log));
         let mut parts = self.own_parts();
-        parts.extend([part("store", store), part("log", log)]);
+        for (role, name) in OWNERS.map(|role| (role, role.name())) {
+            for own in parts.iter_mut().filter(|part| part.part == name && part.ready) {
+                *own = part(name, serves_all(log, role));
+            }
+        }
+        parts.extend([part("store", store), part("log", streams)]);
         Readiness { ready: parts.iter().all(|part| part.ready), parts }
     }
 }
 
 fn part(part: &'static str, is_ready: Result<(), String>) -> Part {
     Part { part, ready: is_ready.is_ok(), why: is_ready.err() }
+}
+
+/// Roles that own partitions; this process has all of them.
+const OWNERS: [Role; 3] = [Role::Ingest, Role::Delivery, Role::Projections];
+
+fn serves_all(log: &Log, role: Role) -> Result<(), String> {
+    let away: Vec<_> = log.partitions().filter(|partition| !log.serves(role, *partition)).collect();
+    match away.first() {
+        None => Ok(()),
+        Some(first) => Err(format!("partition {first} is not served, nor are {} others", away.len() - 1)),
+    }
 }
 
 /// Through the writer, but with nothing to write after the first time: an engine that stands still shows.

@@ -30,6 +30,7 @@ mod resends;
 mod revoke;
 mod rivals;
 mod rolling;
+mod settings;
 mod slow;
 mod stale_owner;
 mod start;

@@ -4,6 +4,7 @@ mod changes;
 mod exports;
 mod lists;
 mod probes;
+mod rotation;
 
 use std::process::{Command, Output};
 

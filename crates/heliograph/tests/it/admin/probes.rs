@@ -14,6 +14,9 @@ use crate::process::{Up, free_port};
 /// Before a connection that says nothing is given up: that takes three pings of five seconds.
 const NOT_READY_WITHIN: Duration = Duration::from_secs(8);
 
+/// The same for a tenure: three pings of five seconds, and the probe's own wait.
+const TENURES_LOST_WITHIN: Duration = Duration::from_secs(40);
+
 /// An `up` that is probed.
 async fn probed() -> (Up, Http) {
     let mut up = Up::new();
@@ -77,6 +80,26 @@ async fn without_an_answer_from_the_broker_it_lives_but_is_not_ready() {
     assert_eq!(not_ready(&said), ["log"], "{said:?}");
     assert_eq!(lives.status, 200);
     until(SOON, "it is ready again", async || http.get("/readyz").await.status == 200).await;
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_are_not_ready_without_their_partitions() {
+    let (mut up, http) = probed().await;
+    until(SOON, "it is ready", async || http.get("/readyz").await.status == 200).await;
+    let broker = up.broker().unwrap();
+    pause(broker).unwrap();
+    // Until its connections are given up the roles still have what they own.
+    let said = until(TENURES_LOST_WITHIN, "the tenures are lost", async || {
+        let said = http.get("/readyz").await;
+        (not_ready(&said).len() > 1).then_some(said)
+    })
+    .await;
+    kill(broker, Signal::SIGCONT).unwrap();
+    let roles = ["delivery", "ingest", "projections"];
+    assert!(not_ready(&said).iter().any(|part| roles.iter().any(|role| *part == role)), "{said:?}");
+    assert!(said.body.to_string().contains("is not served"), "{said:?}");
+    until(SOON, "they took over again", async || http.get("/readyz").await.status == 200).await;
     up.stop().await;
 }
 

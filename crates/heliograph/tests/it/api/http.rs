@@ -53,6 +53,17 @@ impl Http {
     }
 
     pub(crate) async fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<String>) -> Answer {
+        self.try_ask(method, path, headers, body).await.expect("a whole answer")
+    }
+
+    /// None: the server went away before it had answered.
+    pub(crate) async fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Option<String>,
+    ) -> Option<Answer> {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n", self.address);
         let bearer = self.token.as_ref().map(|token| format!("Bearer {token}"));
         let authorization = bearer.as_ref().map(|bearer| ("authorization", &**bearer));
@@ -66,19 +77,19 @@ impl Http {
         let body = body.unwrap_or_default();
         head += &format!("content-length: {}\r\n\r\n{body}", body.len());
         let asked = async {
-            let mut stream = TcpStream::connect(&self.address).await.unwrap();
-            stream.write_all(head.as_bytes()).await.unwrap();
+            let mut stream = TcpStream::connect(&self.address).await.ok()?;
+            stream.write_all(head.as_bytes()).await.ok()?;
             let mut answer = Vec::new();
-            stream.read_to_end(&mut answer).await.unwrap();
-            String::from_utf8(answer).unwrap()
+            stream.read_to_end(&mut answer).await.ok()?;
+            Some(String::from_utf8(answer).unwrap())
         };
-        let answer = timeout(SOON, asked).await.expect("an answer in time");
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {answer}"));
+        let answer = timeout(SOON, asked).await.expect("an answer in time")?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
         let mut lines = head.lines();
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         let headers = lines.filter_map(|line| line.split_once(": "));
         let headers = headers.map(|(name, value)| (name.to_lowercase(), value.to_owned())).collect();
         let body = serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()));
-        Answer { status, headers, body }
+        Some(Answer { status, headers, body })
     }
 }

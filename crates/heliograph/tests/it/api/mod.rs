@@ -6,6 +6,7 @@ mod chats;
 mod deletion;
 mod description;
 mod devices;
+mod disk;
 mod edge;
 mod endings;
 mod following;
