@@ -45,7 +45,7 @@ pub struct Leases {
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(crate) struct Shared {
     log: Log,
     role: Role,
     machine: Mutex<Machine>,
@@ -76,6 +76,7 @@ impl Leases {
             forgotten: Mutex::default(),
             to_forget: Notify::new(),
         });
+        log.takes_part(role, Arc::downgrade(&shared));
         let following = tokio::spawn(follow::follow(Arc::clone(&shared), alone));
         Ok(Self { shared, following })
     }
@@ -297,6 +298,13 @@ impl Log {
     /// The broker refused, or cannot be reached.
     pub async fn leases(&self, role: Role, shutdown: &CancellationToken) -> Result<Leases, Error> {
         Leases::join(self, role, shutdown.clone()).await
+    }
+
+    /// The partitions that are this worker's to own in a role, and not served; `None`: it takes no part, or not yet.
+    pub fn unserved(&self, role: Role) -> Option<Vec<Partition>> {
+        let mut granted = self.joined(role)?.machine().granted()?;
+        granted.retain(|partition| !self.serves(role, *partition));
+        Some(granted)
     }
 
     /// Tells what a partition's owner is to be, whoever it is now; `None`: as the workers share it.

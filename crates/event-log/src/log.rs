@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
 use async_nats::Client;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::connection::{Dedicated, Shared};
 use crate::control::ControlReader;
 use crate::inlet::Entrance;
-use crate::leases::Holder;
+use crate::leases::{Holder, Shared as Shares};
 use crate::local::Locals;
 use crate::names::Names;
 use crate::publish::{Attempt, Mark, attempt};
@@ -53,6 +53,8 @@ struct Inner {
     subscriptions: Mutex<u64>,
     tenures: Mutex<BTreeMap<Role, Dedicated>>,
     serving: Arc<Serving>,
+    /// This process's part in each role that it takes part in.
+    leases: std::sync::Mutex<BTreeMap<Role, Weak<Shares>>>,
 }
 
 impl fmt::Debug for Log {
@@ -84,6 +86,7 @@ impl Log {
                 subscriptions: Mutex::new(0),
                 tenures: Mutex::default(),
                 serving: Arc::default(),
+                leases: std::sync::Mutex::default(),
             }),
         })
     }
@@ -91,6 +94,14 @@ impl Log {
     /// The configuration that it was connected with.
     pub fn config(&self) -> &LogConfig {
         &self.inner.config
+    }
+
+    pub(crate) fn takes_part(&self, role: Role, leases: Weak<Shares>) {
+        self.inner.leases.lock().unwrap_or_else(PoisonError::into_inner).insert(role, leases);
+    }
+
+    pub(crate) fn joined(&self, role: Role) -> Option<Arc<Shares>> {
+        self.inner.leases.lock().unwrap_or_else(PoisonError::into_inner).get(&role)?.upgrade()
     }
 
     pub(crate) fn client(&self) -> &Client {

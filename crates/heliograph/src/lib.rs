@@ -13,4 +13,5 @@ pub mod identity;
 pub mod key_file;
 mod operate;
 pub mod revoke;
+pub mod roles;
 pub mod up;

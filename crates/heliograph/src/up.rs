@@ -1,35 +1,25 @@
 //! `heliograph up`: every role in one process.
 //!
 //! ```text
-//! folder → store → broker → log → gateway bound → roles → ready ; on a signal or an error: gateway, roles, store, broker
+//! folder → store → broker → log → roles ; on a signal or an error: roles, store, broker
 //! ```
 
-use std::convert::Infallible;
-use std::future::pending;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use api::Api;
 use bytes::Bytes;
+use clap::ValueEnum as _;
 use event_log::{Durability, Log, LogConfig};
-use gateway::Gateway;
-use gateway::socket::{self, CertificateReload};
-use issuers::Issuers;
 use store::Store;
 use telemetry::{LogConfig as Logging, Metrics};
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Admin, Health, RunningRole};
 use crate::broker::{Broker, Sync};
 use crate::config::Config;
 use crate::folder::DataFolder;
 use crate::key_file::KeyFile;
+use crate::roles::{self, Addresses, Parts, Role};
 
-/// Samples of histograms are folded this often, so that they do not pile up.
-const FOLD_SAMPLES_EVERY: Duration = Duration::from_secs(5);
 /// More can be asked for; on one machine they would only make records smaller.
 const PARTITIONS_BY_DEFAULT_MAX: u16 = 8;
 
@@ -44,7 +34,7 @@ pub async fn run(config: Config) -> Result<()> {
         tracing::warn!("{warning}");
     }
     let metrics = Metrics::install()?;
-    let stop = stop_signal()?;
+    let stop = roles::stop_signal()?;
     let issuers = config.issuers()?;
     let folder = DataFolder::open(&config.data)?;
     let audit = audit_log(&config, &folder)?;
@@ -71,7 +61,14 @@ pub async fn run(config: Config) -> Result<()> {
             () = broker_gone.cancelled() => {}
         }
     };
-    let serving = serve(&config, log, &folder, store.clone(), (keys, issuers), audit.clone(), metrics, stop);
+    let serving = async {
+        let log = Log::connect(log).await?;
+        log.open_streams().await?;
+        let (store, audit) = (store.clone(), audit.clone());
+        let parts = Parts { folder: &folder, log, store, keys, issuers, audit, metrics };
+        let begun = |addresses: &Addresses| say_what_next(addresses, &config.data);
+        roles::serve(&config, &Role::value_variants().iter().copied().collect(), parts, begun, stop).await
+    };
     let served = Box::pin(serving).await;
     let synced = store.sync().await.context("the store");
     audit.close();
@@ -94,151 +91,6 @@ const fn sync(config: &Config) -> Sync {
         Durability::Lazy => Sync::Lazy,
         Durability::Synced | Durability::Replicated => Sync::Always,
     }
-}
-
-/// Runs the roles until told to stop, or until one of them ends.
-#[expect(clippy::too_many_arguments, reason = "everything that the roles are made of")]
-async fn serve(
-    config: &Config,
-    log: LogConfig,
-    folder: &DataFolder,
-    store: Store,
-    (key_file, issuers): (KeyFile, Issuers),
-    audit: audit::Log,
-    metrics: Metrics,
-    stop: impl Future<Output = ()>,
-) -> Result<()> {
-    let log = Log::connect(log).await?;
-    log.open_streams().await?;
-    let health = Health::of(&["gateway", "api", "ingest", "delivery", "projections"]);
-    let dependencies = admin::Dependencies {
-        log: log.clone(),
-        store: store.clone(),
-        metrics: metrics.clone(),
-        health: health.clone(),
-        keys: key_file.clone(),
-        audit: audit.clone(),
-    };
-    let admin = Admin::bind(folder.listen_for_operators()?, config.admin.as_deref(), dependencies).await?;
-    let dependencies = api::Dependencies {
-        log: log.clone(),
-        store: store.clone(),
-        keys: key_file.keys(),
-        issuers: issuers.clone(),
-        audit,
-    };
-    let api = Api::bind(config.api.clone(), dependencies)
-        .with_context(|| format!("cannot listen on {}; choose another address with --api", config.api.listen))?;
-    let keys = key_file.keys();
-    let dependencies = gateway::Dependencies { log: log.clone(), store: store.clone(), keys, issuers: issuers.clone() };
-    let gateway = Gateway::bind(config.gateway.clone(), dependencies).map_err(|error| {
-        let is_address = matches!(error, gateway::Error::Socket(socket::Error::Bind { .. }));
-        let error = anyhow::Error::new(error);
-        if is_address {
-            error.context(format!(
-                "cannot listen on {}; choose another address with --listen",
-                config.gateway.socket.listen
-            ))
-        } else {
-            error
-        }
-    })?;
-    let scheme = if config.gateway.socket.tls.is_some() { "wss://" } else { "" };
-    let address = format!("{scheme}{}", gateway.local_addr());
-    folder.announce_address(&address)?;
-    let http = api.local_addr().to_string();
-    folder.announce_api(&http)?;
-    let reloading = reload_at_hang_up(gateway.certificate_reload())?;
-
-    // Gateway and API go first, so that what they were given is still stored and answered.
-    let (at_edge, in_roles) = (CancellationToken::new(), CancellationToken::new());
-    let mut edge = JoinSet::new();
-    let fresh = issuers.keep_fresh(at_edge.clone());
-    edge.spawn(async move {
-        fresh.await;
-        Ok(())
-    });
-    edge.spawn(named(health.runs("gateway", gateway.accepts()), gateway.run(at_edge.clone())));
-    edge.spawn(named(health.runs("api", api.accepts()), api.run(at_edge.clone())));
-    let mut roles = JoinSet::new();
-    // These take their partitions as they can, and for as long as they run: `partition status` says how far they are.
-    let begun = CancellationToken::new();
-    begun.cancel();
-    let dependencies = ingest::Dependencies { log: log.clone(), store: store.clone() };
-    let ingest = ingest::run(config.ingest.clone(), dependencies, in_roles.clone());
-    roles.spawn(named(health.runs("ingest", begun.clone()), ingest));
-    let dependencies = delivery::Dependencies { log: log.clone(), store: store.clone() };
-    let delivery = delivery::run(config.delivery.clone(), dependencies, in_roles.clone());
-    roles.spawn(named(health.runs("delivery", begun.clone()), delivery));
-    let dependencies = projections::Dependencies { log, store };
-    let projections = projections::run(config.projections.clone(), dependencies, in_roles.clone());
-    roles.spawn(named(health.runs("projections", begun.clone()), projections));
-    // It answers as long as anything of the rest does.
-    let above_all = CancellationToken::new();
-    let asked = tokio::spawn(admin.run(above_all.clone()));
-
-    say_what_next(&address, &http, &config.data);
-    let mut folding = tokio::time::interval(FOLD_SAMPLES_EVERY);
-    let mut reloading = Box::pin(reloading);
-    tokio::pin!(stop);
-    let ended = loop {
-        tokio::select! {
-            () = &mut stop => break Ok(()),
-            _ = folding.tick() => metrics.fold_samples(),
-            never = &mut reloading => match never {},
-            Some(ended) = edge.join_next() => break ended.context("a task").flatten(),
-            Some(ended) = roles.join_next() => break ended.context("a task").flatten(),
-        }
-    };
-    health.stops();
-    at_edge.cancel();
-    let edge = join(&mut edge).await;
-    in_roles.cancel();
-    let roles = join(&mut roles).await;
-    above_all.cancel();
-    let asked = asked.await.context("the admin listener's task");
-    ended.and(edge).and(roles).and(asked)
-}
-
-async fn named<E: std::error::Error + Send + std::marker::Sync + 'static>(
-    running: RunningRole,
-    run: impl Future<Output = Result<(), E>>,
-) -> Result<()> {
-    run.await.with_context(|| format!("{} ended", running.name()))
-}
-
-/// Waits for all, whatever becomes of one; the first error.
-async fn join(tasks: &mut JoinSet<Result<()>>) -> Result<()> {
-    let mut joined = Ok(());
-    while let Some(ended) = tasks.join_next().await {
-        let ended = ended.context("a task").flatten();
-        joined = joined.and(ended);
-    }
-    joined
-}
-
-/// Both signals that ask a process to end.
-fn stop_signal() -> Result<impl Future<Output = ()>> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-    })
-}
-
-/// Has the certificate looked at whenever SIGHUP comes. Without one that signal ends the process, as it does by default.
-fn reload_at_hang_up(reload: Option<CertificateReload>) -> Result<impl Future<Output = Infallible>> {
-    let reload = reload.map(|reload| Ok::<_, std::io::Error>((signal(SignalKind::hangup())?, reload))).transpose()?;
-    Ok(async move {
-        if let Some((mut hang_up, reload)) = reload {
-            while hang_up.recv().await.is_some() {
-                reload.ask();
-            }
-        }
-        pending().await
-    })
 }
 
 /// One for two cores, up to a bound.
@@ -264,7 +116,8 @@ async fn partitions(store: &Store, wanted: Option<u16>) -> Result<u16> {
 }
 
 #[expect(clippy::print_stdout, reason = "a command-line program")]
-fn say_what_next(address: &str, http: &str, data: &Path) {
+fn say_what_next(addresses: &Addresses, data: &Path) {
+    let [address, http] = [&addresses.gateway, &addresses.api].map(|address| address.as_deref().unwrap_or_default());
     let program = std::env::args().next().unwrap_or_else(|| "heliograph".to_owned());
     let named =
         if data.as_os_str() == "heliograph-data" { String::new() } else { format!(" --data {}", data.display()) };

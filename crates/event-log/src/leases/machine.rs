@@ -123,6 +123,12 @@ impl Machine {
         (owned.holder.as_ref() == Some(&self.me)).then_some(owned.revision)
     }
 
+    /// The partitions that are this worker's to own; `None`: it has not seen yet what there is.
+    pub(crate) fn granted(&self) -> Option<Vec<Partition>> {
+        let granted = self.grants.iter().filter(|(_, grant)| **grant != Grant::Recalled);
+        (self.beats > 0).then(|| granted.map(|(partition, _)| *partition).collect())
+    }
+
     /// How many partitions this worker works on.
     pub(crate) fn taken(&self) -> usize {
         self.grants.values().filter(|grant| matches!(grant, Grant::Taken(_))).count()
