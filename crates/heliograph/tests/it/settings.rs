@@ -80,7 +80,7 @@ async fn what_cannot_work_is_refused_before_anything_is_bound_or_made() {
 #[tokio::test(flavor = "multi_thread")]
 async fn config_prints_the_defaults_and_what_counts_and_from_where() {
     let example = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/heliograph.toml")).unwrap();
-    assert_eq!(text(&typed(&["config", "default"], &[]).await.stdout), example);
+    assert!(text(&typed(&["config", "default"], &[]).await.stdout) == example, "infra/heliograph.toml is another");
     let folder = Scratch::new("settings").unwrap();
     let file = folder.join("heliograph.toml");
     fs::write(&file, "[api]\nbody_bytes_max = 70000\n").unwrap();
