@@ -164,6 +164,10 @@ pub enum Content {
     MemberRemoved { user: User },
     MemberLeft,
     Message,
+    /// Begins a chat whose history an operator brings in.
+    ImportBegun { kind: i32 },
+    /// Lets the members in; what is before is theirs too.
+    ImportEnded { members: Vec<(User, i32)> },
 }
 
 impl fmt::Display for Line {

@@ -367,6 +367,7 @@ fn command(world: &mut World, process: ProcessId, session: u64, id: u64, user: U
         route: Some(log::Route { gateway: gateway.id.0, session, request: id }),
         sender: user.to_wire(),
         command: Some(wire),
+        import: None,
     };
     let waiting = Waiting { session, request: id, bytes: packed.encode_to_vec().into() };
     pack(world, process, PackerInput::Command(waiting));

@@ -58,9 +58,14 @@ impl Truth {
         let mut users = Vec::new();
         for (_, logged) in entries {
             match &logged.entry.event {
-                Event::ChatCreated { members, .. } => users.extend(members.iter().map(|member| member.user)),
+                Event::ChatCreated { members, .. } | Event::ImportEnded { members } => {
+                    users.extend(members.iter().map(|member| member.user));
+                }
                 Event::MemberAdded { member } => users.push(member.user),
-                Event::MemberRemoved { .. } | Event::MemberLeft | Event::MessageSent { .. } => {}
+                Event::MemberRemoved { .. }
+                | Event::MemberLeft
+                | Event::MessageSent { .. }
+                | Event::ImportBegun { .. } => {}
             }
         }
         users.sort_unstable();
@@ -70,7 +75,10 @@ impl Truth {
 
     /// The seqs that this user's membership shows, both ends inclusive.
     pub(crate) fn shown_to(entries: &[(Seq, LoggedEntry)], user: UserId) -> impl Iterator<Item = &(Seq, LoggedEntry)> {
-        let mut inside = false;
+        // Who comes in with the end of an import has all that is before.
+        let mut inside = entries.iter().any(|(_, logged)| {
+            matches!(&logged.entry.event, Event::ImportEnded { members } if members.iter().any(|one| one.user == user))
+        });
         entries.iter().filter(move |(_, logged)| {
             let before = inside;
             match &logged.entry.event {
@@ -81,7 +89,9 @@ impl Truth {
                 Event::MemberAdded { .. }
                 | Event::MemberRemoved { .. }
                 | Event::MemberLeft
-                | Event::MessageSent { .. } => {}
+                | Event::MessageSent { .. }
+                | Event::ImportBegun { .. }
+                | Event::ImportEnded { .. } => {}
             }
             before || inside
         })
@@ -94,7 +104,11 @@ impl Truth {
         let left = |logged: &LoggedEntry| match &logged.entry.event {
             Event::MemberRemoved { user: gone } => *gone == user,
             Event::MemberLeft => logged.entry.sender == user,
-            Event::ChatCreated { .. } | Event::MemberAdded { .. } | Event::MessageSent { .. } => false,
+            Event::ChatCreated { .. }
+            | Event::MemberAdded { .. }
+            | Event::MessageSent { .. }
+            | Event::ImportBegun { .. }
+            | Event::ImportEnded { .. } => false,
         };
         shown.is_some_and(|(_, logged)| Some(logged.entry.seq) == last && !left(logged))
     }
