@@ -1,9 +1,7 @@
 //! Command records → items; event records → what takeover needs. What cannot be read is said, never skipped silently.
 
 use bytes::Bytes;
-use domain::{
-    ChatId, Code, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Micros, WriterId, limits,
-};
+use domain::{ChatId, Code, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Micros, WriterId, limits};
 use event_log::Record;
 use metrics::counter;
 use prost::Message as _;

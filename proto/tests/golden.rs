@@ -548,12 +548,7 @@ fn frame_cases() -> Vec<Case> {
 fn log_cases() -> Vec<Case> {
     use log::import::Step;
     let route = || log::Route { gateway: GATEWAY, session: SESSION, request: 9 };
-    let command = || log::Command {
-        route: Some(route()),
-        sender: id(2),
-        command: Some(sent_command()),
-        import: None,
-    };
+    let command = || log::Command { route: Some(route()), sender: id(2), command: Some(sent_command()), import: None };
     let step = |step| log::Import { chat: id(1), import: id(8), seq: 300, step: Some(step) };
     let begin = || log::BeginImport { kind: v1::ChatKind::Channel.into(), time_us: TIME_US };
     let said = || log::ImportMessage { time_us: TIME_US, body: Bytes::from_static(b"good morning") };
@@ -605,12 +600,8 @@ fn log_cases() -> Vec<Case> {
         import_end_seq: 0,
         import_end_time_us: 0,
     };
-    let imported = log::ChatSnapshot {
-        import: id(8),
-        import_end_seq: 200,
-        import_end_time_us: TIME_US - 2,
-        ..snapshot.clone()
-    };
+    let imported =
+        log::ChatSnapshot { import: id(8), import_end_seq: 200, import_end_time_us: TIME_US - 2, ..snapshot.clone() };
     vec![
         case("heliograph.log.v1.CommandBatch", log::CommandBatch { schema: 1, commands: vec![command()], epoch: 7 }),
         case("heliograph.log.v1.Command", command()),

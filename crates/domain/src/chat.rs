@@ -9,8 +9,8 @@ use bytes::Bytes;
 use proto::log;
 
 use crate::{
-    Action, ChatId, ChatKind, Code, Command, Entry, Error, Event, ImportId, Member, Micros, Ordinal, Origin, Role, Rules,
-    Seq, UserId,
+    Action, ChatId, ChatKind, Code, Command, Entry, Error, Event, ImportId, Member, Micros, Ordinal, Origin, Role,
+    Rules, Seq, UserId,
     import::Imported,
     limits::{MEMBERS_MAX, SCHEMA},
     origins::Origins,

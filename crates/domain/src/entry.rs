@@ -204,9 +204,9 @@ impl Entry {
             Event::ImportBegun { kind, import } => {
                 Wire::ImportBegun(v1::ImportBegun { kind: kind.to_wire().into(), import: import.to_wire() })
             }
-            Event::ImportEnded { members } => Wire::ImportEnded(v1::ImportEnded {
-                members: members.iter().map(|member| member.to_wire()).collect(),
-            }),
+            Event::ImportEnded { members } => {
+                Wire::ImportEnded(v1::ImportEnded { members: members.iter().map(|member| member.to_wire()).collect() })
+            }
         };
         v1::Entry {
             chat: self.chat.to_wire(),
@@ -245,9 +245,9 @@ impl Entry {
                 kind: ChatKind::from_wire(begun.kind)?,
                 import: ImportId::try_from(&begun.import[..])?,
             },
-            Wire::ImportEnded(ended) => Event::ImportEnded {
-                members: ended.members.iter().map(Member::from_wire).collect::<Result<_, _>>()?,
-            },
+            Wire::ImportEnded(ended) => {
+                Event::ImportEnded { members: ended.members.iter().map(Member::from_wire).collect::<Result<_, _>>()? }
+            }
         };
         if wire.seq == 0 {
             return Err(Error::Missing("seq"));

@@ -101,20 +101,13 @@ impl Import {
     pub fn to_wire(&self) -> log::Import {
         use log::import::Step as Wire;
         let step = match &self.step {
-            Step::Begin { kind, time } => {
-                Wire::Begin(log::BeginImport { kind: kind.to_wire().into(), time_us: *time })
-            }
+            Step::Begin { kind, time } => Wire::Begin(log::BeginImport { kind: kind.to_wire().into(), time_us: *time }),
             Step::Message { time, body } => Wire::Message(log::ImportMessage { time_us: *time, body: body.clone() }),
             Step::End { members } => {
                 Wire::End(log::EndImport { members: members.iter().map(|member| member.to_wire()).collect() })
             }
         };
-        log::Import {
-            chat: self.chat.to_wire(),
-            import: self.import.to_wire(),
-            seq: self.seq,
-            step: Some(step),
-        }
+        log::Import { chat: self.chat.to_wire(), import: self.import.to_wire(), seq: self.seq, step: Some(step) }
     }
 
     fn event(&self) -> Event {

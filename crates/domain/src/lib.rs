@@ -23,8 +23,8 @@ pub use crash::crash_point;
 pub use entry::{ChatKind, Entry, Event, EventKind, LoggedEntry, Member, Role};
 pub use error::Error;
 pub use ids::{
-    ChatId, Epoch, GatewayId, ImportId, Micros, Ordinal, Origin, PARTITIONS_MAX, Partition, Seq, SessionId, TenureId, UserId,
-    WriterId,
+    ChatId, Epoch, GatewayId, ImportId, Micros, Ordinal, Origin, PARTITIONS_MAX, Partition, Seq, SessionId, TenureId,
+    UserId, WriterId,
 };
 pub use import::{Import, Step, decide_import};
 pub use outcome::{Code, Outcome, text};

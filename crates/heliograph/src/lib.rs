@@ -9,6 +9,7 @@ pub mod chat;
 pub mod cli;
 pub mod folder;
 pub mod identity;
+mod import;
 mod operate;
 pub mod revoke;
 pub mod up;

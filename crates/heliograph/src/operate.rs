@@ -8,6 +8,7 @@
 mod ask;
 mod chats;
 mod device;
+mod import;
 mod partition;
 mod print;
 mod user;

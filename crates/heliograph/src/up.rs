@@ -171,10 +171,11 @@ async fn serve(
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
     let log = Log::connect(log).await?;
-    log.open_streams().await?;
+    let epochs = log.open_streams().await?;
     let health = Health::of(&["gateway", "api", "ingest", "delivery", "projections"]);
     let dependencies = admin::Dependencies {
         log: log.clone(),
+        epochs,
         store: store.clone(),
         metrics: metrics.clone(),
         health: health.clone(),

@@ -97,6 +97,17 @@ impl Truth {
         })
     }
 
+    /// What of it stands in records through this one, as that record leaves the chat.
+    pub(crate) fn shown_by(
+        entries: &[(Seq, LoggedEntry)],
+        user: UserId,
+        record: Seq,
+    ) -> impl Iterator<Item = &(Seq, LoggedEntry)> {
+        let is_end = |logged: &LoggedEntry| matches!(logged.entry.event, Event::ImportEnded { .. });
+        let importing = entries.iter().any(|(at, logged)| *at > record && is_end(logged));
+        Self::shown_to(entries, user).filter(move |(at, _)| *at <= record && !importing)
+    }
+
     /// Whether this user is in the chat as the entries end.
     pub(crate) fn is_member(entries: &[(Seq, LoggedEntry)], user: UserId) -> bool {
         let last = entries.last().map(|(_, logged)| logged.entry.seq);

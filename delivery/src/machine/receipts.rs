@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{
-    ChatId, Entry, Epoch, GatewayId, Micros, Ordinal, Partition, Rules, Seq, SessionId, UserId, Watermark,
-};
+use domain::{ChatId, Entry, Epoch, GatewayId, Micros, Ordinal, Partition, Rules, Seq, SessionId, UserId, Watermark};
 use proto::log::{StatusAdvanced, StatusBatch};
 use proto::relay::Receipt;
 use proto::relay::push::What;

@@ -113,7 +113,9 @@ fn stays(before: Option<&Chat>, entry: &Entry) -> Vec<Stay> {
         Event::MemberRemoved { user } => ended(*user).into_iter().collect(),
         Event::MemberLeft => ended(entry.sender).into_iter().collect(),
         // What was imported is theirs too.
-        Event::ImportEnded { members } => members.iter().map(|member| Stay { joined_seq: 1, ..begun(member) }).collect(),
+        Event::ImportEnded { members } => {
+            members.iter().map(|member| Stay { joined_seq: 1, ..begun(member) }).collect()
+        }
         Event::ImportBegun { .. } | Event::MessageSent { .. } => Vec::new(),
     }
 }

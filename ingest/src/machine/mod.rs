@@ -16,9 +16,7 @@ mod takeover;
 mod tests;
 
 use bytes::Bytes;
-use domain::{
-    Chat, ChatId, Code, CommandPosition, GatewayId, LoggedEntry, Micros, PartitionPosition, Seq, WriterId,
-};
+use domain::{Chat, ChatId, Code, CommandPosition, GatewayId, LoggedEntry, Micros, PartitionPosition, Seq, WriterId};
 use proto::relay::Answer;
 
 pub use asked::Asked;
