@@ -190,6 +190,21 @@ fn a_snapshot_holds_what_the_fold_knows_at_each_seq() {
 }
 
 #[test]
+fn a_client_has_no_way_to_say_one() {
+    use prost::Message as _;
+    let create = Action::CreateChat { kind: ChatKind::Group, members: Vec::new() };
+    let good = command(1, create.clone()).to_wire().encode_to_vec();
+    let read = |bytes: &[u8]| proto::v1::Command::decode(bytes).map(|wire| Command::from_wire(user(1), wire));
+    // A field that a frame does not have is passed over: here number 100, with a step in it.
+    let step = said(2, "a").to_wire().encode_to_vec();
+    let hidden = [&good[..], &[0xa2, 0x06, u8::try_from(step.len()).unwrap()], &step].concat();
+    assert_eq!(read(&hidden).unwrap().map(|command| command.action), Ok(create));
+    // As the record has it, it is no command.
+    let record = log::Command { import: Some(said(2, "a").to_wire()), ..log::Command::default() };
+    assert!(read(&record.encode_to_vec()).is_err());
+}
+
+#[test]
 fn a_step_survives_the_wire_and_one_that_makes_no_sense_does_not() {
     let (_, steps) = imported();
     for asked in steps {
