@@ -149,12 +149,11 @@ impl Import {
 pub fn decide_import(chat: Option<&Chat>, asked: &Import, stamp: Micros) -> Decision {
     let reject = |code| Decision::Reject { code, head: chat.map_or(0, Chat::head) };
     let own_time = asked.own_time();
-    if own_time.is_some_and(|time| time > stamp) {
-        // The chat's later entries could not be at their own time.
-        return reject(Code::BadRequest);
-    }
+    // The chat's later entries could not be at their own time.
+    let is_ahead = own_time.is_some_and(|time| time > stamp);
     let Some(chat) = chat else {
         return match (&asked.step, own_time) {
+            (Step::Begin { .. }, _) if is_ahead => reject(Code::BadRequest),
             (Step::Begin { .. }, Some(time)) => Decision::Append(asked.entry(0, time)),
             _ => reject(Code::PredecessorMissing),
         };
@@ -175,7 +174,7 @@ pub fn decide_import(chat: Option<&Chat>, asked: &Import, stamp: Micros) -> Deci
     match own_time {
         _ if imported.ended.is_some() => reject(Code::Conflict),
         _ if asked.seq > chat.head() + 1 => reject(Code::PredecessorMissing),
-        Some(time) if time <= last => reject(Code::BadRequest),
+        Some(time) if time <= last || is_ahead => reject(Code::BadRequest),
         Some(time) => Decision::Append(asked.entry(chat.ordinal(), time)),
         None if asked.is_refused_by(chat.kind()) => reject(Code::BadRequest),
         None => Decision::Append(asked.entry(chat.ordinal(), stamp.max(last + 1))),

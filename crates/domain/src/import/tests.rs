@@ -82,7 +82,10 @@ fn a_step_that_has_its_entry_gets_the_first_answer_again_and_one_too_far_makes_n
             let Decision::Repeat { seq, .. } = take(&mut chat, earlier) else { panic!("no repeat: {earlier:?}") };
             assert_eq!(seq, earlier.seq);
         }
-        assert_eq!(take(&mut chat, asked), Decision::Repeat { seq: first.seq, time: first.time });
+        let again = Decision::Repeat { seq: first.seq, time: first.time };
+        assert_eq!(take(&mut chat, asked), again);
+        // M10: whatever the log's clock says now.
+        assert_eq!(decide_import(chat.as_ref(), asked, 0), again);
         let far = if place < 2 { steps.get(place + 2) } else { None };
         assert_eq!(far.and_then(|far| code(&take(&mut chat, far))), far.map(|_| Code::PredecessorMissing));
     }

@@ -26,7 +26,7 @@ fn an_entry_goes_to_members_before_it_and_after_it() {
 }
 
 fn imported(chat: &mut Chat) -> Vec<LoggedEntry> {
-    let begun = Event::ImportBegun { kind: domain::ChatKind::Group, import: domain::ImportId::new([8; 16]) };
+    let begun = Event::ImportBegun { kind: ChatKind::Group, import: domain::ImportId::new([8; 16]) };
     let said = || Event::MessageSent { body: "long ago".into() };
     vec![
         chat.imported(1, begun),
