@@ -118,7 +118,14 @@ impl Admin {
         let of_peer = |stream: &UnixStream| Peer(stream.peer_cred().ok().map(|peer| peer.uid()));
         let commands = probes::routes().nest("/admin/v1", routes());
         let serving = serve(socket, closed(commands, &shared), of_peer, shutdown.clone());
-        tokio::join!(probing, serving, carrying.run(shutdown.clone()));
+        let answering = async {
+            tokio::join!(probing, serving);
+        };
+        // What requests need goes after them.
+        tokio::select! {
+            () = answering => {}
+            never = carrying.run() => match never {},
+        }
     }
 }
 

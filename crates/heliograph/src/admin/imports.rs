@@ -11,7 +11,7 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use domain::limits::MEMBERS_MAX;
+use domain::limits::{BODY_BYTES_MAX, MEMBERS_MAX};
 use domain::{Chat, ChatId, ChatKind, Import, ImportId, Member, Micros, Partition, Step, UserId};
 use metrics::counter;
 use store::UserState;
@@ -79,9 +79,16 @@ async fn messages(
     if messages.len() > MESSAGES_MAX {
         return Err(Refusal::Bad(format!("more than {MESSAGES_MAX} messages at once")));
     }
+    if first_seq < 2 || first_seq > u64::MAX / 2 {
+        return Err(Refusal::Bad("`first_seq` is that of no message".to_owned()));
+    }
     let mut steps = Vec::with_capacity(messages.len());
     for (wire::Message { sender, time_us, body }, seq) in messages.into_iter().zip(first_seq..) {
         let body = STANDARD.decode(body).map_err(|_fault| Refusal::Bad("`body` is no base64".to_owned()))?;
+        if body.len() > BODY_BYTES_MAX {
+            // No record would take it.
+            return Err(Refusal::Bad(format!("seq {seq} has a body of more than {BODY_BYTES_MAX} bytes")));
+        }
         let step = Step::Message { time: time_us, body: body.into() };
         steps.push(Import { chat, import, sender: user_id(&sender)?, seq, step });
     }

@@ -7,6 +7,8 @@
 //! that has its entry is told so.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -81,7 +83,6 @@ pub(super) struct Carrying {
     packing: BoxFuture<'static, ()>,
     answers: Subscription,
     asked: Arc<Asked>,
-    under_requests: CancellationToken,
 }
 
 impl std::fmt::Debug for Carrying {
@@ -96,24 +97,22 @@ pub(super) async fn open(log: &Log, epochs: &[Epoch]) -> Result<(Steps, Carrying
     let asked = Arc::new(Asked::default());
     // Subscribed before anything is asked: an answer that comes at once finds its reader.
     let answers = log.subscribe(Subject::Answers(id)).await?;
-    let under_requests = CancellationToken::new();
-    let (pack, packing) = pack(id, epochs, log.clone(), Arc::clone(&asked), under_requests.clone());
+    // It ends with whoever carries it: what it has not sent by then is no entry, and the next run finds that.
+    let (pack, packing) = pack(id, epochs, log.clone(), Arc::clone(&asked), CancellationToken::new());
     let steps = Steps { id, pack, asked: Arc::clone(&asked), next: AtomicU64::new(1) };
-    Ok((steps, Carrying { packing: Box::pin(packing), answers, asked, under_requests }))
+    Ok((steps, Carrying { packing: Box::pin(packing), answers, asked }))
 }
 
 impl Carrying {
-    /// Runs until shut down.
-    pub(super) async fn run(self, shutdown: CancellationToken) {
-        let Self { packing, answers, asked, under_requests } = self;
-        let ending = async {
-            shutdown.cancelled().await;
-            under_requests.cancel();
+    /// Runs for as long as it is polled.
+    pub(super) async fn run(self) -> Infallible {
+        let Self { packing, answers, asked } = self;
+        let answering = async {
+            hand_out(answers, &asked).await;
+            tracing::error!("the subscription of answers to imports ended");
         };
-        tokio::select! {
-            ((), ()) = async { tokio::join!(ending, packing) } => {}
-            () = hand_out(answers, &asked) => tracing::error!("the subscription of answers to imports ended"),
-        }
+        tokio::join!(packing, answering);
+        pending().await
     }
 }
 
