@@ -179,6 +179,7 @@ impl Desk {
             route: Some(log::Route { gateway: self.id.0, session: self.session.0, request }),
             sender: sender.to_wire(),
             command: Some(wire.clone()),
+            import: None,
         };
         let bytes: Bytes = packed.encode_to_vec().into();
         let mut copies = 0;

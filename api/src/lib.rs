@@ -40,4 +40,4 @@ pub use error::Error;
 pub use router::openapi;
 pub use serve::{Api, Dependencies};
 pub use state::now_us;
-pub use wire::time as rfc3339;
+pub use wire::{parse_time as from_rfc3339, time as rfc3339};

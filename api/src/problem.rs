@@ -170,12 +170,13 @@ impl Problem {
     /// The chat's own decision.
     pub(crate) fn rejected(code: Code) -> Self {
         // Who is not in a chat does not learn whether there is one.
-        const OTHERWISE: [(Code, Kind); 5] = [
+        const OTHERWISE: [(Code, Kind); 6] = [
             (Code::BadRequest, Kind::BadRequest),
             (Code::BodyTooLarge, Kind::TooLarge),
             (Code::UnknownChat, Kind::NotFound),
             (Code::NotAMember, Kind::NotFound),
             (Code::Conflict, Kind::KeyReused),
+            (Code::Unavailable, Kind::Unavailable),
         ];
         let kind = OTHERWISE.iter().find(|(named, _)| *named == code).map_or(Kind::Rejected, |(_, kind)| *kind);
         if kind == Kind::NotFound {

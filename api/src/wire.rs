@@ -101,12 +101,15 @@ pub fn time(us: Micros) -> String {
     time.format(&Rfc3339).unwrap_or_default()
 }
 
-/// What [`time`] made, or any other RFC 3339 of 1970 or later; `field` is what the fault is said of.
+/// What [`time`] made, or any other RFC 3339 from 1970 to 9999, in µs since 1970.
+pub fn parse_time(text: &str) -> Option<Micros> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    Micros::try_from(time.unix_timestamp_nanos() / 1_000).ok().filter(|us| *us <= LAST_US)
+}
+
+/// As [`parse_time`]; `field` is what the fault is said of.
 pub(crate) fn from_time(field: &str, text: &str) -> Result<Micros, Problem> {
-    let time = OffsetDateTime::parse(text, &Rfc3339).ok();
-    let us = time.and_then(|time| Micros::try_from(time.unix_timestamp_nanos() / 1_000).ok());
-    us.filter(|us| *us <= LAST_US)
-        .ok_or_else(|| Problem::bad(format!("`{field}` is no RFC 3339 time from 1970 to 9999")))
+    parse_time(text).ok_or_else(|| Problem::bad(format!("`{field}` is no RFC 3339 time from 1970 to 9999")))
 }
 
 /// Bytes as base64 (RFC 4648 §4).

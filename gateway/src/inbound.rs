@@ -90,6 +90,7 @@ fn put(edge: &Edge, session: &Session, id: u64, wire: v1::Command) -> Result<(),
         route: Some(log::Route { gateway: edge.id.0, session: session.id.0, request: id }),
         sender: session.user.to_wire(),
         command: Some(wire),
+        import: None,
     };
     let waiting = Waiting { session: session.id.0, request: id, bytes: packed.encode_to_vec().into() };
     if edge.pack.put(chat.partition(), waiting) { Ok(()) } else { Err(Code::Busy) }

@@ -1,17 +1,14 @@
 //! Command records → items; event records → what takeover needs. What cannot be read is said, never skipped silently.
 
 use bytes::Bytes;
-use domain::{
-    ChatId, Code, Command, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Micros, UserId, WriterId,
-    limits,
-};
+use domain::{ChatId, Code, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Micros, WriterId, limits};
 use event_log::Record;
 use metrics::counter;
 use prost::Message as _;
-use proto::{log, v1};
+use proto::log;
 
 use crate::Error;
-use crate::machine::{CommandRecord, HandedRecord, Item, Refused, Route, TailRecord};
+use crate::machine::{Asked, CommandRecord, HandedRecord, Item, Refused, Route, TailRecord};
 
 /// Decodes a command record. One that is none is passed over, loudly: its commands are nobody's.
 ///
@@ -58,16 +55,12 @@ fn item(wire: log::Command, of_this_epoch: bool) -> Item {
         session: route.session,
         request: route.request,
     });
-    let command = wire.command.unwrap_or_default();
-    let named = v1::Outcome { chat: command.chat.clone(), origin: command.origin, n: command.n, result: None };
-    let asked = UserId::try_from(&wire.sender[..])
-        .map_err(|_fault| Code::Undecodable)
-        .and_then(|sender| Command::from_wire(sender, command))
-        .and_then(|command| of_this_epoch.then_some(command).ok_or(Code::Unavailable));
-    let asked = asked.map_err(|code| {
-        counter!("ingest_commands_refused_total").increment(1);
-        Refused { code, named }
+    let asked = Asked::from_wire(&wire.sender, wire.command, wire.import);
+    let asked = asked.and_then(|asked| match asked {
+        asked if of_this_epoch => Ok(asked),
+        asked => Err(Refused { code: Code::Unavailable, named: asked.named() }),
     });
+    let asked = asked.inspect_err(|_refused| counter!("ingest_commands_refused_total").increment(1));
     Item { route, asked }
 }
 
@@ -109,13 +102,11 @@ pub(crate) fn fingerprint(record: Record) -> Result<(WriterId, u64), Error> {
 /// Which partition a chat belongs to is part of its id; a command that came by another is refused.
 pub(crate) fn refuse_strangers(items: &mut [Item], is_ours: impl Fn(ChatId) -> bool) {
     for item in items {
-        if let Ok(command) = &item.asked
-            && !is_ours(command.chat)
+        if let Ok(asked) = &item.asked
+            && !is_ours(asked.chat())
         {
             counter!("ingest_commands_refused_total").increment(1);
-            let named =
-                v1::Outcome { chat: command.chat.to_wire(), origin: command.origin.0, n: command.n, result: None };
-            item.asked = Err(Refused { code: Code::BadRequest, named });
+            item.asked = Err(Refused { code: Code::BadRequest, named: asked.named() });
         }
     }
 }

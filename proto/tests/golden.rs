@@ -298,6 +298,14 @@ fn chat_created() -> v1::ChatCreated {
     v1::ChatCreated { kind: v1::ChatKind::Group.into(), members: vec![owner, member()] }
 }
 
+fn import_begun() -> v1::ImportBegun {
+    v1::ImportBegun { kind: v1::ChatKind::Channel.into(), import: id(8) }
+}
+
+fn import_ended() -> v1::ImportEnded {
+    v1::ImportEnded { members: vec![member()] }
+}
+
 fn message_sent() -> v1::MessageSent {
     v1::MessageSent { body: Bytes::from_static(b"good morning") }
 }
@@ -455,12 +463,16 @@ fn v1_cases() -> Vec<Case> {
         seen_by_clients("heliograph.v1.Entry-member_removed", entry(Event::MemberRemoved(removed()))),
         seen_by_clients("heliograph.v1.Entry-member_left", entry(Event::MemberLeft(v1::MemberLeft {}))),
         seen_by_clients("heliograph.v1.Entry-message_sent", sent_entry()),
+        seen_by_clients("heliograph.v1.Entry-import_begun", entry(Event::ImportBegun(import_begun()))),
+        seen_by_clients("heliograph.v1.Entry-import_ended", entry(Event::ImportEnded(import_ended()))),
         seen_by_clients("heliograph.v1.ChatCreated", chat_created()),
         seen_by_clients("heliograph.v1.Member", member()),
         seen_by_clients("heliograph.v1.MemberAdded", added()),
         seen_by_clients("heliograph.v1.MemberRemoved", removed()),
         seen_by_clients("heliograph.v1.MemberLeft", v1::MemberLeft {}),
         seen_by_clients("heliograph.v1.MessageSent", message_sent()),
+        seen_by_clients("heliograph.v1.ImportBegun", import_begun()),
+        seen_by_clients("heliograph.v1.ImportEnded", import_ended()),
         seen_by_clients("heliograph.v1.Command-create_chat", command(Action::CreateChat(create_chat()))),
         seen_by_clients("heliograph.v1.Command-add_member", command(Action::AddMember(add()))),
         seen_by_clients("heliograph.v1.Command-remove_member", command(Action::RemoveMember(remove()))),
@@ -534,8 +546,13 @@ fn frame_cases() -> Vec<Case> {
 }
 
 fn log_cases() -> Vec<Case> {
+    use log::import::Step;
     let route = || log::Route { gateway: GATEWAY, session: SESSION, request: 9 };
-    let command = || log::Command { route: Some(route()), sender: id(2), command: Some(sent_command()) };
+    let command = || log::Command { route: Some(route()), sender: id(2), command: Some(sent_command()), import: None };
+    let step = |step| log::Import { chat: id(1), import: id(8), seq: 300, step: Some(step) };
+    let begin = || log::BeginImport { kind: v1::ChatKind::Channel.into(), time_us: TIME_US };
+    let said = || log::ImportMessage { time_us: TIME_US, body: Bytes::from_static(b"good morning") };
+    let end = || log::EndImport { members: vec![member()] };
     let position = || log::CommandPosition {
         sequence: 400,
         count: 3,
@@ -579,16 +596,32 @@ fn log_cases() -> Vec<Case> {
         creation_time_us: TIME_US - 1,
         evicted_through: 150,
         origins: vec![origin()],
+        import: Bytes::new(),
+        import_end_seq: 0,
+        import_end_time_us: 0,
     };
+    let imported =
+        log::ChatSnapshot { import: id(8), import_end_seq: 200, import_end_time_us: TIME_US - 2, ..snapshot.clone() };
     vec![
         case("heliograph.log.v1.CommandBatch", log::CommandBatch { schema: 1, commands: vec![command()], epoch: 7 }),
         case("heliograph.log.v1.Command", command()),
+        case(
+            "heliograph.log.v1.Command-import",
+            log::Command { command: None, import: Some(step(Step::Message(said()))), ..command() },
+        ),
+        case("heliograph.log.v1.Import-begin", step(Step::Begin(begin()))),
+        case("heliograph.log.v1.Import-message", step(Step::Message(said()))),
+        case("heliograph.log.v1.Import-end", step(Step::End(end()))),
+        case("heliograph.log.v1.BeginImport", begin()),
+        case("heliograph.log.v1.ImportMessage", said()),
+        case("heliograph.log.v1.EndImport", end()),
         case("heliograph.log.v1.Route", route()),
         case("heliograph.log.v1.EventBatch", events),
         case("heliograph.log.v1.CommandPosition", position()),
         case("heliograph.log.v1.StatusBatch", log::StatusBatch { schema: 1, epoch: EPOCH, statuses: vec![advanced()] }),
         case("heliograph.log.v1.StatusAdvanced", advanced()),
         case("heliograph.log.v1.ChatSnapshot", snapshot),
+        case("heliograph.log.v1.ChatSnapshot-imported", imported),
         case("heliograph.log.v1.OriginState", origin()),
         case("heliograph.log.v1.Control", control()),
         case("heliograph.log.v1.Revocation", revocation()),

@@ -116,9 +116,17 @@ pub(crate) enum Happened {
         /// The body in base64.
         body: String,
     },
+    /// Seq 1 of a chat that an operator brought in, in the place of `chat_created`.
+    ImportBegun {
+        chat_kind: chats::KindOfChat,
+    },
+    /// What is before was brought in with its times, for these members.
+    ImportEnded {
+        members: Vec<Joined>,
+    },
 }
 
-/// Who was in a chat from its beginning.
+/// Who is in a chat from its beginning.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Joined {
     /// The user's id.
@@ -148,6 +156,10 @@ impl From<&LoggedEntry> for Entry {
         let happened = match &entry.event {
             domain::Event::ChatCreated { kind, members } => {
                 Happened::ChatCreated { chat_kind: (*kind).into(), members: members.iter().map(joined).collect() }
+            }
+            domain::Event::ImportBegun { kind, .. } => Happened::ImportBegun { chat_kind: (*kind).into() },
+            domain::Event::ImportEnded { members } => {
+                Happened::ImportEnded { members: members.iter().map(joined).collect() }
             }
             domain::Event::MemberAdded { member } => {
                 Happened::MemberAdded { user: member.user.to_string(), role: member.role.into() }

@@ -159,11 +159,27 @@ pub struct SeenEntry {
 /// What an entry did to the chat's membership. Kinds and roles are the wire's numbers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Content {
-    ChatCreated { kind: i32, members: Vec<(User, i32)> },
-    MemberAdded { user: User, role: i32 },
-    MemberRemoved { user: User },
+    ChatCreated {
+        kind: i32,
+        members: Vec<(User, i32)>,
+    },
+    MemberAdded {
+        user: User,
+        role: i32,
+    },
+    MemberRemoved {
+        user: User,
+    },
     MemberLeft,
     Message,
+    /// Begins a chat whose history an operator brings in.
+    ImportBegun {
+        kind: i32,
+    },
+    /// Lets the members in; what is before is theirs too.
+    ImportEnded {
+        members: Vec<(User, i32)>,
+    },
 }
 
 impl fmt::Display for Line {

@@ -13,6 +13,8 @@ pub(crate) struct ChatTruth<'a> {
     pub(crate) whole: bool,
     /// Per user: from which seq, and through which one when it ended. Inclusive, ascending.
     intervals: HashMap<User, Vec<(u64, Option<u64>)>>,
+    /// What stands below was imported: read, but never pushed to anybody.
+    imported_to: u64,
 }
 
 /// An entry and the final history that shows it.
@@ -83,6 +85,11 @@ impl<'a> ChatTruth<'a> {
             .is_some_and(|all| all.iter().any(|(from, through)| *from <= seq && through.is_none_or(|last| seq <= last)))
     }
 
+    /// Whether this entry was imported, before anybody was in the chat.
+    pub(crate) fn is_imported(&self, seq: u64) -> bool {
+        seq < self.imported_to
+    }
+
     /// The highest seq that the user's membership shows; 0 if none.
     pub(crate) fn last_shown(&self, user: User) -> u64 {
         let last = self.intervals.get(&user).and_then(|all| all.last());
@@ -99,27 +106,35 @@ impl<'a> ChatTruth<'a> {
 
     fn fold_members(&mut self) {
         self.whole = self.entries.iter().all(Option::is_some)
-            && matches!(self.at(1), Some(Placed { entry: SeenEntry { event: Content::ChatCreated { .. }, .. }, .. }));
+            && self.at(1).is_some_and(|first| {
+                matches!(first.entry.event, Content::ChatCreated { .. } | Content::ImportBegun { .. })
+            });
         if !self.whole {
             return;
         }
         let mut intervals: HashMap<User, Vec<(u64, Option<u64>)>> = HashMap::new();
+        let mut imported_to = 0;
         for Placed { entry, .. } in self.entries() {
             let mut join = |user: User| {
                 let all = intervals.entry(user).or_default();
                 if all.last().is_none_or(|(_, through)| through.is_some()) {
-                    all.push((entry.seq, None));
+                    let whole_history = matches!(entry.event, Content::ImportEnded { .. });
+                    all.push((if whole_history { 1 } else { entry.seq }, None));
                 }
             };
             match &entry.event {
                 Content::ChatCreated { members, .. } => members.iter().for_each(|(user, _)| join(*user)),
+                Content::ImportEnded { members } => {
+                    imported_to = entry.seq;
+                    members.iter().for_each(|(user, _)| join(*user));
+                }
                 Content::MemberAdded { user, .. } => join(*user),
                 Content::MemberRemoved { user } => leave(&mut intervals, *user, entry.seq),
                 Content::MemberLeft => leave(&mut intervals, entry.sender, entry.seq),
-                Content::Message => {}
+                Content::Message | Content::ImportBegun { .. } => {}
             }
         }
-        self.intervals = intervals;
+        (self.intervals, self.imported_to) = (intervals, imported_to);
     }
 }
 

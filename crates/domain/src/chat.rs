@@ -9,7 +9,9 @@ use bytes::Bytes;
 use proto::log;
 
 use crate::{
-    Action, ChatId, ChatKind, Code, Command, Entry, Error, Event, Member, Micros, Ordinal, Role, Rules, Seq, UserId,
+    Action, ChatId, ChatKind, Code, Command, Entry, Error, Event, ImportId, Member, Micros, Ordinal, Origin, Role,
+    Rules, Seq, UserId,
+    import::Imported,
     limits::{MEMBERS_MAX, SCHEMA},
     origins::Origins,
 };
@@ -37,6 +39,7 @@ pub struct Chat {
     last_time: Micros,
     members: BTreeMap<UserId, MemberState>,
     origins: Origins,
+    imported: Option<Imported>,
 }
 
 /// What becomes of a command.
@@ -70,6 +73,11 @@ pub fn decide(chat: Option<&Chat>, command: &Command, stamp: Micros, rules: &Rul
             }
         };
     };
+    if chat.is_importing() {
+        // To clients there is no such chat yet; whoever was led to its id, by a claim, comes back later.
+        let is_creation = matches!(command.action, Action::CreateChat { .. });
+        return Decision::Reject { code: if is_creation { Code::Unavailable } else { Code::UnknownChat }, head: 0 };
+    }
     if let Action::CreateChat { .. } = &command.action {
         return chat.repeat_creation(command);
     }
@@ -89,7 +97,7 @@ fn first_entry(command: &Command, stamp: Micros) -> Entry {
         ordinal: 0,
         sender: command.sender,
         // The chat id is the identity of a creation.
-        origin: crate::Origin(0),
+        origin: Origin(0),
         n: 0,
         time: stamp,
         event: command.event(),
@@ -99,10 +107,18 @@ fn first_entry(command: &Command, stamp: Micros) -> Entry {
 impl Chat {
     /// The chat that its first entry makes; `None` if that is no creation with seq 1.
     pub fn create(entry: &Entry) -> Option<Self> {
-        let Event::ChatCreated { kind, members } = &entry.event else { return None };
+        let (kind, members, import) = match &entry.event {
+            Event::ChatCreated { kind, members } => (*kind, &members[..], None),
+            Event::ImportBegun { kind, import } => (*kind, &[][..], Some(*import)),
+            Event::MemberAdded { .. }
+            | Event::MemberRemoved { .. }
+            | Event::MemberLeft
+            | Event::MessageSent { .. }
+            | Event::ImportEnded { .. } => return None,
+        };
         (entry.seq == 1).then(|| Self {
             id: entry.chat,
-            kind: *kind,
+            kind,
             creator: entry.sender,
             creation_hash: entry.event.content_hash(),
             creation_time: entry.time,
@@ -115,6 +131,7 @@ impl Chat {
                 .map(|member| (member.user, MemberState { role: member.role, joined_seq: 1 }))
                 .collect(),
             origins: Origins::default(),
+            imported: import.map(|import| Imported { import, ended: None }),
         })
     }
 
@@ -128,7 +145,15 @@ impl Chat {
         self.ordinal = entry.ordinal;
         self.last_time = entry.time;
         match &entry.event {
-            Event::ChatCreated { .. } | Event::MessageSent { .. } => {}
+            Event::ChatCreated { .. } | Event::ImportBegun { .. } | Event::MessageSent { .. } => {}
+            Event::ImportEnded { members } => {
+                // What was imported is theirs.
+                let member = |member: &Member| (member.user, MemberState { role: member.role, joined_seq: 1 });
+                self.members.extend(members.iter().map(member));
+                if let Some(imported) = &mut self.imported {
+                    imported.ended = Some((entry.seq, entry.time));
+                }
+            }
             Event::MemberAdded { member } => {
                 self.members.insert(member.user, MemberState { role: member.role, joined_seq: entry.seq });
             }
@@ -139,10 +164,21 @@ impl Chat {
                 self.members.remove(&entry.sender);
             }
         }
-        self.origins.remember(entry);
+        // Steps of an import are told apart by their seqs.
+        if entry.origin != Origin(0) {
+            self.origins.remember(entry);
+        }
     }
 
     fn repeat_creation(&self, command: &Command) -> Decision {
+        if let Event::ChatCreated { kind: ChatKind::Direct, members } = command.event()
+            && self.kind == ChatKind::Direct
+            && self.imported.is_some()
+            && members.iter().all(|member| self.members.contains_key(&member.user))
+        {
+            // The chat that the two have, wherever it began.
+            return Decision::Repeat { seq: 1, time: self.creation_time };
+        }
         let same_creator = self.creator == command.sender || self.kind == ChatKind::Direct;
         if same_creator && command.event().content_hash() == self.creation_hash {
             Decision::Repeat { seq: 1, time: self.creation_time }
@@ -269,6 +305,20 @@ impl Chat {
         self.first_seq
     }
 
+    /// The time of the head.
+    pub(crate) const fn last_time(&self) -> Micros {
+        self.last_time
+    }
+
+    pub(crate) const fn imported(&self) -> Option<Imported> {
+        self.imported
+    }
+
+    /// Whether an operator is still bringing its history in: seen by nobody.
+    pub fn is_importing(&self) -> bool {
+        self.imported.is_some_and(|imported| imported.ended.is_none())
+    }
+
     /// Who is in it now.
     pub const fn members(&self) -> &BTreeMap<UserId, MemberState> {
         &self.members
@@ -281,6 +331,7 @@ impl Chat {
 
     /// The state without its members, which have rows of their own.
     pub fn snapshot(&self) -> log::ChatSnapshot {
+        let ended = self.imported.and_then(|imported| imported.ended).unwrap_or_default();
         log::ChatSnapshot {
             schema: SCHEMA,
             head: self.head,
@@ -293,6 +344,9 @@ impl Chat {
             creation_time_us: self.creation_time,
             evicted_through: self.origins.evicted_through(),
             origins: self.origins.to_wire(),
+            import: self.imported.map(|imported| imported.import.to_wire()).unwrap_or_default(),
+            import_end_seq: ended.0,
+            import_end_time_us: ended.1,
         }
     }
 
@@ -309,6 +363,14 @@ impl Chat {
             return Err(Error::Schema { found: snapshot.schema });
         }
         let hash: [u8; 16] = snapshot.creation_hash[..].try_into().map_err(|_fault| Error::Missing("creation_hash"))?;
+        let ended = (snapshot.import_end_seq, snapshot.import_end_time_us);
+        let imported = match &snapshot.import[..] {
+            [] => None,
+            import => Some(Imported {
+                import: ImportId::try_from(import)?,
+                ended: (snapshot.import_end_seq > 0).then_some(ended),
+            }),
+        };
         Ok(Self {
             id,
             kind: ChatKind::from_wire(snapshot.kind)?,
@@ -321,6 +383,7 @@ impl Chat {
             last_time: snapshot.last_time_us,
             members: members.into_iter().collect(),
             origins: Origins::from_wire(&snapshot.origins, snapshot.evicted_through)?,
+            imported,
         })
     }
 }

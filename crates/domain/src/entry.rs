@@ -5,7 +5,7 @@ use prost::Message as _;
 use proto::v1;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{ChatId, Error, Micros, Ordinal, Origin, Seq, UserId, limits::SCHEMA};
+use crate::{ChatId, Error, ImportId, Micros, Ordinal, Origin, Seq, UserId, limits::SCHEMA};
 
 /// Where people talk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -69,6 +69,18 @@ pub enum Event {
         /// Opaque bytes.
         body: Bytes,
     },
+    /// Seq 1 of a chat that an operator brings in: nobody is in it yet.
+    ImportBegun {
+        /// Direct, group or channel.
+        kind: ChatKind,
+        /// Which import.
+        import: ImportId,
+    },
+    /// Its history is whole: the members come in, and all of it is theirs.
+    ImportEnded {
+        /// In ascending order of user.
+        members: Vec<Member>,
+    },
 }
 
 /// Which event an entry holds, as one byte: the wire's field number.
@@ -85,6 +97,10 @@ pub enum EventKind {
     MemberLeft = 19,
     /// [`Event::MessageSent`].
     MessageSent = 20,
+    /// [`Event::ImportBegun`].
+    ImportBegun = 32,
+    /// [`Event::ImportEnded`].
+    ImportEnded = 33,
 }
 
 impl Event {
@@ -96,6 +112,8 @@ impl Event {
             Self::MemberRemoved { .. } => EventKind::MemberRemoved,
             Self::MemberLeft => EventKind::MemberLeft,
             Self::MessageSent { .. } => EventKind::MessageSent,
+            Self::ImportBegun { .. } => EventKind::ImportBegun,
+            Self::ImportEnded { .. } => EventKind::ImportEnded,
         }
     }
 
@@ -121,6 +139,11 @@ impl Event {
             Self::MemberRemoved { user } => hash.update(user.as_bytes()),
             Self::MemberLeft => {}
             Self::MessageSent { body } => hash.update(body),
+            Self::ImportBegun { kind, import } => {
+                hash.update(import.as_bytes());
+                hash.update(&[*kind as u8]);
+            }
+            Self::ImportEnded { members } => members.iter().for_each(&mut member),
         }
         hash.digest128()
     }
@@ -137,9 +160,9 @@ pub struct Entry {
     pub ordinal: Ordinal,
     /// Whose command it was.
     pub sender: UserId,
-    /// With `n` the command's identity; 0 for `ChatCreated`.
+    /// With `n` the command's identity; 0 for `ChatCreated` and for what was imported.
     pub origin: Origin,
-    /// The origin's counter in this chat; 0 for `ChatCreated`.
+    /// The origin's counter in this chat; 0 for `ChatCreated`, the seq for what was imported.
     pub n: u64,
     /// Strictly growing within the chat.
     pub time: Micros,
@@ -148,6 +171,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Whether this is a message that an import brought in: said elsewhere and before, new to nobody.
+    pub fn is_imported_message(&self) -> bool {
+        self.origin == Origin(0) && self.event.is_message()
+    }
+
     /// Encodes as a `heliograph.v1.Entry`: done once, by the owner that publishes it.
     pub fn encode(&self) -> Bytes {
         self.to_wire().encode_to_vec().into()
@@ -173,6 +201,12 @@ impl Entry {
             Event::MemberRemoved { user } => Wire::MemberRemoved(v1::MemberRemoved { user: user.to_wire() }),
             Event::MemberLeft => Wire::MemberLeft(v1::MemberLeft {}),
             Event::MessageSent { body } => Wire::MessageSent(v1::MessageSent { body: body.clone() }),
+            Event::ImportBegun { kind, import } => {
+                Wire::ImportBegun(v1::ImportBegun { kind: kind.to_wire().into(), import: import.to_wire() })
+            }
+            Event::ImportEnded { members } => {
+                Wire::ImportEnded(v1::ImportEnded { members: members.iter().map(|member| member.to_wire()).collect() })
+            }
         };
         v1::Entry {
             chat: self.chat.to_wire(),
@@ -207,6 +241,13 @@ impl Entry {
             Wire::MemberRemoved(removed) => Event::MemberRemoved { user: UserId::try_from(&removed.user[..])? },
             Wire::MemberLeft(v1::MemberLeft {}) => Event::MemberLeft,
             Wire::MessageSent(sent) => Event::MessageSent { body: sent.body },
+            Wire::ImportBegun(begun) => Event::ImportBegun {
+                kind: ChatKind::from_wire(begun.kind)?,
+                import: ImportId::try_from(&begun.import[..])?,
+            },
+            Wire::ImportEnded(ended) => {
+                Event::ImportEnded { members: ended.members.iter().map(Member::from_wire).collect::<Result<_, _>>()? }
+            }
         };
         if wire.seq == 0 {
             return Err(Error::Missing("seq"));
@@ -326,6 +367,8 @@ mod tests {
             Event::MemberLeft,
             Event::MessageSent { body: Bytes::from_static(b"hello") },
             Event::MessageSent { body: Bytes::new() },
+            Event::ImportBegun { kind: ChatKind::Channel, import: ImportId::new([8; 16]) },
+            Event::ImportEnded { members: vec![member] },
         ] {
             let entry = Entry {
                 chat: ChatId::new([7; 16]),

@@ -89,6 +89,10 @@ uuid_id!(
     /// A user: any UUID.
     UserId
 );
+uuid_id!(
+    /// One import of old history: the beginning of the SHA-256 of what is imported.
+    ImportId
+);
 
 impl ChatId {
     /// Makes the id of a new chat in `partition` from a clock (ms since 1970) and 64 random bits.

@@ -9,6 +9,7 @@ mod crash;
 mod entry;
 mod error;
 mod ids;
+mod import;
 pub mod limits;
 mod origins;
 mod outcome;
@@ -22,9 +23,10 @@ pub use crash::crash_point;
 pub use entry::{ChatKind, Entry, Event, EventKind, LoggedEntry, Member, Role};
 pub use error::Error;
 pub use ids::{
-    ChatId, Epoch, GatewayId, Micros, Ordinal, Origin, PARTITIONS_MAX, Partition, Seq, SessionId, TenureId, UserId,
-    WriterId,
+    ChatId, Epoch, GatewayId, ImportId, Micros, Ordinal, Origin, PARTITIONS_MAX, Partition, Seq, SessionId, TenureId,
+    UserId, WriterId,
 };
+pub use import::{Import, Step, decide_import};
 pub use outcome::{Code, Outcome, text};
 pub use position::{CommandPosition, EventPosition, PartitionPosition};
 pub use rules::Rules;

@@ -3,6 +3,7 @@
 //! ```text
 //! --admin (TCP)              ─▶ probes: /livez, /readyz, /metrics, /version      reads, never changes anything
 //! admin.sock (data folder)   ─▶ the same, and /admin/v1/…: users, devices, chats, partitions, keys ─▶ acted ▶ store, log, key file
+//!                               imports ─▶ steps ▶ packer ▶ log
 //! ```
 //! The socket is for whoever owns the data folder, which the file system sees to. The TCP listener is off unless an
 //! address is given, so that it never stands open where clients come in.
@@ -12,11 +13,13 @@ mod chats;
 mod devices;
 mod export;
 mod health;
+mod imports;
 mod keys;
 mod partitions;
 mod probes;
 mod refusal;
 mod serve;
+mod steps;
 mod users;
 
 use std::net::SocketAddr;
@@ -26,6 +29,7 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use domain::Epoch;
 use event_log::Log;
 use store::Store;
 use telemetry::Metrics;
@@ -36,6 +40,7 @@ pub use health::{Health, RunningRole};
 use refusal::Refusal;
 pub(crate) use refusal::Said;
 use serve::{Peer, serve};
+use steps::{Carrying, Steps};
 
 use crate::key_file::KeyFile;
 
@@ -47,6 +52,8 @@ const BODY_BYTES_MAX: usize = 4 * 1024;
 pub struct Dependencies {
     /// The log.
     pub log: Log,
+    /// The epoch of each of its partitions.
+    pub epochs: Vec<Epoch>,
     /// The store.
     pub store: Store,
     /// What was counted.
@@ -59,7 +66,17 @@ pub struct Dependencies {
     pub audit: audit::Log,
 }
 
-type Shared = Dependencies;
+#[derive(Debug)]
+struct Shared {
+    log: Log,
+    store: Store,
+    metrics: Metrics,
+    health: Health,
+    keys: KeyFile,
+    audit: audit::Log,
+    partitions: u16,
+    steps: Steps,
+}
 
 /// Bound admin listeners.
 #[derive(Debug)]
@@ -67,6 +84,7 @@ pub struct Admin {
     socket: UnixListener,
     probes: Option<TcpListener>,
     shared: Arc<Shared>,
+    carrying: Carrying,
 }
 
 impl Admin {
@@ -83,7 +101,11 @@ impl Admin {
             ),
             None => None,
         };
-        Ok(Self { socket, probes, shared: Arc::new(dependencies) })
+        let Dependencies { log, epochs, store, metrics, health, keys, audit } = dependencies;
+        let (steps, carrying) = steps::open(&log, &epochs).await?;
+        let partitions = u16::try_from(epochs.len()).unwrap_or(u16::MAX);
+        let shared = Arc::new(Shared { log, store, metrics, health, keys, audit, partitions, steps });
+        Ok(Self { socket, probes, shared, carrying })
     }
 
     /// The bound address of the probes.
@@ -93,7 +115,7 @@ impl Admin {
 
     /// Answers until shut down.
     pub async fn run(self, shutdown: CancellationToken) {
-        let Self { socket, probes, shared } = self;
+        let Self { socket, probes, shared, carrying } = self;
         let probing = async {
             if let Some(listener) = probes {
                 serve(listener, closed(probes::routes(), &shared), |_| Peer(None), shutdown.clone()).await;
@@ -101,7 +123,15 @@ impl Admin {
         };
         let of_peer = |stream: &UnixStream| Peer(stream.peer_cred().ok().map(|peer| peer.uid()));
         let commands = probes::routes().nest("/admin/v1", routes());
-        tokio::join!(probing, serve(socket, closed(commands, &shared), of_peer, shutdown.clone()));
+        let serving = serve(socket, closed(commands, &shared), of_peer, shutdown.clone());
+        let answering = async {
+            tokio::join!(probing, serving);
+        };
+        // What requests need goes after them.
+        tokio::select! {
+            () = answering => {}
+            never = carrying.run() => match never {},
+        }
     }
 }
 
@@ -120,6 +150,7 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/partitions", get(partitions::status))
         .route("/token-keys", get(keys::list))
         .route("/token-keys/rotate", post(keys::rotate))
+        .merge(imports::routes())
 }
 
 fn closed(routes: Router<Arc<Shared>>, shared: &Arc<Shared>) -> Router {

@@ -36,7 +36,7 @@ enum Command {
     Chat(ChatArgs),
     /// Lists, shows, bans, exports and erases users.
     User(Operate<UserArgs>),
-    /// Lists and shows chats; `chat` is the client.
+    /// Lists, shows and imports chats; `chat` is the client.
     Chats(Operate<ChatsArgs>),
     /// Lists and revokes devices of a user.
     Device(Operate<DeviceArgs>),

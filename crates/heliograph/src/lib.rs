@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod folder;
 pub mod identity;
+mod import;
 pub mod key_file;
 mod operate;
 pub mod revoke;

@@ -9,6 +9,7 @@ mod ask;
 mod chats;
 mod config;
 mod device;
+mod import;
 mod partition;
 mod print;
 mod token;

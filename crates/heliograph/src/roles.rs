@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use api::Api;
 use clap::ValueEnum;
+use domain::Epoch;
 use event_log::Log;
 use gateway::Gateway;
 use gateway::socket::{self, CertificateReload};
@@ -70,6 +71,8 @@ impl fmt::Display for Role {
 pub(crate) struct Parts<'a> {
     pub(crate) folder: &'a DataFolder,
     pub(crate) log: Log,
+    /// The epoch of each of the log's partitions.
+    pub(crate) epochs: Vec<Epoch>,
     pub(crate) store: Store,
     pub(crate) keys: KeyFile,
     pub(crate) issuers: Issuers,
@@ -97,11 +100,12 @@ pub(crate) async fn serve(
     begun: impl FnOnce(&Addresses),
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let Parts { folder, log, store, keys, issuers, audit, metrics } = parts;
+    let Parts { folder, log, epochs, store, keys, issuers, audit, metrics } = parts;
     let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
     let health = Health::of(&names);
     let dependencies = admin::Dependencies {
         log: log.clone(),
+        epochs,
         store: store.clone(),
         metrics: metrics.clone(),
         health: health.clone(),

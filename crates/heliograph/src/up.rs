@@ -63,9 +63,9 @@ pub async fn run(config: Config) -> Result<()> {
     };
     let serving = async {
         let log = Log::connect(log).await?;
-        log.open_streams().await?;
+        let epochs = log.open_streams().await?;
         let (store, audit) = (store.clone(), audit.clone());
-        let parts = Parts { folder: &folder, log, store, keys, issuers, audit, metrics };
+        let parts = Parts { folder: &folder, log, epochs, store, keys, issuers, audit, metrics };
         let begun = |addresses: &Addresses| say_what_next(addresses, &config.data);
         roles::serve(&config, &Role::value_variants().iter().copied().collect(), parts, begun, stop).await
     };

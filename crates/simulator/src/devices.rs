@@ -279,7 +279,7 @@ fn caught_up(world: &mut World, number: usize) {
     let mut missing = None;
     for (chat, entries) in world.truth.chats() {
         let known = device.endpoint.timeline.known(client::ChatId(*chat.as_bytes()));
-        let last = Truth::shown_to(entries, device.user).filter(|(record, _)| *record <= device.as_of).last();
+        let last = Truth::shown_by(entries, device.user, device.as_of).last();
         if let Some((_, logged)) = last.filter(|(_, logged)| logged.entry.seq > known) {
             missing = Some((chat, known, logged.entry.seq));
         }

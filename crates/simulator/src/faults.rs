@@ -6,7 +6,7 @@ use proto::v1::{self, command};
 
 use crate::store::Reader;
 use crate::world::World;
-use crate::{deliverers, devices, gateways, owners, projectors};
+use crate::{deliverers, devices, gateways, imports, owners, projectors};
 
 /// A day and an hour: longer than an origin is remembered.
 const LONG_US: Micros = 25 * 3_600 * 1_000_000;
@@ -44,6 +44,9 @@ pub(crate) fn plan(world: &mut World) {
     for _ in 0..world.scene.commands {
         let at = world.random.between(100_000, world.scene.active);
         world.after(at, act);
+    }
+    if world.scene.imports {
+        imports::plan(world);
     }
     if world.scene.bursts {
         let (at, device) = (world.random.between(300_000, world.scene.active), world.random.index(world.scene.devices));
@@ -101,8 +104,7 @@ fn create(world: &mut World, number: usize, creator: usize) {
 /// Some user does something in some chat.
 fn act(world: &mut World) {
     let device = world.random.index(world.scene.devices);
-    let number = world.random.index(world.scene.chats);
-    let chat = devices::chat(number);
+    let chat = devices::chat(world.random.index(world.scene.chats + usize::from(world.scene.imports)));
     let times = if world.scene.restless { 2 } else { 6 };
     let other = devices::user(world.random.index(world.scene.users));
     let action = if world.random.one_in(times) {

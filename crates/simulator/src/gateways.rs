@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use domain::{ChatId, Code, Command, Epoch, GatewayId, Partition, Seq, SessionId, TenureId, UserId, text};
+use domain::{ChatId, Code, Command, Epoch, GatewayId, Import, Partition, Seq, SessionId, TenureId, UserId, text};
 use gateway::machine::{Pushes, Tracker, TrackerAction, TrackerInput};
 use packer::{Packer, PackerAction, PackerInput, Waiting};
 use prost::Message as _;
@@ -12,10 +12,10 @@ use proto::v1::client_frame::Frame as Asked;
 use proto::v1::server_frame::Frame;
 use proto::{log, v1};
 
-use crate::deliverers;
 use crate::owners::short;
 use crate::store::Reader;
 use crate::world::{ProcessId, World};
+use crate::{deliverers, imports};
 
 /// The only partition.
 pub(crate) const PARTITION: Partition = Partition(0);
@@ -332,7 +332,9 @@ fn refuse(world: &mut World, process: ProcessId, session: u64, id: u64, code: Co
 /// Outcomes of commands.
 pub(crate) fn answered(world: &mut World, process: ProcessId, answers: Vec<Answer>) {
     for answer in answers {
-        if let Some(outcome) = answer.outcome {
+        if let (imports::SESSION, Some(outcome)) = (answer.session, &answer.outcome) {
+            imports::answered(world, outcome);
+        } else if let Some(outcome) = answer.outcome {
             transmit(world, process, answer.session, answer.request, Frame::Outcome(outcome));
         }
     }
@@ -362,12 +364,20 @@ pub(crate) fn frame(world: &mut World, process: ProcessId, socket: u64, frame: v
 }
 
 fn command(world: &mut World, process: ProcessId, session: u64, id: u64, user: UserId, wire: v1::Command) {
+    let packed = log::Command { sender: user.to_wire(), command: Some(wire), ..log::Command::default() };
+    send(world, process, session, id, packed);
+}
+
+/// A step of an import, from the operator's side of this process.
+pub(crate) fn import(world: &mut World, process: ProcessId, import: &Import) {
+    let (sender, wire) = (import.sender.to_wire(), import.to_wire());
+    let packed = log::Command { sender, import: Some(wire), ..log::Command::default() };
+    send(world, process, imports::SESSION, import.seq, packed);
+}
+
+fn send(world: &mut World, process: ProcessId, session: u64, id: u64, command: log::Command) {
     let Some(gateway) = world.gateways.get_mut(&process) else { return };
-    let packed = log::Command {
-        route: Some(log::Route { gateway: gateway.id.0, session, request: id }),
-        sender: user.to_wire(),
-        command: Some(wire),
-    };
+    let packed = log::Command { route: Some(log::Route { gateway: gateway.id.0, session, request: id }), ..command };
     let waiting = Waiting { session, request: id, bytes: packed.encode_to_vec().into() };
     pack(world, process, PackerInput::Command(waiting));
     let Some(gateway) = world.gateways.get_mut(&process) else { return };

@@ -12,7 +12,7 @@ use crate::record::seen_entry;
 use crate::store::Reader;
 use crate::truth::Truth;
 use crate::world::World;
-use crate::{deliverers, owners, projectors, scene};
+use crate::{deliverers, imports, owners, projectors, scene};
 
 /// How long after the last fault everything must have come to rest.
 const QUIET_WITHIN_US: Micros = 420_000_000;
@@ -69,6 +69,7 @@ pub(crate) fn finish(world: &mut World) {
         beliefs(world);
         receipts(world);
         models(world);
+        imports::judge(world);
     }
 }
 
@@ -96,8 +97,7 @@ fn unaware(world: &mut World) {
     for device in world.devices.iter().filter(|device| device.endpoint.timeline.is_caught_up(0)) {
         for (chat, entries) in world.truth.chats() {
             let known = device.endpoint.timeline.known(client::ChatId(*chat.as_bytes()));
-            let shown = Truth::shown_to(entries, device.user).filter(|(record, _)| *record <= old);
-            let last = shown.last().map_or(0, |(_, row)| row.entry.seq);
+            let last = Truth::shown_by(entries, device.user, old).last().map_or(0, |(_, row)| row.entry.seq);
             if known < last {
                 let (name, chat) = (world.name(device.process), short(chat.as_bytes()));
                 wrong
@@ -129,6 +129,9 @@ fn restless(world: &World) -> Option<String> {
     let folded = world.store.position().map_or(0, |position| position.commands.sequence);
     if folded < world.broker.commands.last() {
         return Some("commands are not folded".to_owned());
+    }
+    if let Some(restless) = imports::restless(world) {
+        return Some(restless);
     }
     for device in &world.devices {
         for (chat, entries) in world.truth.chats() {

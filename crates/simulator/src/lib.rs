@@ -16,6 +16,7 @@ mod devices;
 mod faults;
 mod gateways;
 mod handing;
+mod imports;
 mod judge;
 mod owners;
 mod projectors;

@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use domain::{Code, Command, CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Seq, UserId, WriterId};
+use domain::{CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Seq, WriterId};
 use ingest::machine::{
-    Action, CommandFacts, CommandRecord, EventFacts, Facts, Halt, HandedRecord, Input, Item, Owner, Refused, Route,
+    Action, Asked, CommandFacts, CommandRecord, EventFacts, Facts, Halt, HandedRecord, Input, Item, Owner, Route,
     TailRecord, plan,
 };
 use prost::Message as _;
-use proto::{log, v1};
+use proto::log;
 
 use crate::broker::Record;
 use crate::store::{Reader, Write};
@@ -386,12 +386,7 @@ pub(crate) fn item(wire: log::Command) -> Item {
         session: route.session,
         request: route.request,
     });
-    let command = wire.command.unwrap_or_default();
-    let named = v1::Outcome { chat: command.chat.clone(), origin: command.origin, n: command.n, result: None };
-    let asked = UserId::try_from(&wire.sender[..])
-        .map_err(|_fault| Code::Undecodable)
-        .and_then(|sender| Command::from_wire(sender, command));
-    Item { route, asked: asked.map_err(|code| Refused { code, named }) }
+    Item { route, asked: Asked::from_wire(&wire.sender, wire.command, wire.import) }
 }
 
 fn tail_record(record: &Record) -> Option<TailRecord> {

@@ -214,6 +214,11 @@ pub(crate) fn seen_entry(from: &Entry) -> Option<SeenEntry> {
         entry::Event::MemberRemoved(removed) => (None, Content::MemberRemoved { user: user(&removed.user)? }),
         entry::Event::MemberLeft(_) => (None, Content::MemberLeft),
         entry::Event::MessageSent(message) => (Some(Hash::of(&message.body)), Content::Message),
+        entry::Event::ImportBegun(begun) => (None, Content::ImportBegun { kind: begun.kind }),
+        entry::Event::ImportEnded(ended) => {
+            let members = ended.members.iter().filter_map(|member| Some((user(&member.user)?, member.role)));
+            (None, Content::ImportEnded { members: members.collect() })
+        }
     };
     Some(SeenEntry {
         chat: Chat::from(from.chat.0),

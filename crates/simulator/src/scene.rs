@@ -46,6 +46,8 @@ pub(crate) struct Scene {
     pub(crate) kept: Kept,
     /// Gateways hand commands to owners where they can.
     pub(crate) hands_over: bool,
+    /// An operator brings in a further chat with its history.
+    pub(crate) imports: bool,
 }
 
 impl Scene {
@@ -84,6 +86,7 @@ impl Scene {
             long_time: random.one_in(4),
             kept: Kept { frames: usize::try_from(pick(random, &[0, 3, 12, 64])).unwrap_or_default(), bytes: 8_192 },
             hands_over: seed.is_multiple_of(2),
+            imports: matches!(seed % 7, 0 | 6),
         }
     }
 }

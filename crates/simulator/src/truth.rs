@@ -58,9 +58,14 @@ impl Truth {
         let mut users = Vec::new();
         for (_, logged) in entries {
             match &logged.entry.event {
-                Event::ChatCreated { members, .. } => users.extend(members.iter().map(|member| member.user)),
+                Event::ChatCreated { members, .. } | Event::ImportEnded { members } => {
+                    users.extend(members.iter().map(|member| member.user));
+                }
                 Event::MemberAdded { member } => users.push(member.user),
-                Event::MemberRemoved { .. } | Event::MemberLeft | Event::MessageSent { .. } => {}
+                Event::MemberRemoved { .. }
+                | Event::MemberLeft
+                | Event::MessageSent { .. }
+                | Event::ImportBegun { .. } => {}
             }
         }
         users.sort_unstable();
@@ -70,7 +75,10 @@ impl Truth {
 
     /// The seqs that this user's membership shows, both ends inclusive.
     pub(crate) fn shown_to(entries: &[(Seq, LoggedEntry)], user: UserId) -> impl Iterator<Item = &(Seq, LoggedEntry)> {
-        let mut inside = false;
+        // Who comes in with the end of an import has all that is before.
+        let mut inside = entries.iter().any(|(_, logged)| {
+            matches!(&logged.entry.event, Event::ImportEnded { members } if members.iter().any(|one| one.user == user))
+        });
         entries.iter().filter(move |(_, logged)| {
             let before = inside;
             match &logged.entry.event {
@@ -81,10 +89,23 @@ impl Truth {
                 Event::MemberAdded { .. }
                 | Event::MemberRemoved { .. }
                 | Event::MemberLeft
-                | Event::MessageSent { .. } => {}
+                | Event::MessageSent { .. }
+                | Event::ImportBegun { .. }
+                | Event::ImportEnded { .. } => {}
             }
             before || inside
         })
+    }
+
+    /// What of it stands in records through this one, as that record leaves the chat.
+    pub(crate) fn shown_by(
+        entries: &[(Seq, LoggedEntry)],
+        user: UserId,
+        record: Seq,
+    ) -> impl Iterator<Item = &(Seq, LoggedEntry)> {
+        let is_end = |logged: &LoggedEntry| matches!(logged.entry.event, Event::ImportEnded { .. });
+        let importing = entries.iter().any(|(at, logged)| *at > record && is_end(logged));
+        Self::shown_to(entries, user).filter(move |(at, _)| *at <= record && !importing)
     }
 
     /// Whether this user is in the chat as the entries end.
@@ -94,7 +115,11 @@ impl Truth {
         let left = |logged: &LoggedEntry| match &logged.entry.event {
             Event::MemberRemoved { user: gone } => *gone == user,
             Event::MemberLeft => logged.entry.sender == user,
-            Event::ChatCreated { .. } | Event::MemberAdded { .. } | Event::MessageSent { .. } => false,
+            Event::ChatCreated { .. }
+            | Event::MemberAdded { .. }
+            | Event::MessageSent { .. }
+            | Event::ImportBegun { .. }
+            | Event::ImportEnded { .. } => false,
         };
         shown.is_some_and(|(_, logged)| Some(logged.entry.seq) == last && !left(logged))
     }

@@ -14,6 +14,7 @@ use crate::deliverers::{Tenancy, Worker};
 use crate::devices::Device;
 use crate::gateways::Gateway;
 use crate::handing::Handing;
+use crate::imports::Importer;
 use crate::owners::Ownership;
 use crate::projectors::Projector;
 use crate::random::Random;
@@ -81,6 +82,7 @@ pub(crate) struct World {
     pub(crate) ingest_turn: usize,
     pub(crate) owners: BTreeMap<u64, Ownership>,
     pub(crate) handing: Handing,
+    pub(crate) importer: Option<Importer>,
     pub(crate) workers: Vec<Worker>,
     pub(crate) delivery_turn: usize,
     pub(crate) tenancies: BTreeMap<u64, Tenancy>,
@@ -124,6 +126,7 @@ impl World {
             ingest_turn: 0,
             owners: BTreeMap::new(),
             handing: Handing::default(),
+            importer: None,
             workers: Vec::new(),
             delivery_turn: 0,
             tenancies: BTreeMap::new(),

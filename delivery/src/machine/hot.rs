@@ -103,6 +103,14 @@ impl HotChat {
             }
             Event::MemberRemoved { user } => self.fold_leaving(*user, entry.seq),
             Event::MemberLeft => self.fold_leaving(entry.sender, entry.seq),
+            Event::ImportEnded { members } => {
+                // All that was imported counts as delivered and seen.
+                self.members = members.iter().map(|member| (member.user, entry.seq)).collect();
+                self.members.keys().copied().collect()
+            }
+            // Pushed to nobody, also where the rows tell of members already: the history has ended since.
+            Event::ImportBegun { .. } => Vec::new(),
+            Event::MessageSent { .. } if entry.is_imported_message() => Vec::new(),
             Event::MessageSent { .. } => self.members.keys().copied().collect(),
         };
         self.head = entry.seq;

@@ -5,9 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{
-    ChatId, Entry, Epoch, Event, GatewayId, Micros, Ordinal, Partition, Rules, Seq, SessionId, UserId, Watermark,
-};
+use domain::{ChatId, Entry, Epoch, GatewayId, Micros, Ordinal, Partition, Rules, Seq, SessionId, UserId, Watermark};
 use proto::log::{StatusAdvanced, StatusBatch};
 use proto::relay::Receipt;
 use proto::relay::push::What;
@@ -270,7 +268,7 @@ impl Receipts {
 
     /// An entry was folded: its sender has it, and held claims may be due.
     pub(super) fn folded(&mut self, entry: &Entry, desk: &mut Desk<'_>) {
-        let is_send = matches!(entry.event, Event::MessageSent { .. });
+        let is_send = entry.event.is_message() && !entry.is_imported_message();
         let step = desk.hot.update(entry.chat, |known| {
             let mut lifted = None;
             if is_send {

@@ -64,6 +64,12 @@ impl Chat {
         self.entry(1, Event::ChatCreated { kind: ChatKind::Group, members })
     }
 
+    /// A step of an import.
+    fn imported(&mut self, sender: u8, event: Event) -> LoggedEntry {
+        let LoggedEntry { entry, .. } = self.entry(sender, event);
+        LoggedEntry::encode(Entry { origin: Origin(0), ..entry })
+    }
+
     fn message(&mut self, sender: u8) -> LoggedEntry {
         self.entry(sender, Event::MessageSent { body: Bytes::from(format!("{}", self.seq + 1)) })
     }
@@ -196,7 +202,10 @@ impl Rig {
                 }
                 Event::MemberRemoved { user } => leave(&mut stays, *user, entry.seq),
                 Event::MemberLeft => leave(&mut stays, entry.sender, entry.seq),
-                Event::MessageSent { .. } => {}
+                Event::ImportEnded { members } => {
+                    stays.extend(members.iter().map(|m| Membership { user: m.user, joined_seq: 1, left_seq: None }))
+                }
+                Event::MessageSent { .. } | Event::ImportBegun { .. } => {}
             }
         }
         Some(stays)

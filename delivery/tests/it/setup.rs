@@ -157,7 +157,10 @@ impl Writer {
                 Event::ChatCreated { members, .. } => members.iter().map(|m| row(m.user, m.role)).collect(),
                 Event::MemberAdded { member } => vec![row(member.user, member.role)],
                 Event::MessageSent { .. } => Vec::new(),
-                Event::MemberRemoved { .. } | Event::MemberLeft => unimplemented!("no test here needs it"),
+                Event::MemberRemoved { .. }
+                | Event::MemberLeft
+                | Event::ImportBegun { .. }
+                | Event::ImportEnded { .. } => unimplemented!("no test here needs it"),
             };
             match chats.last_mut().filter(|chat| chat.chat == entry.chat) {
                 Some(chat) => {

@@ -112,6 +112,10 @@ fn stays(before: Option<&Chat>, entry: &Entry) -> Vec<Stay> {
         Event::MemberAdded { member } => vec![begun(member)],
         Event::MemberRemoved { user } => ended(*user).into_iter().collect(),
         Event::MemberLeft => ended(entry.sender).into_iter().collect(),
-        Event::MessageSent { .. } => Vec::new(),
+        // What was imported is theirs too.
+        Event::ImportEnded { members } => {
+            members.iter().map(|member| Stay { joined_seq: 1, ..begun(member) }).collect()
+        }
+        Event::ImportBegun { .. } | Event::MessageSent { .. } => Vec::new(),
     }
 }

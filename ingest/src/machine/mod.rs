@@ -7,6 +7,7 @@
 //! One publish is in flight; appends overlap the next publish and stand in its order. What is decided but not yet
 //! appended stays in memory (M1); it all goes with the tenure.
 
+mod asked;
 mod batch;
 mod chats;
 mod owner;
@@ -15,11 +16,10 @@ mod takeover;
 mod tests;
 
 use bytes::Bytes;
-use domain::{
-    Chat, ChatId, Code, Command, CommandPosition, GatewayId, LoggedEntry, Micros, PartitionPosition, Seq, WriterId,
-};
+use domain::{Chat, ChatId, Code, CommandPosition, GatewayId, LoggedEntry, Micros, PartitionPosition, Seq, WriterId};
 use proto::relay::Answer;
 
+pub use asked::Asked;
 pub use batch::{ChatRows, Stay};
 pub use owner::{Owner, Settings};
 pub use takeover::{CommandFacts, EventFacts, Facts, Halt, Plan, TailRecord, plan};
@@ -29,8 +29,8 @@ pub use takeover::{CommandFacts, EventFacts, Facts, Halt, Plan, TailRecord, plan
 pub struct Item {
     /// Where the outcome goes; none where the record did not say.
     pub route: Option<Route>,
-    /// The command, or what is wrong with it.
-    pub asked: Result<Command, Refused>,
+    /// What is to be decided, or what is wrong with it.
+    pub asked: Result<Asked, Refused>,
 }
 
 /// A command that cannot be decided.

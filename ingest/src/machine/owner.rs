@@ -5,14 +5,14 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use domain::{
     Chat, ChatId, CommandPosition, Decision, Epoch, EventPosition, LoggedEntry, Micros, Outcome, PartitionPosition,
-    Rules, Seq, WriterId, decide, limits,
+    Rules, Seq, WriterId, limits,
 };
 use prost::Message as _;
 use proto::log::EventBatch;
 
 use super::batch::Batch;
 use super::chats::Chats;
-use super::{Action, CommandRecord, Halt, HandedRecord, Input, Item, Plan, TailRecord};
+use super::{Action, Asked, CommandRecord, Halt, HandedRecord, Input, Item, Plan, TailRecord};
 
 /// What a record holds beside entries: header, positions, message id.
 const RECORD_OVERHEAD_BYTES: usize = 4 * 1024;
@@ -162,7 +162,7 @@ impl Owner {
             && self.replay.is_empty()
             && self.unappended.len() < self.settings.unappended_max
             && !held
-            && asked.all(|command| self.chats.holds(command.chat))
+            && asked.all(|asked| self.chats.holds(asked.chat()))
     }
 
     /// The writer's name for itself in fingerprints.
@@ -220,7 +220,7 @@ impl Owner {
         self.waiting_items += record.items.len();
         self.waiting_bytes += record.bytes;
         let asked = record.items.iter().filter_map(|item| item.asked.as_ref().ok());
-        self.wanted.extend(asked.map(|command| command.chat).filter(|chat| !self.chats.holds(*chat)));
+        self.wanted.extend(asked.map(Asked::chat).filter(|chat| !self.chats.holds(*chat)));
         self.waiting.push_back(record);
     }
 
@@ -321,7 +321,7 @@ impl Owner {
 
     fn ahead(&self) -> impl Iterator<Item = ChatId> {
         let items = self.waiting.iter().flat_map(|record| &record.items).take(AHEAD);
-        items.filter_map(|item| item.asked.as_ref().ok().map(|command| command.chat))
+        items.filter_map(|item| item.asked.as_ref().ok().map(Asked::chat))
     }
 
     /// Decides what waits, in order, as far as the chats are in memory and the record has room.
@@ -387,8 +387,8 @@ impl Owner {
 
     /// Decides one command, or says which chat must be read first.
     fn decide_one(&mut self, batch: &mut Batch, item: &Item, stamp: u64) -> Option<ChatId> {
-        let command = match &item.asked {
-            Ok(command) => command,
+        let asked = match &item.asked {
+            Ok(asked) => asked,
             Err(refused) => {
                 let outcome = Outcome::Rejected { code: refused.code, head: 0 };
                 let mut named = refused.named.clone();
@@ -398,10 +398,11 @@ impl Owner {
                 return None;
             }
         };
-        if !self.chats.holds(command.chat) {
-            return Some(command.chat);
+        let chat = asked.chat();
+        if !self.chats.holds(chat) {
+            return Some(chat);
         }
-        let outcome = match decide(self.chats.get(command.chat), command, stamp, &self.rules) {
+        let outcome = match asked.decide(self.chats.get(chat), stamp, &self.rules) {
             Decision::Append(entry) => {
                 let outcome = Outcome::Stored { seq: entry.seq, time: entry.time };
                 self.fold(batch, LoggedEntry::encode(entry));
@@ -410,7 +411,7 @@ impl Owner {
             Decision::Repeat { seq, time } => Outcome::Stored { seq, time },
             Decision::Reject { code, head } => Outcome::Rejected { code, head },
         };
-        batch.answer(item.route, outcome.to_wire(command.chat, command.origin, command.n));
+        batch.answer(item.route, asked.answered(outcome));
         batch.decided += 1;
         None
     }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use domain::{
-    Action as Ask, Chat, ChatId, ChatKind, Command, Epoch, Event, LoggedEntry, Member, Origin, Partition,
-    PartitionPosition, Role, Rules, UserId, WriterId,
+    Action as Ask, Chat, ChatId, ChatKind, Command, Epoch, Event, Import, LoggedEntry, Member, Origin, Partition,
+    PartitionPosition, Role, Rules, Step, UserId, WriterId,
 };
 use proptest::prelude::*;
 use prost::Message as _;
@@ -34,8 +34,12 @@ fn send(id: ChatId, n: u64) -> Command {
 }
 
 fn record(sequence: Seq, commands: &[Command]) -> CommandRecord {
+    record_of(sequence, commands.iter().cloned().map(Asked::Command))
+}
+
+fn record_of(sequence: Seq, asked: impl Iterator<Item = Asked>) -> CommandRecord {
     let route = Some(Route { gateway: GatewayId(1), session: 1, request: sequence });
-    let items = commands.iter().map(|command| Item { route, asked: Ok(command.clone()) }).collect();
+    let items = asked.map(|asked| Item { route, asked: Ok(asked) }).collect();
     CommandRecord {
         sequence,
         time_ns: sequence as i64 * 1_000_000,
@@ -53,6 +57,7 @@ struct World {
     position: Option<PartitionPosition>,
     rows: BTreeMap<ChatId, BTreeMap<Seq, Bytes>>,
     outcomes: Vec<proto::v1::Outcome>,
+    stays: Vec<Stay>,
 }
 
 fn tail_record(sequence: Seq, payload: &Bytes) -> TailRecord {
@@ -110,6 +115,7 @@ impl World {
 
     fn append(&mut self, position: PartitionPosition, chats: Vec<ChatRows>) {
         for rows in chats {
+            self.stays.extend(rows.stays);
             for row in rows.rows {
                 let old = self.rows.entry(rows.chat).or_default().insert(row.entry.seq, row.bytes.clone());
                 assert!(old.is_none_or(|old| old == row.bytes), "a row was overwritten with another");
@@ -363,6 +369,37 @@ fn what_is_handed_over_is_taken_only_once_it_is_published() {
         owner.step(&mut world, 3);
     }
     assert_eq!((owner.taken, world.events.len()), (vec![1], published + 1));
+}
+
+#[test]
+fn steps_of_an_import_make_their_entries_once_and_let_the_members_in_with_its_end() {
+    let members = vec![Member { user: user(1), role: Role::Owner }, Member { user: user(2), role: Role::Reader }];
+    let said = |time| Step::Message { time, body: Bytes::from_static(b"long ago") };
+    let all = [Step::Begin { kind: ChatKind::Group, time: 5 }, said(7), said(9), Step::End { members }];
+    let step = |(step, seq): (Step, Seq)| {
+        let import = domain::ImportId::new([8; 16]);
+        Asked::Import(Import { chat: chat(0), import, sender: user(1), seq, step })
+    };
+    let steps: Vec<Asked> = all.into_iter().zip(1..).map(step).collect();
+    let mut world = World::default();
+    // In the middle, then all of it, then all of it again; the third is one too far at first.
+    for (at, part) in [&steps[..1], &steps[2..3], &steps[..2], &steps[..], &steps[..]].into_iter().enumerate() {
+        world.commands.push(record_of(at as u64 + 1, part.iter().cloned()));
+    }
+    go(&mut world, None, &[], Rules::ALL);
+    let rows: Vec<_> = world.rows[&chat(0)].values().map(|bytes| LoggedEntry::decode(bytes.clone()).unwrap()).collect();
+    let times: Vec<_> = rows.iter().map(|row| row.entry.time).collect();
+    assert_eq!((rows.len(), &times[..3]), (4, &[5, 7, 9][..]));
+    let stay = |n, role| Stay { user: user(n), joined_seq: 1, role, left_seq: None };
+    assert_eq!(world.stays, [stay(1, Role::Owner), stay(2, Role::Reader)], "once, from the first entry on");
+    let stored = world.outcomes.iter().filter_map(|outcome| match &outcome.result {
+        Some(proto::v1::outcome::Result::Stored(stored)) => Some((outcome.n, stored.seq, stored.time_us)),
+        _ => None,
+    });
+    let stored: Vec<_> = stored.collect();
+    let end = times[3];
+    let twice = [(1, 1, 5), (2, 2, 7), (3, 3, 9), (4, 4, end), (1, 1, 5), (2, 2, 7), (3, 3, 9), (4, 4, end)];
+    assert_eq!((stored.len(), &stored[..3], &stored[3..]), (11, &[(1, 1, 5), (1, 1, 5), (2, 2, 7)][..], &twice[..]));
 }
 
 fn handed(ticket: u64) -> HandedRecord {

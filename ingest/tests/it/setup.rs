@@ -94,6 +94,7 @@ impl Deployment {
             route: Some(Route { gateway: GATEWAY.0, session: 1, request }),
             sender: command.sender.to_wire(),
             command: Some(command.to_wire()),
+            import: None,
         });
         let batch = CommandBatch { schema: 1, commands: wire.collect(), epoch: self.epoch.0 };
         (batch.encode_to_vec().into(), (first..=self.asked).collect())

@@ -202,7 +202,11 @@ impl Fold {
             match &entry.event {
                 Event::MemberRemoved { user } => stays.insert((*user, entry.chat)),
                 Event::MemberLeft => stays.insert((entry.sender, entry.chat)),
-                Event::ChatCreated { .. } | Event::MemberAdded { .. } | Event::MessageSent { .. } => false,
+                Event::ChatCreated { .. }
+                | Event::MemberAdded { .. }
+                | Event::MessageSent { .. }
+                | Event::ImportBegun { .. }
+                | Event::ImportEnded { .. } => false,
             };
         }
         if summaries.is_empty() && stays.is_empty() {
@@ -248,9 +252,7 @@ impl Fold {
                         stays.insert((member.user, entry.chat), join);
                         lift(member.user);
                     }
-                    let summary =
-                        Summary { head: 0, ordinal: 0, first_seq: entry.seq, preview: None, activity: 0, kind: *kind };
-                    self.summaries.insert(entry.chat, summary);
+                    self.summaries.insert(entry.chat, Summary::first(entry.seq, *kind));
                 }
                 Event::MemberAdded { member } => {
                     stays.insert((member.user, entry.chat), join);
@@ -259,8 +261,20 @@ impl Fold {
                 }
                 Event::MemberRemoved { user } => leaving = Some(*user),
                 Event::MemberLeft => leaving = Some(entry.sender),
+                // Its members come in with the end, if its sender is among them.
+                Event::MessageSent { .. } if entry.is_imported_message() => {}
                 // Own sends are never unread.
                 Event::MessageSent { .. } => lift(entry.sender),
+                Event::ImportBegun { kind, .. } => {
+                    self.summaries.insert(entry.chat, Summary::first(entry.seq, *kind));
+                }
+                Event::ImportEnded { members } => {
+                    for member in members {
+                        // What was imported is theirs, and never unread.
+                        stays.insert((member.user, entry.chat), Stay { joined_seq: 1, left_seq: None });
+                        lift(member.user);
+                    }
+                }
             }
             if let Some(user) = leaving {
                 let key = (user, entry.chat);

@@ -47,6 +47,13 @@ pub struct Summary {
     pub kind: ChatKind,
 }
 
+impl Summary {
+    /// Of a chat of which nothing is folded yet, not even the entry that makes it.
+    pub(super) fn first(first_seq: Seq, kind: ChatKind) -> Self {
+        Self { head: 0, ordinal: 0, first_seq, preview: None, activity: 0, kind }
+    }
+}
+
 /// One atomic write: rows, and how far they go.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Projected {

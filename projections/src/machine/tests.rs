@@ -195,6 +195,32 @@ fn lists_summaries_and_watermarks_follow_the_events() {
 }
 
 #[test]
+fn an_imported_chat_is_in_no_list_before_its_end_and_is_read_then() {
+    let mut rig = Rig::new();
+    let mut chat = Chat::new(1);
+    let mut imported = |sender, event| {
+        let LoggedEntry { entry, .. } = chat.entry(sender, event);
+        LoggedEntry::encode(Entry { origin: Origin(0), ..entry })
+    };
+    let begun = Event::ImportBegun { kind: ChatKind::Group, import: domain::ImportId::new([8; 16]) };
+    let said = || Event::MessageSent { body: Bytes::from_static(b"long ago") };
+    let members = vec![Member { user: user(1), role: Role::Owner }, Member { user: user(2), role: Role::Member }];
+    let entries = [imported(1, begun), imported(2, said()), imported(9, said())];
+    let end = imported(1, Event::ImportEnded { members });
+    let id = chat.id;
+    rig.read(vec![event_record(1, &entries)], vec![]).unwrap();
+    assert_eq!((rig.rows.stays.len(), rig.rows.marks.len()), (0, 0), "nobody knows of it");
+    assert_eq!((rig.rows.summaries[&id].head, rig.rows.summaries[&id].activity), (3, 1_003));
+    rig.read(vec![event_record(2, &[end])], vec![]).unwrap();
+    for n in [1, 2] {
+        assert_eq!(rig.rows.stays[&(user(n), id)], Stay { joined_seq: 1, left_seq: None }, "what is before is theirs");
+        assert_eq!(rig.rows.marks[&(id, user(n))], mark(4, 4, 2), "and none of it is unread");
+    }
+    assert_eq!(rig.rows.stays.len(), 2, "who wrote and is in it no more has no place in it");
+    assert_eq!(rig.rows.summaries[&id].preview.as_ref().map(|last| last.seq), Some(3));
+}
+
+#[test]
 fn statuses_are_merged_by_maximum_and_written_is_said_after_the_write() {
     let mut rig = Rig::new();
     let mut group = Chat::new(1);

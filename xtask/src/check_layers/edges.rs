@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "ingest",
             "issuers",
             "limits",
+            "packer",
             "projections",
             "proto",
             "store",

@@ -34,6 +34,10 @@ impl<'a> Clients<'a> {
         }
         timelines.runs.entry(entry.chat).or_default().got(entry.seq);
         let Some(log) = court.truth.get(&entry.chat).filter(|log| log.whole && entry.seq <= log.head()) else { return };
+        if via == Via::Push && log.is_imported(entry.seq) {
+            let what = || format!("{user} is pushed seq {} of chat {}, which was imported", entry.seq, entry.chat);
+            court.report.fault(Invariant::N7, what, [line]);
+        }
         let allowed = log.shows(user, entry.seq)
             || match via {
                 Via::Push => false,

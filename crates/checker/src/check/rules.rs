@@ -29,6 +29,8 @@ fn is_role(role: i32) -> bool {
 #[derive(Debug, Default)]
 struct Members {
     kind: i32,
+    /// Its history is being brought in: nobody is in the chat.
+    importing: bool,
     roles: HashMap<User, i32>,
     owners: usize,
 }
@@ -53,10 +55,13 @@ impl Members {
         if let Content::ChatCreated { kind, members } = &entry.event {
             return creation(entry, *kind, members);
         }
+        if self.importing || entry.origin == 0 {
+            return self.wrong_import(entry);
+        }
         let Some(sender) = self.roles.get(&entry.sender).copied() else { return Some("writes without being a member") };
         let fixed = self.kind == DIRECT;
         match &entry.event {
-            Content::ChatCreated { .. } => None,
+            Content::ChatCreated { .. } | Content::ImportBegun { .. } | Content::ImportEnded { .. } => None,
             Content::Message if sender == READER => Some("writes although its role only reads"),
             Content::Message if self.kind == CHANNEL && sender > ADMIN => Some("writes in a channel that others run"),
             Content::Message => None,
@@ -89,8 +94,40 @@ impl Members {
         }
     }
 
+    /// What is wrong with a step of an import, or with what comes between them.
+    fn wrong_import(&self, entry: &SeenEntry) -> Option<&'static str> {
+        match &entry.event {
+            _ if entry.origin != 0 => Some("does something in a chat that is being imported"),
+            Content::ImportBegun { .. } if entry.seq != 1 => Some("imports into a chat that exists"),
+            Content::ImportBegun { kind } if !(DIRECT..=CHANNEL).contains(kind) => Some("imports a chat of no kind"),
+            Content::ImportBegun { .. } => None,
+            _ if !self.importing => Some("imports into a chat whose import is over"),
+            Content::Message => None,
+            Content::ImportEnded { members } => {
+                let distinct: HashSet<User> = members.iter().map(|(user, _)| *user).collect();
+                let owned = self.kind == DIRECT || members.iter().any(|(_, role)| *role == OWNER);
+                let sized = (1..=MEMBERS_MAX).contains(&members.len()) && (self.kind != DIRECT || members.len() == 2);
+                let ranked = members.iter().all(|(_, role)| is_role(*role));
+                let right = owned && sized && ranked && distinct.len() == members.len();
+                (!right).then_some("imports a chat with members that it cannot have")
+            }
+            Content::ChatCreated { .. }
+            | Content::MemberAdded { .. }
+            | Content::MemberRemoved { .. }
+            | Content::MemberLeft => Some("imports what is no message"),
+        }
+    }
+
     fn apply(&mut self, entry: &SeenEntry) {
         match &entry.event {
+            Content::ImportBegun { kind } => {
+                self.kind = *kind;
+                self.importing = true;
+            }
+            Content::ImportEnded { members } => {
+                self.importing = false;
+                members.iter().for_each(|(user, role)| self.put(*user, Some(*role)));
+            }
             Content::ChatCreated { kind, members } => {
                 self.kind = *kind;
                 members.iter().for_each(|(user, role)| self.put(*user, Some(*role)));

@@ -112,7 +112,7 @@ impl<'a> Sends<'a> {
                     lines.push(evidence());
                     report.fault(Invariant::N1, || format!("{key} was stored with other content"), lines);
                 }
-            } else if !creation && self.origins.contains(&(entry.sender, origin)) {
+            } else if origin != 0 && self.origins.contains(&(entry.sender, origin)) {
                 report.fault(Invariant::N1, || format!("{key} is stored and was never sent"), [evidence()]);
             }
         }

@@ -220,7 +220,8 @@ impl World {
             Content::MemberLeft => {
                 log.roles.remove(&sender);
             }
-            Content::ChatCreated { .. } | Content::Message => {}
+            Content::ImportEnded { members } => log.roles.extend(members.iter().copied()),
+            Content::ChatCreated { .. } | Content::ImportBegun { .. } | Content::Message => {}
         }
         let after: BTreeSet<User> = log.roles.keys().copied().collect();
         log.ever.extend(&after);

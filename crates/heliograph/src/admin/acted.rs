@@ -1,6 +1,7 @@
 //! Where each action of an operator passes: what was done to whom by whom, and what became of it.
 
 use audit::{Event, Outcome};
+use domain::{ChatId, UserId};
 use metrics::counter;
 
 use super::refusal::Refusal;
@@ -10,11 +11,35 @@ use super::serve::Peer;
 #[derive(Clone, Debug)]
 pub(super) struct Action {
     /// Such as `user.ban`.
-    pub(super) name: &'static str,
-    /// The user that it is done to, where it is one.
-    pub(super) user: Option<domain::UserId>,
+    name: &'static str,
+    /// The user that it is done to.
+    user: Option<UserId>,
     /// The user's device, where it is about one; else empty.
-    pub(super) device: String,
+    device: String,
+    /// The chat that it is done to.
+    chat: Option<ChatId>,
+}
+
+impl Action {
+    /// On nobody's account or chat.
+    pub(super) const fn alone(name: &'static str) -> Self {
+        Self { name, user: None, device: String::new(), chat: None }
+    }
+
+    /// On a user.
+    pub(super) const fn on_user(name: &'static str, user: UserId) -> Self {
+        Self { name, user: Some(user), device: String::new(), chat: None }
+    }
+
+    /// On a user's device.
+    pub(super) const fn on_device(name: &'static str, user: UserId, device: String) -> Self {
+        Self { name, user: Some(user), device, chat: None }
+    }
+
+    /// On a chat.
+    pub(super) const fn on_chat(name: &'static str, chat: ChatId) -> Self {
+        Self { name, user: None, device: String::new(), chat: Some(chat) }
+    }
 }
 
 /// Carries the action out and says so; every action that changes or exports something passes here.
@@ -25,7 +50,8 @@ pub(super) async fn acted<T>(
     doing: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refusal> {
     let done = doing.await;
-    let Action { name, user, device } = action;
+    let Action { name, user, device, chat } = action;
+    let (user, chat) = (user.map(|user| user.to_string()), chat.map(|chat| chat.to_string()));
     let outcome = done.as_ref().err().map_or("done", Refusal::name);
     let kept = match &done {
         Ok(_) => Outcome::Ok,
@@ -35,12 +61,13 @@ pub(super) async fn acted<T>(
     counter!("admin_actions_total", "action" => name, "outcome" => outcome).increment(1);
     audit.record(&Event {
         operator: by.0,
-        subject: user.map(|user| user.to_string()),
+        subject: user.clone(),
+        chat: chat.clone(),
         device: Some(device.clone()).filter(|device| !device.is_empty()),
         detail: Some(name),
         ..Event::new(audit::Action::Admin, kept)
     });
     // Escaped, since a device's name is whatever its client said.
-    tracing::info!(target: "audit", action = name, user.id = user.map(tracing::field::display), device = ?device, by.uid = ?by.0, outcome);
+    tracing::info!(target: "audit", action = name, user.id = user, chat.id = chat, device = ?device, by.uid = ?by.0, outcome);
     done
 }

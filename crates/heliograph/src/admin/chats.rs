@@ -117,6 +117,8 @@ pub(super) struct Whole {
     partition: u16,
     /// The last stored entry; the list may be a moment behind.
     stored: Seq,
+    /// Its history is being imported: nobody is in it.
+    importing: bool,
     /// None: the read models do not have it yet.
     summary: Option<Chat>,
     /// All stays, those that have ended too, by user and time.
@@ -127,15 +129,17 @@ pub(super) async fn show(State(shared): State<Arc<Shared>>, Path(chat): Path<Str
     let chat = id(&chat)?;
     // At 0 it waits for nothing.
     let members = shared.store.members(chat, 0, Instant::now()).await?;
-    if members.is_empty() {
+    let stored = shared.store.history(chat, Seq::MAX, 1, 1).await?.through;
+    if stored == 0 {
         return Err(Refusal::NotFound(format!("there is no chat {chat}")));
     }
-    let stored = shared.store.history(chat, Seq::MAX, 1, 1).await?.through;
     let summary = shared.store.summaries(&[chat]).await?.into_iter().flatten().next();
     Ok(Json(Whole {
         chat: chat.to_string(),
         partition: chat.partition().0,
         stored,
+        // Whoever was in a chat has a stay that ended.
+        importing: members.is_empty(),
         summary: summary.as_ref().map(Chat::from),
         members: members.iter().map(Stay::from).collect(),
     }))

@@ -123,7 +123,5 @@ pub(super) async fn revoke(
         let known = was_there || sign_ins_ended > 0;
         Ok(Revoked { user: user.to_string(), device: device.clone(), known, sign_ins_ended })
     };
-    acted(&shared.audit, peer, Action { name: "device.revoke", user: Some(user), device: device.clone() }, revoking)
-        .await
-        .map(Json)
+    acted(&shared.audit, peer, Action::on_device("device.revoke", user, device.clone()), revoking).await.map(Json)
 }

@@ -108,7 +108,7 @@ pub(super) async fn export(
         Some(cursor) => page(&shared.store, row.user, cursor.parse()?).await?,
         // An export is said once, where it begins.
         None => {
-            let action = Action { name: "user.export", user: Some(row.user), device: String::new() };
+            let action = Action::on_user("user.export", row.user);
             acted(&shared.audit, peer, action, first(&shared.store, &row)).await?
         }
     };

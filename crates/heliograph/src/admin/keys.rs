@@ -88,6 +88,5 @@ pub(super) async fn rotate(
             Err(error) => Err(Refusal::Fault(format!("{error:#}"))),
         }
     };
-    let action = Action { name: "token.rotate", user: None, device: String::new() };
-    acted(&shared.audit, peer, action, rotating).await.map(Json)
+    acted(&shared.audit, peer, Action::alone("token.rotate"), rotating).await.map(Json)
 }

@@ -165,9 +165,7 @@ pub(super) async fn ban(
         end_sign_ins(&shared.store, &shared.log, user, "").await?;
         Ok(Changed { user: User::from(&row), changed })
     };
-    acted(&shared.audit, peer, Action { name: "user.ban", user: Some(user), device: String::new() }, banning)
-        .await
-        .map(Json)
+    acted(&shared.audit, peer, Action::on_user("user.ban", user), banning).await.map(Json)
 }
 
 pub(super) async fn unban(
@@ -189,9 +187,7 @@ pub(super) async fn unban(
         .await?;
         Ok(Changed { user: User::from(&row), changed })
     };
-    acted(&shared.audit, peer, Action { name: "user.unban", user: Some(user), device: String::new() }, unbanning)
-        .await
-        .map(Json)
+    acted(&shared.audit, peer, Action::on_user("user.unban", user), unbanning).await.map(Json)
 }
 
 pub(super) async fn erase(
@@ -201,9 +197,7 @@ pub(super) async fn erase(
 ) -> Result<Json<Changed>, Refusal> {
     let user = find(&shared, &who).await?.user;
     let erasing = erase_account(&shared, user);
-    acted(&shared.audit, peer, Action { name: "user.erase", user: Some(user), device: String::new() }, erasing)
-        .await
-        .map(Json)
+    acted(&shared.audit, peer, Action::on_user("user.erase", user), erasing).await.map(Json)
 }
 
 /// Of a user whose deletion is being carried out, whoever wanted it.

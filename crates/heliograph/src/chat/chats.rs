@@ -69,6 +69,8 @@ impl Chats {
                 chat.kind = created.kind();
                 chat.members.extend(created.members.iter().filter_map(join));
             }
+            Some(entry::Event::ImportBegun(begun)) => chat.kind = begun.kind(),
+            Some(entry::Event::ImportEnded(ended)) => chat.members.extend(ended.members.iter().filter_map(join)),
             Some(entry::Event::MemberAdded(added)) => chat.members.extend(added.member.iter().filter_map(join)),
             Some(entry::Event::MemberRemoved(removed)) => {
                 UserId::from_wire(&removed.user).map(|user| chat.members.remove(&user));

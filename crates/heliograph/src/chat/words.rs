@@ -90,6 +90,11 @@ pub(super) fn line_of(entry: &Entry, names: &Names) -> String {
             format!("#{seq} · {sender} removed {}", names.on_wire(&removed.user))
         }
         Some(entry::Event::MemberLeft(_)) => format!("#{seq} · {sender} left"),
+        Some(entry::Event::ImportBegun(_)) => format!("#{seq} · {sender} opened the chat, elsewhere"),
+        Some(entry::Event::ImportEnded(ended)) => {
+            let members: Vec<_> = ended.members.iter().map(|member| names.on_wire(&member.user)).collect();
+            format!("#{seq} · what is above was brought in for {}", members.join(", "))
+        }
         None => format!("#{seq} · something this version does not know"),
     }
 }

@@ -1,4 +1,4 @@
-//! `chats`: which chats there are and who is in them, never what is said. `chat` is the terminal client.
+//! `chats`: which chats there are and who is in them, never what is said; and the import of old ones. `chat` is the terminal client.
 
 use std::io::{Write as _, stdout};
 use std::path::Path;
@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::ask::{Ask, encoded};
+use super::import::ImportArgs;
 use super::print::{Column, List, one, said};
 
 const CHATS: &[Column] = &[
@@ -21,7 +22,7 @@ const CHATS: &[Column] = &[
 const MEMBERS: &[Column] =
     &[("MEMBER", "user"), ("ROLE", "role"), ("JOINED AT", "joined_seq"), ("LEFT AT", "left_seq")];
 
-/// Which chats there are, and who is in them.
+/// Which chats there are and who is in them, and the import of old ones.
 #[derive(Debug, Args)]
 pub(crate) struct ChatsArgs {
     #[command(subcommand)]
@@ -44,6 +45,8 @@ enum ChatsCommand {
         /// The chat's id.
         chat: String,
     },
+    /// Brings a chat in with its history, at the times that it has; run again, it goes on where it stopped.
+    Import(ImportArgs),
 }
 
 impl ChatsArgs {
@@ -66,6 +69,7 @@ impl ChatsArgs {
                 .await?;
                 list.end(is_empty, "no chats")
             }
+            ChatsCommand::Import(import) => import.run(&ask, json).await,
             ChatsCommand::Show { chat } => show(&ask.get(&format!("/chats/{}", encoded(&chat))).await?, json),
         }
     }
@@ -81,6 +85,7 @@ fn show(chat: &Value, is_json: bool) -> Result<()> {
         ("kind", "summary.kind"),
         ("partition", "partition"),
         ("stored", "stored"),
+        ("importing", "importing"),
         ("messages", "summary.messages"),
         ("first kept", "summary.first_seq"),
         ("activity", "summary.last_activity"),

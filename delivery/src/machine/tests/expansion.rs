@@ -25,6 +25,48 @@ fn an_entry_goes_to_members_before_it_and_after_it() {
     assert_eq!(seen.seqs(103), [3, 4, 5, 6], "from the joining to the leaving");
 }
 
+fn imported(chat: &mut Chat) -> Vec<LoggedEntry> {
+    let begun = Event::ImportBegun { kind: ChatKind::Group, import: domain::ImportId::new([8; 16]) };
+    let said = || Event::MessageSent { body: "long ago".into() };
+    vec![
+        chat.imported(1, begun),
+        chat.imported(2, said()),
+        chat.imported(9, said()),
+        chat.imported(1, Event::ImportEnded { members: vec![member(1), member(2)] }),
+        chat.message(1),
+    ]
+}
+
+#[test]
+fn of_an_import_its_end_alone_goes_out_and_all_of_it_is_seen() {
+    let mut rig = Rig::new(Rules::ALL);
+    rig.online(G1, 1, &[1, 2, 9]);
+    let mut chat = Chat::new(1);
+    for entry in imported(&mut chat) {
+        rig.record(&[entry]);
+        // Nobody is in it yet, so nobody can claim anything.
+        rig.receipt(chat.id, 9, 1, 1);
+    }
+    let seen = rig.take();
+    assert_eq!((seen.seqs(101), seen.seqs(102), seen.seqs(109)), (vec![4, 5], vec![4, 5], vec![]));
+    rig.receipt(chat.id, 2, 3, 3);
+    let statuses = rig.take().statuses;
+    assert_eq!(statuses.iter().flatten().map(|status| status.seen).collect::<Vec<_>>(), [4], "as of the end");
+}
+
+#[test]
+fn an_owner_that_reads_an_import_again_pushes_none_of_it_though_the_rows_have_its_members() {
+    let mut rig = Rig::new(Rules::ALL);
+    rig.online(G1, 1, &[1, 2]);
+    let mut chat = Chat::new(1);
+    let entries = imported(&mut chat);
+    entries.iter().for_each(|entry| rig.append(entry));
+    // From the middle, cold: the store has all of it.
+    rig.record_unappended(&entries[2..]);
+    let seen = rig.take();
+    assert_eq!((seen.seqs(101), seen.seqs(102)), (vec![4, 5], vec![4, 5]));
+}
+
 #[test]
 fn each_gateway_gets_the_bytes_once_with_all_its_sessions_and_numbers_of_its_own() {
     let mut rig = Rig::new(Rules::ALL);

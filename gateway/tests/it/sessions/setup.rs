@@ -119,7 +119,10 @@ impl Deployment {
                     let row = *changed.iter().chain(&members).rfind(|row| row.user == *user).unwrap();
                     changed.push(MemberRow { left_seq: Some(entry.seq), ..row });
                 }
-                Event::MessageSent { .. } | Event::MemberLeft => {}
+                Event::ImportEnded { members } => {
+                    changed.extend(members.iter().map(|member| MemberRow { joined_seq: 1, ..joined(member) }));
+                }
+                Event::MessageSent { .. } | Event::MemberLeft | Event::ImportBegun { .. } => {}
             }
         }
         let chats = vec![ChatAppend { chat: id, members: changed, rows: entries.to_vec(), snapshot: None }];

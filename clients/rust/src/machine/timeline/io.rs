@@ -79,7 +79,9 @@ impl Entry {
                 entry::Event::ChatCreated(_)
                 | entry::Event::MemberAdded(_)
                 | entry::Event::MemberRemoved(_)
-                | entry::Event::MemberLeft(_),
+                | entry::Event::MemberLeft(_)
+                | entry::Event::ImportBegun(_)
+                | entry::Event::ImportEnded(_),
             )
             | None => None,
         }

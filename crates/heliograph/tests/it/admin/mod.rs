@@ -2,6 +2,7 @@
 
 mod changes;
 mod exports;
+mod imports;
 mod lists;
 mod probes;
 mod rotation;
