@@ -79,7 +79,7 @@ async fn messages(
     if messages.len() > MESSAGES_MAX {
         return Err(Refusal::Bad(format!("more than {MESSAGES_MAX} messages at once")));
     }
-    if first_seq < 2 || first_seq > u64::MAX / 2 {
+    if !(2..=u64::MAX / 2).contains(&first_seq) {
         return Err(Refusal::Bad("`first_seq` is that of no message".to_owned()));
     }
     let mut steps = Vec::with_capacity(messages.len());
