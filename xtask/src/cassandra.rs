@@ -74,7 +74,8 @@ fn verify(folder: &Path) -> Result<()> {
     }
     let mut sums = Command::new("sha256sum");
     sums.args(["--check", "--strict", "--quiet"]).arg(&list).current_dir(folder).stderr(Stdio::null());
-    run(sums.stdout(Stdio::null())).map_err(|_| format!("{} does not match {}", folder.display(), list.display()))
+    let differs = |error| format!("{} does not match {}: {error}", folder.display(), list.display());
+    run(sums.stdout(Stdio::null())).map_err(differs)
 }
 
 fn pins() -> PathBuf {

@@ -25,7 +25,7 @@ impl Leash {
                               rm -rf -- \"$2\"";
         let shell = Command::new("sh")
             .args(["-c", SCRIPT, "leash", &pid.to_string()])
-            .arg(folder.unwrap_or(Path::new("")))
+            .arg(folder.unwrap_or_else(|| Path::new("")))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
