@@ -59,7 +59,7 @@ fn python(scripts: &Path) -> Result<PathBuf> {
 }
 
 /// A program of the system, from the package of this name where it is missing.
-fn program(package: &str, names: &[&str]) -> Result<PathBuf> {
+pub(crate) fn program(package: &str, names: &[&str]) -> Result<PathBuf> {
     if let Some(found) = on_path(names) {
         return Ok(found);
     }

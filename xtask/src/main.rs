@@ -6,6 +6,7 @@
 
 mod broker;
 mod buf;
+mod cassandra;
 mod check_layers;
 mod foreign;
 mod fuzz;

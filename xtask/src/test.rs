@@ -6,7 +6,7 @@ use std::env;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use crate::{Result, broker, buf, check_layers, foreign, process};
+use crate::{Result, broker, buf, cassandra, check_layers, foreign, process};
 
 /// Tells tests that time is no matter.
 const LONG_VARIABLE: &str = "HELIOGRAPH_TEST_LONG";
@@ -75,6 +75,21 @@ const PARTS: &[Part] = &[
         in_all: true,
         needs_broker: true,
         run: foreign_clients,
+    },
+    Part {
+        name: "cql",
+        about: "the store's suite and what only its CQL engine promises, on a real Cassandra",
+        in_all: true,
+        needs_broker: true,
+        run: |tier| {
+            let tools = cassandra::prepare()?;
+            // Those of one package after the other: each test binary runs a node of its own.
+            for package in ["testkit", "store", "heliograph"] {
+                let arguments = ["test", "--package", package, "--test", "it", "cql::", "--", "--ignored"];
+                process::run(tier.cargo().args(arguments).envs(tools.clone()))?;
+            }
+            Ok(())
+        },
     },
     Part {
         name: "edge",
@@ -225,7 +240,7 @@ mod tests {
 
     #[test]
     fn without_a_name_all_parts_run() {
-        assert_eq!(names(&[]).unwrap(), (vec!["fmt", "layers", "buf", "clippy", "unit", "foreign"], false));
+        assert_eq!(names(&[]).unwrap(), (vec!["fmt", "layers", "buf", "clippy", "unit", "foreign", "cql"], false));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::chat::{GivenToken, Source};
 use crate::operate::{ChatsArgs, ConfigArgs, DeviceArgs, Mint, PartitionArgs, TokenArgs, UpArgs, UserArgs};
+use crate::schema::SchemaArgs;
 use crate::{chat, folder, identity, revoke, up};
 
 /// A messaging platform in one binary.
@@ -44,6 +45,8 @@ enum Command {
     Partition(Operate<PartitionArgs>),
     /// Makes tokens, and lists and rotates the keys that sign them.
     Token(Operate<TokenArgs>),
+    /// Makes and checks the tables of a CQL store.
+    Schema(SchemaArgs),
 }
 
 /// An operator's command, and the folder of the `up` that it asks.
@@ -169,6 +172,7 @@ pub fn run() -> Result<()> {
         Command::Device(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Partition(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Token(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
+        Command::Schema(args) => runtime.block_on(args.run()),
     }
 }
 

@@ -15,4 +15,5 @@ pub mod key_file;
 mod operate;
 pub mod revoke;
 pub mod roles;
+mod schema;
 pub mod up;

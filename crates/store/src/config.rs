@@ -1,9 +1,46 @@
-//! Settings of the embedded engine.
+//! Settings of the engines, and the address that says which one.
 
 use std::{path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::{CqlConfig, cql::AddressError};
+
+/// Which engine is opened, with its settings.
+#[derive(Clone, Debug)]
+pub enum StoreConfig {
+    /// On this machine's disk.
+    Embedded(Config),
+    /// Over a cluster.
+    Cql(CqlConfig),
+}
+
+impl StoreConfig {
+    /// The defaults at an address: `cql://host:port,host:port/keyspace`, else the folder of an embedded store.
+    ///
+    /// # Errors
+    /// [`AddressError`] for what begins with `cql://` and is no such address.
+    pub fn at(address: &str) -> Result<Self, AddressError> {
+        if address.starts_with("cql://") {
+            Ok(Self::Cql(CqlConfig::at(address)?))
+        } else {
+            Ok(Self::Embedded(Config::in_folder(address)))
+        }
+    }
+}
+
+impl From<Config> for StoreConfig {
+    fn from(config: Config) -> Self {
+        Self::Embedded(config)
+    }
+}
+
+impl From<CqlConfig> for StoreConfig {
+    fn from(config: CqlConfig) -> Self {
+        Self::Cql(config)
+    }
+}
 
 /// Settings of the embedded engine; every size is a bound.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

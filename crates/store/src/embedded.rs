@@ -17,7 +17,6 @@ mod queue;
 mod read;
 mod recent;
 mod tables;
-mod waiters;
 mod writer;
 
 use std::{
@@ -36,15 +35,13 @@ use bytes::Bytes;
 use domain::{ChatId, Partition, PartitionPosition, Seq, UserId, Watermark};
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use codec::kind_code;
 use queue::{Queue, Write, Written};
 use read::View;
 use tables::Tables;
-use waiters::Waiters;
 
 use crate::{
     Append, ChatLine, Checkpoint, Config, Error, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow,
-    Projection, Reader, Receipt, SummaryRow, UserChatRow,
+    Projection, Reader, Receipt, SummaryRow, UserChatRow, waiters::Waiters,
 };
 
 /// Reads of more rows than this run on a blocking thread.

@@ -4,6 +4,11 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use domain::{ChatId, Seq};
 
+use crate::cql::SchemaError;
+
+/// Why a cluster did not do what it was asked, in the words of its driver.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
 /// A refused or failed operation.
 ///
 /// Cheap to clone: one failed commit answers every write that was in it.
@@ -28,6 +33,21 @@ pub enum Error {
     /// The engine failed. After a failed write it takes no further ones until it is opened again.
     #[error("the storage engine failed")]
     Engine(#[source] Arc<fjall::Error>),
+    /// The cluster cannot be reached, or too few of its nodes answer. Of a write, whether it landed is open.
+    #[error("the store's cluster does not answer")]
+    Unavailable(#[source] Cause),
+    /// The cluster refuses a statement: no right to it, or another schema than this version's.
+    #[error("the store's cluster refuses a statement")]
+    Refused(#[source] Cause),
+    /// Others keep changing a row between this one's look and write.
+    #[error("too many write to one row of {table} at the same time")]
+    Contended {
+        /// The table.
+        table: &'static str,
+    },
+    /// The keyspace does not have the tables of this version.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
     /// The operating system refused something that the store needs.
     #[error("cannot {what}")]
     System {
@@ -115,7 +135,10 @@ impl Error {
     ///
     /// After [`Error::Stalled`] a write may have landed; those of the fold may be repeated, since rows only move forward.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::NotYet { .. } | Self::Busy | Self::Stalled { .. })
+        matches!(
+            self,
+            Self::NotYet { .. } | Self::Busy | Self::Stalled { .. } | Self::Unavailable(_) | Self::Contended { .. }
+        )
     }
 
     /// Whether the store takes nothing more until it is opened again: the process had better end.

@@ -1,4 +1,4 @@
-//! The store's port and its engines: the one crate that names fjall.
+//! The store's port and its engines: the one crate that names fjall and scylla.
 //!
 //! ```text
 //! ingest ──append──▶ chat_log, chat_members, chat_snapshots, partitions ──▶ history, members, load_chat, position
@@ -18,13 +18,17 @@
 //! The store never looks into a message body, and never decides anything about a chat.
 
 mod accounts;
+mod codes;
 mod config;
+mod cql;
 mod embedded;
 mod error;
+mod join;
 mod load;
 mod merge;
 mod rows;
 mod store;
+mod waiters;
 
 pub use accounts::{
     AVATAR_BYTES_MAX, ChatSetting, DEVICE_BYTES_MAX, DEVICE_NAME_BYTES_MAX, DEVICES_MAX, DISPLAY_NAME_BYTES_MAX,
@@ -32,9 +36,10 @@ pub use accounts::{
     InviteUse, PASSWORD_BYTES_MAX, REFRESH_FAMILIES_MAX, RefreshFamily, SEND_CLAIM_KEPT_US, SIGN_IN_BYTES_MAX,
     SPENT_MAX, SendClaim, SendOutcome, Spent, TicketRow, UserRow, UserState,
 };
-pub use config::Config;
+pub use config::{Config, StoreConfig};
+pub use cql::{AddressError, Cql, CqlConfig, Dialect, KeyspaceOptions, SchemaError, SchemaFile, SchemaState, schema};
 pub use embedded::Embedded;
-pub use error::Error;
+pub use error::{Cause, Error};
 pub use rows::{
     Append, ChatAppend, ChatLine, Checkpoint, Head, HistoryPage, MemberRow, Preview, Projection, Reader, Receipt,
     SummaryRow, UserChatRow,

@@ -31,7 +31,7 @@ pub(crate) fn summary(stored: Option<&SummaryRow>, new: &SummaryRow) -> bool {
             row.first_seq,
             row.ordinal,
             row.activity,
-            i32::from(crate::embedded::kind_code(row.kind)),
+            i32::from(crate::codes::kind_code(row.kind)),
             row.preview.as_ref(),
         )
     }

@@ -1,6 +1,9 @@
 //! The port: what roles may ask of the store, over whichever engine is there.
 //!
-//! Futures of writes may be dropped: a write that was taken is still carried out.
+//! Futures of writes may be dropped: a write that was taken is still carried out, but for a conditional one of the CQL
+//! engine, of which whether it was done is then open.
+//!
+//! Those of the CQL engine are boxed: they are ten times as large, and callers over the embedded one would carry the room.
 
 mod accounts;
 mod reading;
@@ -9,27 +12,39 @@ pub use reading::{Asked, ReadError};
 
 use bytes::Bytes;
 use domain::{Chat, ChatId, Partition, PartitionPosition, Seq, UserId, Watermark};
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
-    Append, ChatLine, Checkpoint, Config, Embedded, Error, Head, HistoryPage, MemberRow, Projection, Reader, Receipt,
-    Summary, UserChat, load,
+    Append, ChatLine, Checkpoint, Cql, Embedded, Error, Head, HistoryPage, MemberRow, Projection, Reader, Receipt,
+    StoreConfig, Summary, UserChat, load,
 };
+
+/// A future of an engine whose futures are large, and of a type that callers need not look into.
+fn boxed<'a, T>(future: impl Future<Output = T> + Send + 'a) -> BoxFuture<'a, T> {
+    Box::pin(future)
+}
 
 /// The store; clones are cheap and share one engine.
 #[derive(Clone, Debug)]
 pub enum Store {
     /// In this process, on this machine's disk.
     Embedded(Embedded),
+    /// In a ScyllaDB or Cassandra cluster.
+    Cql(Cql),
 }
 
-#[expect(clippy::unused_async, reason = "engines over a network wait in every operation, and callers must not care")]
 impl Store {
-    /// Opens the embedded engine, and makes its folder if needed. Takes as long as the journal's replay.
+    /// Opens an engine.
     ///
-    /// Fails with [`Error::Locked`] when the folder is open already.
-    pub async fn open(config: Config) -> Result<Self, Error> {
-        Embedded::open(config).await.map(Self::Embedded)
+    /// The embedded one makes its folder if needed, takes as long as the journal's replay, and fails with
+    /// [`Error::Locked`] when the folder is open already. The CQL one fails with [`Error::Schema`] for a keyspace that
+    /// [`crate::schema::apply`] has not made what this version needs.
+    pub async fn open(config: impl Into<StoreConfig>) -> Result<Self, Error> {
+        match config.into() {
+            StoreConfig::Embedded(config) => Embedded::open(config).await.map(Self::Embedded),
+            StoreConfig::Cql(config) => boxed(Cql::open(config)).await.map(Self::Cql),
+        }
     }
 
     /// Appends rows of one partition and moves its position, which never goes back (M8).
@@ -40,13 +55,17 @@ impl Store {
     pub async fn append(&self, append: Append) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.append(append).await,
+            Self::Cql(engine) => boxed(engine.append(append)).await,
         }
     }
 
-    /// The partition's position; none before the first append.
+    /// The partition's stored position; none before the first append.
+    ///
+    /// Over a cluster it is a while behind (M23): whoever goes on from it appends the rest again.
     pub async fn position(&self, partition: Partition) -> Result<Option<PartitionPosition>, Error> {
         match self {
             Self::Embedded(engine) => engine.position(partition),
+            Self::Cql(engine) => boxed(engine.position(partition)).await,
         }
     }
 
@@ -54,6 +73,7 @@ impl Store {
     pub async fn synced_position(&self, partition: Partition) -> Result<Option<PartitionPosition>, Error> {
         match self {
             Self::Embedded(engine) => Ok(engine.synced_position(partition)),
+            Self::Cql(engine) => boxed(engine.position(partition)).await,
         }
     }
 
@@ -61,6 +81,7 @@ impl Store {
     pub async fn sync(&self) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.sync().await,
+            Self::Cql(engine) => boxed(engine.sync()).await,
         }
     }
 
@@ -68,16 +89,18 @@ impl Store {
     pub async fn snapshot(&self, chat: ChatId) -> Result<Option<Bytes>, Error> {
         match self {
             Self::Embedded(engine) => engine.snapshot(chat),
+            Self::Cql(engine) => boxed(engine.snapshot(chat)).await,
         }
     }
 
     /// All stays of all members that began at or below the last stored row, by user and time.
     ///
     /// Waits for row `at_least` until `deadline`, else [`Error::NotYet`]: members are then whole through the entry
-    /// after it (M18). 0 waits for nothing.
+    /// after it (M18). 0 waits for nothing. Over a cluster a stay may come before its row does: callers judge by seq.
     pub async fn members(&self, chat: ChatId, at_least: Seq, deadline: Instant) -> Result<Vec<MemberRow>, Error> {
         match self {
             Self::Embedded(engine) => engine.members(chat, at_least, deadline).await,
+            Self::Cql(engine) => boxed(engine.members(chat, at_least, deadline)).await,
         }
     }
 
@@ -93,6 +116,7 @@ impl Store {
     ) -> Result<HistoryPage, Error> {
         match self {
             Self::Embedded(engine) => engine.history(chat, after, limit_entries, limit_bytes).await,
+            Self::Cql(engine) => boxed(engine.history(chat, after, limit_entries, limit_bytes)).await,
         }
     }
 
@@ -111,6 +135,10 @@ impl Store {
                 engine.wait_for_row(chat, at_least, deadline).await?;
                 engine.history(chat, after, limit_entries, limit_bytes).await
             }
+            Self::Cql(engine) => {
+                boxed(engine.wait_for_row(chat, at_least, deadline)).await?;
+                boxed(engine.history(chat, after, limit_entries, limit_bytes)).await
+            }
         }
     }
 
@@ -123,6 +151,7 @@ impl Store {
     pub async fn direct(&self, a: UserId, b: UserId) -> Result<Option<ChatId>, Error> {
         match self {
             Self::Embedded(engine) => engine.direct(a, b),
+            Self::Cql(engine) => boxed(engine.direct(a, b)).await,
         }
     }
 
@@ -132,6 +161,7 @@ impl Store {
     pub async fn claim_direct(&self, a: UserId, b: UserId, proposed: ChatId) -> Result<ChatId, Error> {
         match self {
             Self::Embedded(engine) => engine.claim_direct(a, b, proposed).await,
+            Self::Cql(engine) => boxed(engine.claim_direct(a, b, proposed)).await,
         }
     }
 
@@ -141,6 +171,7 @@ impl Store {
     pub async fn claim_meta(&self, key: &str, value: Bytes) -> Result<Bytes, Error> {
         match self {
             Self::Embedded(engine) => engine.claim_meta(key, value).await,
+            Self::Cql(engine) => boxed(engine.claim_meta(key, value)).await,
         }
     }
 
@@ -148,6 +179,7 @@ impl Store {
     pub async fn project(&self, projection: Projection) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.project(projection).await,
+            Self::Cql(engine) => boxed(engine.project(projection)).await,
         }
     }
 
@@ -161,6 +193,7 @@ impl Store {
     ) -> Result<Vec<UserChat>, Error> {
         match self {
             Self::Embedded(engine) => engine.chats_of(user, partition, after, limit).await,
+            Self::Cql(engine) => boxed(engine.chats_of(user, partition, after, limit)).await,
         }
     }
 
@@ -171,6 +204,7 @@ impl Store {
     pub async fn all_summaries(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<Summary>, Error> {
         match self {
             Self::Embedded(engine) => engine.all_summaries(after, limit).await,
+            Self::Cql(engine) => boxed(engine.all_summaries(after, limit)).await,
         }
     }
 
@@ -178,6 +212,7 @@ impl Store {
     pub async fn summaries(&self, chats: &[ChatId]) -> Result<Vec<Option<Summary>>, Error> {
         match self {
             Self::Embedded(engine) => engine.summaries(chats).await,
+            Self::Cql(engine) => boxed(engine.summaries(chats)).await,
         }
     }
 
@@ -185,6 +220,7 @@ impl Store {
     pub async fn watermarks(&self, chat: ChatId, users: &[UserId]) -> Result<Vec<Watermark>, Error> {
         match self {
             Self::Embedded(engine) => engine.watermarks(chat, users).await,
+            Self::Cql(engine) => boxed(engine.watermarks(chat, users)).await,
         }
     }
 
@@ -200,6 +236,7 @@ impl Store {
     ) -> Result<Vec<Head>, Error> {
         match self {
             Self::Embedded(engine) => engine.heads(user, partition, after, limit).await,
+            Self::Cql(engine) => boxed(engine.heads(user, partition, after, limit)).await,
         }
     }
 
@@ -210,6 +247,7 @@ impl Store {
     pub async fn chat_lines(&self, user: UserId, after: Option<ChatId>, limit: usize) -> Result<Vec<ChatLine>, Error> {
         match self {
             Self::Embedded(engine) => engine.chat_lines(user, after, limit).await,
+            Self::Cql(engine) => boxed(engine.chat_lines(user, after, limit)).await,
         }
     }
 
@@ -226,6 +264,7 @@ impl Store {
     ) -> Result<Vec<Receipt>, Error> {
         match self {
             Self::Embedded(engine) => engine.receipts(chat, seq, after, limit).await,
+            Self::Cql(engine) => boxed(engine.receipts(chat, seq, after, limit)).await,
         }
     }
 
@@ -233,6 +272,7 @@ impl Store {
     pub async fn checkpoint(&self, reader: Reader, partition: Partition) -> Result<Option<Checkpoint>, Error> {
         match self {
             Self::Embedded(engine) => engine.checkpoint(reader, partition),
+            Self::Cql(engine) => boxed(engine.checkpoint(reader, partition)).await,
         }
     }
 
@@ -245,13 +285,17 @@ impl Store {
     ) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.save_checkpoint(reader, partition, checkpoint).await,
+            Self::Cql(engine) => boxed(engine.save_checkpoint(reader, partition, checkpoint)).await,
         }
     }
 
     /// How many commits the engine made since it was opened: one may carry the writes of many callers.
+    ///
+    /// Over a cluster a commit is a statement or a batch of one CQL partition.
     pub fn commits(&self) -> u64 {
         match self {
             Self::Embedded(engine) => engine.commits(),
+            Self::Cql(engine) => engine.commits(),
         }
     }
 }

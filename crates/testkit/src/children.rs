@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -51,7 +52,12 @@ impl Running {
     /// Starts `command`; `name` stands in every error text.
     ///
     /// Standard output and error are captured, standard input is closed unless `command` says otherwise before.
-    pub fn start(name: &str, mut command: Command) -> Result<Self> {
+    pub fn start(name: &str, command: Command) -> Result<Self> {
+        Self::start_with(name, command, None)
+    }
+
+    /// As [`start`](Self::start); should this process die without a drop, `folder` is removed behind the child.
+    pub(crate) fn start_with(name: &str, mut command: Command, folder: Option<&Path>) -> Result<Self> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
         let printed = Arc::new(Mutex::new(Printed::default()));
@@ -66,7 +72,7 @@ impl Running {
         let pid = Pid::from_raw(i32::try_from(id).context("a pid above i32")?);
         let mut running = Self { name: name.to_owned(), pid, child, leash: None, printed, readers, status: None };
         // Tied after `running` owns the child: should this fail, drop still ends it.
-        running.leash = Some(Leash::tie(id)?);
+        running.leash = Some(Leash::tie(id, folder)?);
         Ok(running)
     }
 

@@ -2,8 +2,9 @@
 //!
 //! A small shell reads from a pipe that only this process holds. When the pipe closes without a word (this process was
 //! killed), the shell kills the child. On the ordinary way the leash is let go with the child, so that a pid that the
-//! system gives out again is never hit.
+//! system gives out again is never hit. A folder may be tied with the child: it goes with one that is ended so.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -15,11 +16,16 @@ pub(crate) struct Leash {
 }
 
 impl Leash {
-    /// Ties `pid` to the life of this process.
-    pub(crate) fn tie(pid: u32) -> Result<Self> {
-        // Signals from the terminal are ignored, so that the shell outlives the tests by the moment that it needs.
+    /// Ties `pid`, and with it a folder, to the life of this process.
+    pub(crate) fn tie(pid: u32, folder: Option<&Path>) -> Result<Self> {
+        // Signals from the terminal are ignored, so that the shell outlives the tests by the moment that it needs. The
+        // folder is removed when nobody writes to it any more; the bound is for a system that never buries its dead.
+        const SCRIPT: &str = "trap '' INT TERM HUP; read -r word; kill -9 \"$1\" 2>/dev/null; [ -n \"$2\" ] || exit; \
+                              for turn in 1 2 3 4 5 6 7 8 9; do kill -0 \"$1\" 2>/dev/null || break; sleep 1; done; \
+                              rm -rf -- \"$2\"";
         let shell = Command::new("sh")
-            .args(["-c", "trap '' INT TERM HUP; read -r word; kill -9 \"$1\" 2>/dev/null", "leash", &pid.to_string()])
+            .args(["-c", SCRIPT, "leash", &pid.to_string()])
+            .arg(folder.unwrap_or_else(|| Path::new("")))
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! authority certificates of a test's own
+//! cassandra a real Apache Cassandra node in its own folder
 //! children  any child process: its lines, its signals, its end
 //! gate      a proxy that holds what passes and lets it go
 //! nats      a real nats-server in its own folder
@@ -13,15 +14,18 @@
 //! ```
 
 mod authority;
+pub mod cassandra;
 pub mod children;
 pub mod gate;
 mod leash;
 pub mod logs;
 pub mod nats;
+mod ports;
 pub mod scratch;
 pub mod wait;
 
 pub use authority::{Authority, Issued};
+pub use cassandra::Cassandra;
 pub use children::Running;
 pub use gate::{Direction, Gate};
 pub use nats::{NatsOptions, NatsServer};

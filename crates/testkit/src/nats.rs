@@ -4,20 +4,20 @@
 //! earlier copy (the power cut of a lazily synced broker). Nothing here speaks the NATS protocol.
 
 use std::fmt::Write as _;
+use std::fs;
 use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use std::{fs, process};
 
 use anyhow::{Context, Result, anyhow, bail};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep};
 
 use crate::children::Running;
+use crate::ports::free_port;
 use crate::scratch::{Scratch, copy_folder};
 
 mod binary;
@@ -35,14 +35,6 @@ static TURNS: Semaphore = Semaphore::const_new(PARALLEL_SERVERS);
 const READY_WITHIN: Duration = Duration::from_secs(20);
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(3);
-
-/// Ports below those that the system gives to outgoing connections.
-///
-/// While a server is down its clients keep dialling. On a port of the outgoing range such a dial can meet itself
-/// (TCP simultaneous open), and the server finds its port taken when it comes back.
-const FIRST_PORT: u16 = 20_000;
-const PORTS: u16 = 12_000;
-static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
 /// When the server forces its files to disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -326,17 +318,4 @@ fn greets(port: u16) -> io::Result<bool> {
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
     let mut line = String::new();
     Ok(BufReader::new(socket).read_line(&mut line).is_ok() && line.contains("\"jetstream\":true"))
-}
-
-fn free_port() -> Result<u16> {
-    // Test processes that run at the same time begin at different places.
-    let start = u16::try_from(process::id().wrapping_mul(2_654_435_761) % u32::from(PORTS)).unwrap_or_default();
-    for _ in 0..PORTS {
-        let step = NEXT_PORT.fetch_add(1, Ordering::Relaxed);
-        let port = FIRST_PORT + start.wrapping_add(step) % PORTS;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port from {FIRST_PORT} on")
 }

@@ -18,6 +18,7 @@ mod admin;
 mod admission;
 mod api;
 mod broker;
+mod cql;
 mod crash_points;
 mod external_issuers;
 mod foreign;

@@ -9,7 +9,7 @@ use domain::{ChatId, PartitionPosition};
 use event_log::{Durability, Log, LogConfig, Stream};
 use gateway::Gateway;
 use issuers::Issuers;
-use store::Store;
+use store::{Store, StoreConfig};
 use telemetry::Metrics;
 use testkit::logs::{self, Watch};
 use testkit::{Gate, NatsOptions, NatsServer, Scratch};
@@ -46,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) ingest: ingest::Config,
     /// Whether gateways are started again: on ports that nobody's outgoing connection can have taken meanwhile.
     pub(crate) restarts_gateways: bool,
+    /// Another store than one on this machine's disk.
+    pub(crate) store: Option<Box<StoreConfig>>,
 }
 
 impl Default for Setup {
@@ -61,7 +63,7 @@ impl Default for Setup {
             window_bytes: 8 << 20,
             ..LogConfig::default()
         };
-        Self { log, gateway, ingest: ingest::Config::default(), restarts_gateways: false }
+        Self { log, gateway, ingest: ingest::Config::default(), restarts_gateways: false, store: None }
     }
 }
 
@@ -97,7 +99,8 @@ impl World {
         let watch = logs::watch();
         let scratch = Scratch::new("world").unwrap();
         let nats = NatsServer::start(NatsOptions::default()).await.unwrap();
-        let store = Store::open(store::Config::in_folder(scratch.join("store"))).await.unwrap();
+        let embedded = || Box::new(store::Config::in_folder(scratch.join("store")).into());
+        let store = Store::open(*setup.store.clone().unwrap_or_else(embedded)).await.unwrap();
         let config = LogConfig { servers: vec![nats.url().to_owned()], ..setup.log.clone() };
         let log = Log::connect(config).await.unwrap();
         log.open_streams().await.unwrap();

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use bytes::Bytes;
 use domain::{ChatId, Partition, PartitionPosition, Seq};
 use fjall::{PersistMode, Slice};
-use prost::Message;
 
 use super::{
     codec, keys,
@@ -16,16 +15,7 @@ use super::{
     recent::Recent,
     tables::{Table, Tables},
 };
-use crate::{Append, ChatAppend, Checkpoint, Error, Projection, Reader, merge};
-
-/// Head and first seq of a snapshot; the rest of its state is skipped unread.
-#[derive(Clone, PartialEq, Message)]
-struct SnapshotHead {
-    #[prost(uint64, tag = "2")]
-    head: u64,
-    #[prost(uint64, tag = "4")]
-    first_seq: u64,
-}
+use crate::{Append, ChatAppend, Checkpoint, Error, Projection, Reader, join, merge};
 
 /// Most rows that erasures may take out in one commit: some milliseconds, so that appends do not wait long behind it.
 const REMOVALS_MAX: usize = 1_024;
@@ -200,13 +190,12 @@ impl<'a> Batch<'a> {
 
     fn snapshot(&mut self, append: &ChatAppend) -> Result<(), Error> {
         let Some(state) = &append.snapshot else { return Ok(()) };
-        let head = SnapshotHead::decode(&state[..])
-            .map_err(|error| Error::corrupt("chat_snapshots", format!("what is to be written: {error}")))?;
+        let (head, first_seq) = join::snapshot_head(state)?;
         let key = append.chat.as_bytes();
         let stored = self.newest(Table::Snapshots, key)?;
         let stored_head = stored.map(|value| codec::snapshot(&value).map(|(columns, _)| columns.head)).transpose()?;
-        if stored_head.is_none_or(|stored| stored < head.head) {
-            let columns = codec::SnapshotColumns { head: head.head, first_seq: head.first_seq.max(1) };
+        if stored_head.is_none_or(|stored| stored < head) {
+            let columns = codec::SnapshotColumns { head, first_seq };
             self.stage(Table::Snapshots, key, codec::put_snapshot(columns, state));
         }
         Ok(())

@@ -3,12 +3,13 @@
 //! Log rows have none of this: their value is the entry's own bytes, which carry their schema version.
 
 use bytes::{Buf, BufMut, Bytes};
-use domain::{
-    ChatId, ChatKind, CommandPosition, Epoch, EventPosition, PartitionPosition, Role, Seq, UserId, Watermark, WriterId,
-};
+use domain::{ChatId, CommandPosition, Epoch, EventPosition, PartitionPosition, Seq, UserId, Watermark, WriterId};
 
 use super::keys;
-use crate::{Checkpoint, Error, MemberRow, Preview, SummaryRow, UserChatRow};
+use crate::{
+    Checkpoint, Error, MemberRow, Preview, SummaryRow, UserChatRow,
+    codes::{kind_code, kind_of, role_code, role_of},
+};
 
 /// Version byte of the values that still are as they were at first.
 const VERSION: u8 = 1;
@@ -112,43 +113,6 @@ pub(super) fn put_text(value: &mut Vec<u8>, text: &str) {
 fn put_option(value: &mut Vec<u8>, number: Option<u64>) {
     value.put_u8(number.is_some().into());
     value.put_u64(number.unwrap_or_default());
-}
-
-/// The stored number of a chat's kind: the wire's.
-pub(crate) fn kind_code(kind: ChatKind) -> u8 {
-    match kind {
-        ChatKind::Direct => 1,
-        ChatKind::Group => 2,
-        ChatKind::Channel => 3,
-    }
-}
-
-fn kind_of(table: &'static str, code: u8) -> Result<ChatKind, Error> {
-    match code {
-        1 => Ok(ChatKind::Direct),
-        2 => Ok(ChatKind::Group),
-        3 => Ok(ChatKind::Channel),
-        other => Err(Error::corrupt(table, format!("chat kind {other} is not known"))),
-    }
-}
-
-fn role_code(role: Role) -> u8 {
-    match role {
-        Role::Owner => 1,
-        Role::Admin => 2,
-        Role::Member => 3,
-        Role::Reader => 4,
-    }
-}
-
-fn role_of(table: &'static str, code: u8) -> Result<Role, Error> {
-    match code {
-        1 => Ok(Role::Owner),
-        2 => Ok(Role::Admin),
-        3 => Ok(Role::Member),
-        4 => Ok(Role::Reader),
-        other => Err(Error::corrupt(table, format!("role {other} is not known"))),
-    }
 }
 
 pub(super) fn put_member(row: &MemberRow) -> Vec<u8> {
@@ -318,7 +282,7 @@ pub(super) fn member_of(chat: ChatId, key: &[u8], bytes: &[u8]) -> Result<Member
 
 #[cfg(test)]
 mod tests {
-    use domain::Partition;
+    use domain::{ChatKind, Partition, Role};
 
     use super::*;
 

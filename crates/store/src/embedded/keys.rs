@@ -5,7 +5,7 @@
 
 use domain::{ChatId, Partition, Seq, UserId};
 
-use crate::Reader;
+use crate::{Reader, codes::reader_code};
 
 const ID: usize = 16;
 
@@ -92,13 +92,8 @@ pub(super) fn watermark(chat: ChatId, user: UserId) -> [u8; 32] {
 
 /// `checkpoints`: (reader, partition).
 pub(super) fn checkpoint(reader: Reader, partition: Partition) -> [u8; 3] {
-    let reader = match reader {
-        Reader::Projections => 1,
-        Reader::Delivery => 2,
-        Reader::Push => 3,
-    };
     let [high, low] = partition.0.to_be_bytes();
-    [reader, high, low]
+    [reader_code(reader), high, low]
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::{collections::HashMap, ops::Bound};
 
 use bytes::Bytes;
-use domain::{ChatId, Entry, LoggedEntry, Partition, PartitionPosition, Seq, UserId, Watermark};
+use domain::{ChatId, LoggedEntry, Partition, PartitionPosition, Seq, UserId, Watermark};
 use fjall::{Guard, Readable, Slice, Snapshot};
 
 use super::{
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     ChatLine, Checkpoint, Error, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow,
-    Reader, Receipt, SummaryRow, UserChatRow,
+    Reader, Receipt, SummaryRow, UserChatRow, join,
 };
 
 /// The engine as of one moment.
@@ -284,45 +284,19 @@ impl<'a> View<'a> {
 
     /// The chat's head for one user, and what is shown of the chat: nothing from before or after the stay.
     fn head(&self, row: &UserChatRow) -> Result<(Head, Option<SummaryRow>), Error> {
-        let mut summary = self.summary(row.chat)?;
-        // Without a summary yet the chat is there all the same, at least up to the joining: never left out silently.
-        let (mut head, mut ordinal, first_seq) =
-            summary.as_ref().map_or((row.joined_seq, 0, 1), |row| (row.head, row.ordinal, row.first_seq));
-        if let Some(left_seq) = row.left_seq {
-            // What came after the leaving is not this user's.
-            head = left_seq;
-            if let Some(value) = self.get(Table::Log, &keys::log(row.chat, left_seq))? {
-                let leaving = decode(row.chat, left_seq, &value)?.entry;
-                ordinal = leaving.ordinal;
-                if let Some(summary) = &mut summary {
-                    summary.activity = leaving.time;
-                }
-            }
-        }
-        if let Some(summary) = &mut summary {
-            summary.head = head;
-            summary.ordinal = ordinal;
-            summary.preview = summary.preview.take().filter(|last| (row.joined_seq..=head).contains(&last.seq));
-        }
-        let head = Head {
-            chat: row.chat,
-            head,
-            ordinal,
-            first_seq,
-            joined_seq: row.joined_seq,
-            left_seq: row.left_seq,
-            watermark: self.watermark(row.chat, row.user)?,
+        let leaving = match row.left_seq {
+            Some(left_seq) => self
+                .get(Table::Log, &keys::log(row.chat, left_seq))?
+                .map(|value| decode(row.chat, left_seq, &value))
+                .transpose()?,
+            None => None,
         };
-        Ok((head, summary))
+        let watermark = self.watermark(row.chat, row.user)?;
+        Ok(join::head(row, self.summary(row.chat)?, leaving.as_ref().map(|row| &row.entry), watermark))
     }
 }
 
 fn decode(chat: ChatId, seq: Seq, value: &[u8]) -> Result<LoggedEntry, Error> {
     // A copy, not a slice of the engine's block: an answer that waits for a slow socket must not hold whole blocks.
-    let bytes = Bytes::copy_from_slice(value);
-    let entry = Entry::decode(&bytes).map_err(|error| Error::Entry { chat, source: std::sync::Arc::new(error) })?;
-    if (entry.chat, entry.seq) != (chat, seq) {
-        return Err(Error::corrupt("chat_log", format!("under {chat} {seq} stands {} {}", entry.chat, entry.seq)));
-    }
-    Ok(LoggedEntry { entry, bytes })
+    join::logged(chat, seq, Bytes::copy_from_slice(value))
 }

@@ -6,18 +6,18 @@
 
 use domain::{ChatId, Micros, UserId};
 
-use super::Store;
+use super::{Store, boxed};
 use crate::{
     ChatSetting, DeviceRow, Error, InviteRow, InviteUse, RefreshFamily, SendClaim, SendOutcome, TicketRow, UserRow,
     UserState,
 };
 
-#[expect(clippy::unused_async, reason = "engines over a network wait in every operation, and callers must not care")]
 impl Store {
     /// A user's row.
     pub async fn user(&self, user: UserId) -> Result<Option<UserRow>, Error> {
         match self {
             Self::Embedded(engine) => engine.user(user),
+            Self::Cql(engine) => boxed(engine.user(user)).await,
         }
     }
 
@@ -27,6 +27,7 @@ impl Store {
     pub async fn put_user(&self, row: UserRow, expected: u64) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.put_user(row, expected).await,
+            Self::Cql(engine) => boxed(engine.put_user(row, expected)).await,
         }
     }
 
@@ -34,6 +35,7 @@ impl Store {
     pub async fn leaving_users(&self, limit: usize) -> Result<Vec<UserId>, Error> {
         match self {
             Self::Embedded(engine) => engine.leaving_users(limit).await,
+            Self::Cql(engine) => boxed(engine.leaving_users(limit)).await,
         }
     }
 
@@ -41,6 +43,7 @@ impl Store {
     pub async fn claim_handle(&self, handle: &str, user: UserId) -> Result<UserId, Error> {
         match self {
             Self::Embedded(engine) => engine.claim_handle(handle, user).await,
+            Self::Cql(engine) => boxed(engine.claim_handle(handle, user)).await,
         }
     }
 
@@ -48,6 +51,7 @@ impl Store {
     pub async fn release_handle(&self, handle: &str, user: UserId) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.release_handle(handle, user).await,
+            Self::Cql(engine) => boxed(engine.release_handle(handle, user)).await,
         }
     }
 
@@ -55,6 +59,7 @@ impl Store {
     pub async fn user_of_handle(&self, handle: &str) -> Result<Option<UserId>, Error> {
         match self {
             Self::Embedded(engine) => engine.user_of_handle(handle),
+            Self::Cql(engine) => boxed(engine.user_of_handle(handle)).await,
         }
     }
 
@@ -69,6 +74,7 @@ impl Store {
     ) -> Result<Vec<(Box<str>, UserId)>, Error> {
         match self {
             Self::Embedded(engine) => engine.handles(prefix, after, limit).await,
+            Self::Cql(engine) => boxed(engine.handles(prefix, after, limit)).await,
         }
     }
 
@@ -76,6 +82,7 @@ impl Store {
     pub async fn refresh_family(&self, family: [u8; 16]) -> Result<Option<RefreshFamily>, Error> {
         match self {
             Self::Embedded(engine) => engine.refresh_family(family),
+            Self::Cql(engine) => boxed(engine.refresh_family(family)).await,
         }
     }
 
@@ -86,6 +93,7 @@ impl Store {
     pub async fn put_refresh_family(&self, row: RefreshFamily, expected: u64) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.put_refresh_family(row, expected).await,
+            Self::Cql(engine) => boxed(engine.put_refresh_family(row, expected)).await,
         }
     }
 
@@ -93,6 +101,7 @@ impl Store {
     pub async fn remove_refresh_family(&self, family: [u8; 16]) -> Result<Option<RefreshFamily>, Error> {
         match self {
             Self::Embedded(engine) => engine.remove_refresh_family(family).await,
+            Self::Cql(engine) => boxed(engine.remove_refresh_family(family)).await,
         }
     }
 
@@ -100,6 +109,7 @@ impl Store {
     pub async fn refresh_families_of(&self, user: UserId) -> Result<Vec<RefreshFamily>, Error> {
         match self {
             Self::Embedded(engine) => engine.refresh_families_of(user).await,
+            Self::Cql(engine) => boxed(engine.refresh_families_of(user)).await,
         }
     }
 
@@ -107,6 +117,7 @@ impl Store {
     pub async fn forget_refresh_families(&self, before_us: Micros, limit: usize) -> Result<usize, Error> {
         match self {
             Self::Embedded(engine) => engine.forget_refresh_families(before_us, limit).await,
+            Self::Cql(_) => Ok(0),
         }
     }
 
@@ -116,6 +127,7 @@ impl Store {
     pub async fn claim_send(&self, claim: SendClaim) -> Result<SendClaim, Error> {
         match self {
             Self::Embedded(engine) => engine.claim_send(claim).await,
+            Self::Cql(engine) => boxed(engine.claim_send(claim)).await,
         }
     }
 
@@ -123,6 +135,7 @@ impl Store {
     pub async fn send_claim(&self, user: UserId, key: &str) -> Result<Option<SendClaim>, Error> {
         match self {
             Self::Embedded(engine) => engine.send_claim(user, key),
+            Self::Cql(engine) => boxed(engine.send_claim(user, key)).await,
         }
     }
 
@@ -132,6 +145,7 @@ impl Store {
     pub async fn settle_send(&self, user: UserId, key: &str, origin: u64, outcome: SendOutcome) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.settle_send(user, key, origin, outcome).await,
+            Self::Cql(engine) => boxed(engine.settle_send(user, key, origin, outcome)).await,
         }
     }
 
@@ -141,6 +155,7 @@ impl Store {
     pub async fn forget_send_claims(&self, before_us: Micros, limit: usize) -> Result<usize, Error> {
         match self {
             Self::Embedded(engine) => engine.forget_send_claims(before_us, limit).await,
+            Self::Cql(_) => Ok(0),
         }
     }
 
@@ -150,6 +165,7 @@ impl Store {
     pub async fn see_device(&self, user: UserId, device: &str, now_us: Micros) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.see_device(user, device, now_us).await,
+            Self::Cql(engine) => boxed(engine.see_device(user, device, now_us)).await,
         }
     }
 
@@ -157,6 +173,7 @@ impl Store {
     pub async fn name_device(&self, user: UserId, device: &str, name: &str) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.name_device(user, device, name).await,
+            Self::Cql(engine) => boxed(engine.name_device(user, device, name)).await,
         }
     }
 
@@ -164,6 +181,7 @@ impl Store {
     pub async fn devices_of(&self, user: UserId) -> Result<Vec<DeviceRow>, Error> {
         match self {
             Self::Embedded(engine) => engine.devices_of(user).await,
+            Self::Cql(engine) => boxed(engine.devices_of(user)).await,
         }
     }
 
@@ -171,6 +189,7 @@ impl Store {
     pub async fn remove_device(&self, user: UserId, device: &str) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.remove_device(user, device).await,
+            Self::Cql(engine) => boxed(engine.remove_device(user, device)).await,
         }
     }
 
@@ -178,6 +197,7 @@ impl Store {
     pub async fn block(&self, user: UserId, other: UserId) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.set_block(user, other, true).await,
+            Self::Cql(engine) => boxed(engine.set_block(user, other, true)).await,
         }
     }
 
@@ -185,6 +205,7 @@ impl Store {
     pub async fn unblock(&self, user: UserId, other: UserId) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.set_block(user, other, false).await,
+            Self::Cql(engine) => boxed(engine.set_block(user, other, false)).await,
         }
     }
 
@@ -192,6 +213,7 @@ impl Store {
     pub async fn is_blocked(&self, user: UserId, other: UserId) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.is_blocked(user, other),
+            Self::Cql(engine) => boxed(engine.is_blocked(user, other)).await,
         }
     }
 
@@ -210,6 +232,7 @@ impl Store {
     pub async fn blocks_of(&self, user: UserId, after: Option<UserId>, limit: usize) -> Result<Vec<UserId>, Error> {
         match self {
             Self::Embedded(engine) => engine.blocks_of(user, after, limit).await,
+            Self::Cql(engine) => boxed(engine.blocks_of(user, after, limit)).await,
         }
     }
 
@@ -219,6 +242,7 @@ impl Store {
     pub async fn put_chat_setting(&self, row: ChatSetting, expected: u64) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.put_chat_setting(row, expected).await,
+            Self::Cql(engine) => boxed(engine.put_chat_setting(row, expected)).await,
         }
     }
 
@@ -226,6 +250,7 @@ impl Store {
     pub async fn chat_setting(&self, user: UserId, chat: ChatId) -> Result<Option<ChatSetting>, Error> {
         match self {
             Self::Embedded(engine) => engine.chat_setting(user, chat),
+            Self::Cql(engine) => boxed(engine.chat_setting(user, chat)).await,
         }
     }
 
@@ -241,6 +266,7 @@ impl Store {
     ) -> Result<Vec<ChatSetting>, Error> {
         match self {
             Self::Embedded(engine) => engine.chat_settings_of(user, after, limit).await,
+            Self::Cql(engine) => boxed(engine.chat_settings_of(user, after, limit)).await,
         }
     }
 
@@ -248,6 +274,7 @@ impl Store {
     pub async fn put_ticket(&self, row: TicketRow) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.put_ticket(row).await,
+            Self::Cql(engine) => boxed(engine.put_ticket(row)).await,
         }
     }
 
@@ -258,6 +285,7 @@ impl Store {
     pub async fn take_ticket(&self, hash: [u8; 32], now_us: Micros) -> Result<Option<TicketRow>, Error> {
         match self {
             Self::Embedded(engine) => engine.take_ticket(hash, now_us).await,
+            Self::Cql(engine) => boxed(engine.take_ticket(hash, now_us)).await,
         }
     }
 
@@ -265,6 +293,7 @@ impl Store {
     pub async fn forget_tickets(&self, before_us: Micros, limit: usize) -> Result<usize, Error> {
         match self {
             Self::Embedded(engine) => engine.forget_tickets(before_us, limit).await,
+            Self::Cql(_) => Ok(0),
         }
     }
 
@@ -274,6 +303,7 @@ impl Store {
     pub async fn put_invite(&self, row: InviteRow) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.put_invite(row).await,
+            Self::Cql(engine) => boxed(engine.put_invite(row)).await,
         }
     }
 
@@ -281,6 +311,7 @@ impl Store {
     pub async fn invite(&self, hash: [u8; 32]) -> Result<Option<InviteRow>, Error> {
         match self {
             Self::Embedded(engine) => engine.invite(hash),
+            Self::Cql(engine) => boxed(engine.invite(hash)).await,
         }
     }
 
@@ -288,6 +319,7 @@ impl Store {
     pub async fn invite_use(&self, hash: [u8; 32], user: UserId) -> Result<Option<InviteUse>, Error> {
         match self {
             Self::Embedded(engine) => engine.invite_use(hash, user),
+            Self::Cql(engine) => boxed(engine.invite_use(hash, user)).await,
         }
     }
 
@@ -295,6 +327,7 @@ impl Store {
     pub async fn invites_of(&self, chat: ChatId) -> Result<Vec<InviteRow>, Error> {
         match self {
             Self::Embedded(engine) => engine.invites_of(chat).await,
+            Self::Cql(engine) => boxed(engine.invites_of(chat)).await,
         }
     }
 
@@ -305,6 +338,7 @@ impl Store {
     pub async fn use_invite(&self, proposed: InviteUse) -> Result<Option<InviteUse>, Error> {
         match self {
             Self::Embedded(engine) => engine.use_invite(proposed).await,
+            Self::Cql(engine) => boxed(engine.use_invite(proposed)).await,
         }
     }
 
@@ -312,6 +346,7 @@ impl Store {
     pub async fn remove_invite(&self, hash: [u8; 32]) -> Result<bool, Error> {
         match self {
             Self::Embedded(engine) => engine.remove_invite(hash).await,
+            Self::Cql(engine) => boxed(engine.remove_invite(hash)).await,
         }
     }
 
@@ -321,6 +356,7 @@ impl Store {
     pub async fn invites_ended_before(&self, before_us: Micros, limit: usize) -> Result<Vec<[u8; 32]>, Error> {
         match self {
             Self::Embedded(engine) => engine.invites_ended_before(before_us, limit).await,
+            Self::Cql(_) => Ok(Vec::new()),
         }
     }
 
@@ -331,6 +367,7 @@ impl Store {
     pub async fn erase_user(&self, user: UserId) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.erase_user(user).await,
+            Self::Cql(engine) => boxed(engine.erase_user(user)).await,
         }
     }
 }

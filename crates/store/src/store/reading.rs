@@ -3,7 +3,7 @@
 use domain::{ChatId, LoggedEntry, Seq, UserId};
 use tokio::time::{Instant, sleep_until};
 
-use super::Store;
+use super::{Store, boxed};
 use crate::{Error, HistoryPage, MemberRow};
 
 /// What of a chat is asked for.
@@ -50,6 +50,7 @@ impl Store {
     ) -> Result<Vec<MemberRow>, ReadError> {
         let stays = match self {
             Self::Embedded(engine) => engine.stays(chat, user, at_least, deadline).await?,
+            Self::Cql(engine) => boxed(engine.stays(chat, user, at_least, deadline)).await?,
         };
         let stays = stays.ok_or(ReadError::UnknownChat)?;
         if stays.is_empty() { Err(ReadError::NotAMember) } else { Ok(stays) }

@@ -1,4 +1,5 @@
-//! The suite that every engine passes: `conformance!` makes one test of each behaviour for one engine.
+//! The suite that every engine passes: `conformance!` makes one test of each behaviour for one engine, and `sweeps!` one
+//! of each that only engines have whose rows do not go by themselves.
 //!
 //! An engine is known by an async function that opens it and returns the store and what must live beside it. Each test
 //! uses chats, users and partitions of its own, so an engine may be shared.
@@ -13,9 +14,9 @@ mod models;
 
 /// Every behaviour as a test of one engine.
 macro_rules! conformance {
-    ($engine:ident, $open:path) => {
+    ($(#[$attribute:meta])* $engine:ident, $open:path) => {
         mod $engine {
-            $crate::conformance::conformance!(@tests $open;
+            $crate::conformance::conformance!(@tests [$(#[$attribute])*] $open;
                 appends::rows_members_snapshot_and_position_come_back,
                 appends::the_same_append_again_changes_nothing,
                 appends::a_late_append_of_a_stale_owner_changes_nothing,
@@ -73,12 +74,10 @@ macro_rules! conformance {
                 accounts::a_refresh_family_never_changes_its_user,
                 accounts::a_refresh_family_is_removed_once,
                 accounts::families_of_a_user_are_bounded_and_listed_whole,
-                accounts::a_sweep_takes_the_ended_families_alone,
                 accounts::a_send_claim_is_fixed_for_a_day,
                 accounts::of_many_claims_of_one_key_exactly_one_wins,
                 accounts::keys_of_two_users_are_apart,
                 accounts::what_was_stored_is_never_noted_as_rejected,
-                accounts::a_sweep_takes_the_old_send_claims_alone,
                 accounts::texts_beyond_their_bounds_are_refused,
                 belongings::a_device_is_seen_named_listed_and_removed,
                 belongings::devices_of_a_user_are_bounded_and_listed_whole,
@@ -88,7 +87,6 @@ macro_rules! conformance {
                 belongings::settings_come_in_pages_by_chat,
                 belongings::a_ticket_is_taken_once,
                 belongings::an_expired_ticket_is_none_and_gone,
-                belongings::a_sweep_takes_the_expired_tickets_alone,
                 belongings::an_erased_user_keeps_row_and_handle_alone,
                 belongings::belongings_beyond_their_bounds_are_refused,
                 invites::an_invite_comes_back_whole_and_is_listed,
@@ -96,20 +94,44 @@ macro_rules! conformance {
                 invites::a_user_is_counted_once_and_keeps_the_first_use,
                 invites::a_removed_invite_is_gone_with_its_uses,
                 invites::invites_of_a_chat_are_bounded_and_listed_whole,
-                invites::ended_invites_are_named_the_oldest_first,
             );
         }
     };
-    (@tests $open:path; $($group:ident::$behaviour:ident,)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $behaviour() {
-                let (store, _beside) = $open().await;
-                $crate::conformance::$group::$behaviour(&store).await;
-            }
-        )*
+    (@tests [$(#[$attribute:meta])*] $open:path; $($group:ident::$behaviour:ident,)*) => {
+        $crate::conformance::conformance!(@each [$(#[$attribute])*] [$open] $($group::$behaviour,)*);
+    };
+    (@each $attributes:tt $open:tt $($group:ident::$behaviour:ident,)*) => {
+        $($crate::conformance::conformance!(@one $attributes $open $group::$behaviour);)*
+    };
+    (@one [$(#[$attribute:meta])*] [$open:path] $group:ident::$behaviour:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        $(#[$attribute])*
+        async fn $behaviour() {
+            let (store, _beside) = $open().await;
+            $crate::conformance::$group::$behaviour(&store).await;
+        }
     };
 }
 pub(crate) use conformance;
 
+/// Every sweep as a test of one engine.
+macro_rules! sweeps {
+    ($engine:ident, $open:path) => {
+        mod $engine {
+            $crate::conformance::conformance!(@tests [] $open;
+                accounts::a_sweep_takes_the_ended_families_alone,
+                accounts::a_sweep_takes_the_old_send_claims_alone,
+                belongings::a_sweep_takes_the_expired_tickets_alone,
+                invites::ended_invites_are_named_the_oldest_first,
+            );
+        }
+    };
+}
+
 conformance!(embedded, crate::embedded::open);
+sweeps!(embedded_sweeps, crate::embedded::open);
+conformance!(
+    #[ignore = "needs Cassandra: `cargo xtask test cql`"]
+    cql,
+    crate::cql::open
+);

@@ -13,7 +13,7 @@ use domain::{
 use prost::Message;
 use store::{
     Append, ChatAppend, ChatSetting, Checkpoint, DeviceRow, InviteRow, InviteUse, MemberRow, Preview, Projection,
-    Reader, RefreshFamily, SendClaim, SendOutcome, Spent, SummaryRow, TicketRow, UserRow, UserState,
+    Reader, RefreshFamily, SendClaim, SendOutcome, Spent, Store, SummaryRow, TicketRow, UserRow, UserState,
 };
 use tokio::time::Instant;
 
@@ -22,6 +22,14 @@ static DRAWN: AtomicU64 = AtomicU64::new(1);
 /// A number that was not drawn before.
 fn draw() -> u64 {
     DRAWN.fetch_add(1, Ordering::Relaxed)
+}
+
+/// How many cases of a property an engine is asked for: over a network each takes some hundred times as long.
+pub(crate) fn cases(store: &Store) -> u32 {
+    match store {
+        Store::Embedded(_) => 128,
+        Store::Cql(_) => 16,
+    }
 }
 
 /// A chat that no other test knows.

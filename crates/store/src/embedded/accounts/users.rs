@@ -12,7 +12,10 @@ use super::{
     },
     next_version,
 };
-use crate::{Error, UserRow, UserState};
+use crate::{
+    Error, UserRow, UserState,
+    codes::{state_code, state_of},
+};
 
 const TABLE: Table = Table::Users;
 const LEAVING: Table = Table::LeavingUsers;
@@ -23,12 +26,7 @@ fn encode(row: &UserRow, version: u64) -> Vec<u8> {
     let texts = [&row.handle, &row.display_name, &row.avatar, &row.password];
     let mut value = value_of(VERSION, 25 + texts.iter().map(|text| 2 + text.len()).sum::<usize>());
     value.put_u64(version);
-    value.put_u8(match row.state {
-        UserState::Active => 1,
-        UserState::Banned => 2,
-        UserState::Deleted => 3,
-        UserState::Leaving => 4,
-    });
+    value.put_u8(state_code(row.state));
     value.put_u64(row.created_us);
     for text in texts {
         put_text(&mut value, text);
@@ -40,13 +38,7 @@ fn encode(row: &UserRow, version: u64) -> Vec<u8> {
 fn decode(user: UserId, bytes: &[u8]) -> Result<UserRow, Error> {
     let (format, mut fields) = Fields::up_to(VERSION, TABLE.name(), bytes)?;
     let version = fields.number()?;
-    let state = match fields.byte()? {
-        1 => UserState::Active,
-        2 => UserState::Banned,
-        3 => UserState::Deleted,
-        4 => UserState::Leaving,
-        other => return Err(Error::corrupt(TABLE.name(), format!("user state {other} is not known"))),
-    };
+    let state = state_of(TABLE.name(), fields.byte()?)?;
     let row = UserRow {
         user,
         version,

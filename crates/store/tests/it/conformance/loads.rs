@@ -10,7 +10,7 @@ use proptest::{
 use prost::Message;
 use store::{Append, ChatAppend, Error, MemberRow, Store};
 
-use crate::rows::{append, at, logged, new_chat, new_partition, new_user, rows};
+use crate::rows::{append, at, cases, logged, new_chat, new_partition, new_user, rows};
 
 /// What may happen next to a chat, with users by number.
 #[derive(Clone, Copy, Debug)]
@@ -140,13 +140,13 @@ pub(crate) async fn a_log_without_its_beginning_is_an_error(store: &Store) {
 pub(crate) async fn any_snapshot_and_any_split_give_the_same_chat(store: &Store) {
     let step = prop_oneof![Just(Step::Say), (0..4_usize).prop_map(Step::Add), (0..4_usize).prop_map(Step::Remove)];
     // After which entries an append ends, and how far back its snapshot lies, if it has one.
-    let cases = (vec(step, 0..40), vec((1..6_usize, prop::option::of(0..8_usize)), 1..20));
-    let mut runner = TestRunner::new(Config { cases: 128, failure_persistence: None, ..Config::default() });
+    let tales = (vec(step, 0..40), vec((1..6_usize, prop::option::of(0..8_usize)), 1..20));
+    let mut runner = TestRunner::new(Config { cases: cases(store), failure_persistence: None, ..Config::default() });
     let handle = tokio::runtime::Handle::current();
     let partition = new_partition();
     tokio::task::block_in_place(|| {
         runner
-            .run(&cases, |(steps, splits)| {
+            .run(&tales, |(steps, splits)| {
                 let users = [new_user(), new_user(), new_user(), new_user()];
                 let told = tell(new_chat(partition), &users, &steps);
                 let mut stored = 0;

@@ -10,7 +10,9 @@ use proptest::{
 };
 use store::{Append, ChatSetting, Checkpoint, Head, Projection, Reader, Receipt, Store, UserChatRow};
 
-use crate::rows::{append, at, new_chat, new_partition, new_user, preview, projection, rows, setting, stay, summary};
+use crate::rows::{
+    append, at, cases, new_chat, new_partition, new_user, preview, projection, rows, setting, stay, summary,
+};
 
 fn listed(user: UserId, chat: ChatId, joined_seq: u64, left_seq: Option<u64>) -> UserChatRow {
     UserChatRow { user, chat, joined_seq, left_seq }
@@ -343,12 +345,12 @@ async fn project_and_read(store: &Store, groups: &[Vec<Row>]) -> Vec<String> {
 
 pub(crate) async fn projections_in_any_order_and_grouping_give_the_same_rows(store: &Store) {
     // Rows, where each goes in a second order, and after how many of them a write ends.
-    let cases = vec((row(), any::<u32>(), any::<bool>(), any::<bool>()), 1..12);
-    let mut runner = TestRunner::new(Config { cases: 128, failure_persistence: None, ..Config::default() });
+    let steps = vec((row(), any::<u32>(), any::<bool>(), any::<bool>()), 1..12);
+    let mut runner = TestRunner::new(Config { cases: cases(store), failure_persistence: None, ..Config::default() });
     let handle = tokio::runtime::Handle::current();
     tokio::task::block_in_place(|| {
         runner
-            .run(&cases, |rows| {
+            .run(&steps, |rows| {
                 let grouped = |rows: &[(Row, bool)]| {
                     rows.iter().fold(vec![Vec::new()], |mut groups: Vec<Vec<Row>>, (row, ends)| {
                         groups.last_mut().expect("there is always one").push(row.clone());

@@ -20,21 +20,21 @@ struct Waited {
 
 /// Who waits, by chat.
 #[derive(Debug, Default)]
-pub(super) struct Waiters {
+pub(crate) struct Waiters {
     waited: Mutex<Waited>,
 }
 
 /// One reader's place; gives it up when it goes.
 #[derive(Debug)]
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     waiters: &'a Waiters,
     chat: ChatId,
-    pub(super) appended: Arc<Notify>,
+    pub(crate) appended: Arc<Notify>,
 }
 
 impl Waiters {
     /// Takes a place among those who wait for the chat, or refuses at the bound (N9).
-    pub(super) fn enter(&self, chat: ChatId) -> Result<Place<'_>, Error> {
+    pub(crate) fn enter(&self, chat: ChatId) -> Result<Place<'_>, Error> {
         let mut waited = self.lock();
         if waited.readers >= WAITING_MAX {
             metrics::counter!("store_waiting_refused_total").increment(1);
@@ -48,7 +48,7 @@ impl Waiters {
     }
 
     /// Wakes those who wait for one of these chats.
-    pub(super) fn wake(&self, chats: impl IntoIterator<Item = ChatId>) {
+    pub(crate) fn wake(&self, chats: impl IntoIterator<Item = ChatId>) {
         let waited = self.lock();
         if waited.readers == 0 {
             return;
