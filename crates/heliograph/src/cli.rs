@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::chat::{GivenToken, Source};
 use crate::operate::{ChatsArgs, ConfigArgs, DeviceArgs, Mint, PartitionArgs, TokenArgs, UpArgs, UserArgs};
+use crate::run::RunArgs;
 use crate::schema::SchemaArgs;
 use crate::{chat, folder, identity, revoke, up};
 
@@ -29,6 +30,8 @@ struct Cli {
 enum Command {
     /// Runs every role on this machine, over the embedded store and a nats-server of its own.
     Up(UpArgs),
+    /// Runs some roles, over a broker and a store that other processes use too.
+    Run(Box<RunArgs>),
     /// Checks and shows what `up` would be told, or prints a file with all of it.
     Config(ConfigArgs),
     /// Makes tokens of a user worthless and closes the sockets that they signed in.
@@ -143,6 +146,7 @@ pub fn run() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     match command {
         Command::Up(args) => runtime.block_on(up::run(args.layers(of_command)?.config()?)),
+        Command::Run(args) => runtime.block_on(Box::pin(args.run(of_command))),
         Command::Config(args) => args.run(of_command),
         Command::Revoke(args) => {
             let (called, user) = args.whose.user(args.issuer.as_deref().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Settings of `up`: all that can be set, from where each value comes, and how they are written down.
+//! Settings of `up` and `run`: all that can be set, from where each value comes, and how they are written down.
 //!
 //! ```text
 //! flag > environment > file > default ─▶ layers ─▶ Config::check ─▶ up      settings: names, comments, secrets, from the types
@@ -30,7 +30,7 @@ const STATUSES_BYTES_MAX: u64 = 32 << 20;
 /// Bytes of each stream that trimming leaves on one machine.
 const WINDOW_BYTES: u64 = 16 << 20;
 
-/// Settings of `heliograph up`.
+/// Settings of `heliograph up` and of `heliograph run`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -62,8 +62,26 @@ pub struct Config {
     pub store: store::Config,
 }
 
-/// What `up` sees to itself: it runs the broker and says where the store is. As paths of settings.
-const OWN: [&str; 4] = ["event_log.servers", "event_log.login", "event_log.partitions", "store.folder"];
+/// The command that settings are for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum For {
+    /// It runs the broker, which nobody else uses, and says where the store is.
+    Up,
+    /// It is told where the broker is; its store is not the embedded one.
+    Run,
+}
+
+impl For {
+    /// What the command sees to itself, as paths of settings.
+    const fn hidden(self) -> &'static [&'static str] {
+        match self {
+            Self::Up => {
+                &["event_log.servers", "event_log.login", "event_log.partitions", "event_log.worker", "store.folder"]
+            }
+            Self::Run => &["event_log.partitions", "store"],
+        }
+    }
+}
 
 impl Default for Config {
     fn default() -> Self {
@@ -111,10 +129,19 @@ impl Config {
         LogConfig { partitions: self.partitions.unwrap_or(1), ..self.event_log.clone() }
             .check()
             .context("event_log")?;
-        let is_alone = self.event_log.durability != Durability::Replicated;
-        ensure!(is_alone, "event_log.durability: `up` runs one broker, which has nobody to replicate to");
         self.admin.as_deref().map(parse_address).transpose().context("admin")?;
         self.issuers()?;
+        Ok(())
+    }
+
+    /// Checks what only `up` rules out, and all else.
+    ///
+    /// # Errors
+    /// The first setting that cannot work.
+    pub fn check_up(&self) -> Result<()> {
+        self.check()?;
+        let is_alone = self.event_log.durability != Durability::Replicated;
+        ensure!(is_alone, "event_log.durability: `up` runs one broker, which has nobody to replicate to");
         Ok(())
     }
 
@@ -156,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_default_works_and_each_role_refuses_what_cannot() {
-        Config::default().check().unwrap();
+        Config::default().check_up().unwrap();
         assert!(Config::default().warnings().is_empty());
         type Spoil = fn(&mut Config);
         let spoils: [(&str, Spoil); 9] = [
@@ -173,7 +200,7 @@ mod tests {
         for (role, spoil) in spoils {
             let mut config = Config::default();
             spoil(&mut config);
-            let said = format!("{:#}", config.check().unwrap_err());
+            let said = format!("{:#}", config.check_up().unwrap_err());
             assert!(said.starts_with(&format!("{role}:")), "{role}: {said}");
         }
     }

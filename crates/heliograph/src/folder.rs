@@ -7,6 +7,7 @@
 //! admin.sock        what operators' commands ask `up` over; for the folder's owner only
 //! audit.log         who did what to accounts and chats; appended to, readable by its owner only
 //! token-key.pem     keys that sign and check tokens, with their times; readable by its owner only
+//! worker            the name among the processes of `run` that share the partitions
 //! broker/           configuration, pid, port and streams of the broker
 //! store/            the embedded store
 //! ```
@@ -73,6 +74,22 @@ impl DataFolder {
     /// What is appended to as an audit log unless told otherwise.
     pub fn audit_log(&self) -> PathBuf {
         self.path.join("audit.log")
+    }
+
+    /// The folder's name among the processes that share the partitions: drawn at its first start.
+    ///
+    /// # Errors
+    /// What the file system refuses.
+    pub fn worker(&self) -> Result<String> {
+        let file = self.path.join("worker");
+        match fs::read_to_string(&file) {
+            Ok(name) => return Ok(name.trim().to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", file.display())),
+        }
+        let name = format!("worker-{:08x}", rand::random::<u32>());
+        replace(&file, name.as_bytes(), 0o644)?;
+        Ok(name)
     }
 
     /// Tells `chat` where to connect.

@@ -15,5 +15,6 @@ pub mod key_file;
 mod operate;
 pub mod revoke;
 pub mod roles;
+mod run;
 mod schema;
 pub mod up;

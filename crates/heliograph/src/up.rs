@@ -29,7 +29,7 @@ const PARTITIONS_BY_DEFAULT_MAX: u16 = 8;
 /// What stands in the way of a start, or a role that ended. The broker is stopped then too.
 pub async fn run(config: Config) -> Result<()> {
     telemetry::init_logs(&Logging { filter: config.log.clone(), ..Logging::default() })?;
-    config.check()?;
+    config.check_up()?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -77,7 +77,7 @@ pub async fn run(config: Config) -> Result<()> {
     supervised.and(served).and(synced)
 }
 
-fn audit_log(config: &Config, folder: &DataFolder) -> Result<audit::Log> {
+pub(crate) fn audit_log(config: &Config, folder: &DataFolder) -> Result<audit::Log> {
     match &config.audit_log {
         Some(off) if off.as_os_str() == "off" => Ok(audit::Log::off()),
         Some(file) => Ok(audit::Log::append_to(file)?),
@@ -102,15 +102,15 @@ pub fn partitions_by_default() -> u16 {
     (cores / 2).clamp(1, PARTITIONS_BY_DEFAULT_MAX)
 }
 
-/// How many partitions this folder has, or gets at its first start.
+/// How many partitions the store has, or gets at its first start.
 ///
 /// A chat's partition is part of its id: another count would look for chats where they are not.
-async fn partitions(store: &Store, wanted: Option<u16>) -> Result<u16> {
+pub(crate) async fn partitions(store: &Store, wanted: Option<u16>) -> Result<u16> {
     let proposed = wanted.unwrap_or_else(partitions_by_default);
     let fixed = store.claim_meta("partitions", Bytes::copy_from_slice(&proposed.to_be_bytes())).await?;
     let found = <[u8; 2]>::try_from(&fixed[..]).map_or(0, u16::from_be_bytes);
     if wanted.is_some_and(|wanted| wanted != found) {
-        bail!("this data folder has {found} partitions; start with --partitions {found}");
+        bail!("this store has {found} partitions; start with --partitions {found}");
     }
     Ok(found)
 }

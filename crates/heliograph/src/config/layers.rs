@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Table, Value};
 
 use super::settings::{Kind, Node, Setting, settings, tree};
-use super::{Config, OWN};
+use super::{Config, For};
 
 /// What names of variables begin with; sections are joined by two underscores.
 const PREFIX: &str = "HELIOGRAPH_";
@@ -57,8 +57,8 @@ impl Layers {
     ///
     /// # Errors
     /// None that a type of ours gives rise to.
-    pub(crate) fn defaults() -> Result<Self> {
-        let (nodes, defaults) = (tree::<Config>(&OWN), Table::try_from(Config::default())?);
+    pub(crate) fn defaults(of: For) -> Result<Self> {
+        let (nodes, defaults) = (tree::<Config>(of.hidden()), Table::try_from(Config::default())?);
         let found = |setting: &&Setting| {
             let value = find(&defaults, &setting.path)?.clone();
             Some((setting.path.clone(), (value, Origin::Default)))
@@ -72,11 +72,12 @@ impl Layers {
     /// # Errors
     /// A file that cannot be read; the first setting that there is none of, with its line or variable.
     pub(crate) fn of(
+        command: For,
         file: Option<&Path>,
         environment: impl Iterator<Item = (String, String)>,
         given: Vec<Given>,
     ) -> Result<Self> {
-        let mut layers = Self::defaults()?;
+        let mut layers = Self::defaults(command)?;
         if let Some(file) = file {
             let text = fs::read_to_string(file).with_context(|| format!("--config {}", file.display()))?;
             layers.read(file, &text)?;
@@ -238,7 +239,7 @@ mod tests {
         let path = folder.path().join("heliograph.toml");
         fs::write(&path, file).unwrap();
         let variables = variables.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned()));
-        Layers::of(Some(&path), variables, given)
+        Layers::of(For::Up, Some(&path), variables, given)
     }
 
     fn refused(file: &str, variables: &[(&str, &str)]) -> String {

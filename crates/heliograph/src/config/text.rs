@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
+use super::For;
 use super::layers::Layers;
 use super::settings::{Node, Setting, settings};
 
@@ -22,7 +23,7 @@ const HEAD: &str = "\
 /// # Errors
 /// None that a type of ours gives rise to.
 pub(crate) fn default_text() -> Result<String> {
-    let layers = Layers::defaults()?;
+    let layers = Layers::defaults(For::Up)?;
     let mut text = HEAD.to_owned();
     nodes(&layers, &layers.nodes, false, &mut text);
     Ok(text)
@@ -106,13 +107,13 @@ mod tests {
         let kept = std::fs::read_to_string(example).unwrap();
         assert!(kept == text, "infra/heliograph.toml is not what `heliograph config default` prints");
         assert_eq!(toml::from_str::<Config>(&text).unwrap(), Config::default());
-        let layers = Layers::of(Some(example.as_ref()), std::iter::empty(), Vec::new()).unwrap();
+        let layers = Layers::of(For::Up, Some(example.as_ref()), std::iter::empty(), Vec::new()).unwrap();
         assert_eq!(layers.config().unwrap(), Config::default());
     }
 
     #[test]
     fn every_setting_has_a_comment() {
-        let layers = Layers::defaults().unwrap();
+        let layers = Layers::defaults(For::Up).unwrap();
         let all = settings(&layers.nodes);
         assert!(all.len() > 80, "{}", all.len());
         let bare: Vec<_> = all.iter().filter(|setting| setting.doc.is_empty()).map(|one| one.path.join(".")).collect();

@@ -35,7 +35,7 @@ impl ConfigArgs {
         let text = match &self.command {
             ConfigCommand::Check(args) => {
                 let config = args.layers(of_command)?.config()?;
-                config.check()?;
+                config.check_up()?;
                 for warning in config.warnings() {
                     writeln!(stderr(), "warning: {warning}")?;
                 }

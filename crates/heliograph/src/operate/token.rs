@@ -13,6 +13,7 @@ use tokens::{PUBLISHED_AHEAD, TokenKeys, VALID_MAX};
 use super::ask::Ask;
 use super::print::{Column, List, one, said};
 use crate::cli::name;
+use crate::key_file::KeyFile;
 use crate::{folder, identity};
 
 const KEYS: &[Column] =
@@ -42,6 +43,8 @@ enum TokenCommand {
         #[arg(long, default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=720))]
         hours: u32,
     },
+    /// Makes the folder's keys if there are none, for `run`: copy them to every process with a gateway or an API.
+    Generate,
     /// Lists the keys that sign and check tokens.
     Keys,
     /// Makes a new key: published at once, it signs later, and the one before it checks until what it signed has ended.
@@ -67,6 +70,13 @@ impl TokenArgs {
                     "valid_s": mint.valid.as_secs(),
                 });
                 one(stdout().lock(), json, &issued, || said(&issued, "token"))
+            }
+            TokenCommand::Generate => {
+                let data = folder::DataFolder::open(folder)?;
+                let known = KeyFile::open(data.token_keys())?.known();
+                let generated =
+                    json!({ "file": data.token_keys(), "kids": known.iter().map(|key| &key.kid).collect::<Vec<_>>() });
+                one(stdout().lock(), json, &generated, || format!("the keys are in {}", said(&generated, "file")))
             }
             TokenCommand::Keys => {
                 let mut list = List::new(stdout().lock(), json, KEYS);

@@ -8,7 +8,7 @@ use clap::{ArgMatches, Args};
 use limits::Network;
 use toml::Value;
 
-use crate::config::{Given, Layers};
+use crate::config::{For, Given, Layers};
 
 /// What `up` is told, besides what the environment says of settings in sections.
 #[derive(Debug, Args)]
@@ -66,9 +66,22 @@ impl UpArgs {
     /// # Errors
     /// A file that cannot be read, and a setting that there is none of.
     pub(crate) fn layers(&self, matches: &ArgMatches) -> Result<Layers> {
+        self.layers_for(For::Up, self.given(matches)?)
+    }
+
+    /// The same for a process of some roles, which is told more.
+    ///
+    /// # Errors
+    /// As [`layers`](Self::layers).
+    pub(crate) fn layers_of_run(&self, matches: &ArgMatches, more: Vec<Given>) -> Result<Layers> {
+        let given = self.given(matches)?;
+        self.layers_for(For::Run, given.into_iter().chain(more).collect())
+    }
+
+    fn layers_for(&self, command: For, given: Vec<Given>) -> Result<Layers> {
         let variables =
             std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Layers::of(self.config.as_deref(), variables, self.given(matches)?)
+        Layers::of(command, self.config.as_deref(), variables, given)
     }
 
     fn given(&self, matches: &ArgMatches) -> Result<Vec<Given>> {

@@ -1,5 +1,7 @@
 //! The whole path over a real Cassandra: what holds over the embedded store holds here too.
 
+mod processes;
+
 use std::process::Command;
 use std::time::Duration;
 
