@@ -180,7 +180,7 @@ async fn an_import_that_a_kill_broke_off_is_seen_by_nobody_and_goes_on_where_it_
         assert_eq!(alice.chats().await, Vec::<Value>::new(), "{point}");
         assert_eq!(alice.read(&known, "after=0").await.status, 404, "{point}");
         assert_eq!(alice.say(&known, "hello?", point).await.status, 404, "{point}");
-        assert_eq!(*chat.get_or_insert(known.clone()), known, "{point}: the same chat each time");
+        assert_eq!(*chat.get_or_insert_with(|| known.clone()), known, "{point}: the same chat each time");
         up.kill();
     }
     up.start().await;
