@@ -21,7 +21,7 @@ const TOKENS_VALID_FOR: Duration = Duration::from_secs(3_600);
 
 /// What only such a run needs.
 #[derive(Debug, clap::Args)]
-pub(super) struct Options {
+pub(super) struct Stranger {
     /// PEM file with the key that signs the deployment's tokens.
     #[arg(long, value_name = "FILE", requires = "against")]
     token_key: Option<PathBuf>,

@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
-/// Room for what a run leaves behind, and no more than a small machine can hold in memory.
-const MIB: usize = 1_024;
+/// What the streams of two partitions reserve, which must be below three quarters of the disk; filled, it is in memory.
+const MIB: usize = 2_048;
 const BALLAST: &str = "ballast";
 
 /// A mounted tmpfs, gone with this.

@@ -7,6 +7,8 @@
 //! ```
 //! It ends by itself, reaches loopback only (but `--against`), and ends only processes that it started.
 
+#![expect(clippy::print_stdout, reason = "a command-line program")]
+
 mod against;
 mod cast;
 mod control;
@@ -86,7 +88,7 @@ pub struct Options {
     #[arg(long, value_name = "URL", conflicts_with_all = ["control", "plan", "only"])]
     against: Option<String>,
     #[command(flatten)]
-    stranger: against::Options,
+    stranger: against::Stranger,
 }
 
 fn kind(name: &str) -> Result<Kind, String> {
@@ -236,10 +238,10 @@ impl Load {
             bail!("not everybody can sign in");
         }
         let (stop_http, give_up_http) = (CancellationToken::new(), CancellationToken::new());
-        let http = api.map(|api| {
-            cast.knows(http::SENDER);
-            tokio::spawn(http::send(cast, api, talk.group, stop_http.clone(), give_up_http.clone()))
-        });
+        // It is a member, whether it sends or not.
+        cast.knows(http::SENDER);
+        let http =
+            api.map(|api| tokio::spawn(http::send(cast, api, talk.group, stop_http.clone(), give_up_http.clone())));
         Ok(Self { talk, http, stop_http, give_up_http })
     }
 

@@ -45,6 +45,7 @@ pub fn serve(options: &Options) -> Result<()> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(options))
 }
 
+#[expect(clippy::print_stdout, reason = "its parent reads where it listens")]
 async fn run(options: &Options) -> Result<()> {
     let rules = match &options.without {
         Some(rule) => Rules::without(rule).with_context(|| format!("there is no rule {rule}"))?,

@@ -172,14 +172,16 @@ impl<'a, D: Deployment> Striker<'a, D> {
             }
             Kind::RestartClient | Kind::ForgetClient => {
                 let keeps = fault.kind == Kind::RestartClient;
-                let seats: Vec<_> = self.cast.seats().into_iter().filter(|seat| keeps || seat.is_forgetful).collect();
+                // Who is ever killed without its outbox never is with it: what it had under way would be more than one.
+                let seats: Vec<_> = self.cast.seats().into_iter().filter(|seat| keeps != seat.is_forgetful).collect();
                 if let Some(seat) = seats.get(target % seats.len().max(1)) {
                     self.cast.restart(seat, keeps, fault.time()).await?;
                 }
             }
             Kind::FillDisk => {
                 if let Some(disk) = self.deployment.disk() {
-                    disk.fill()?;
+                    // Gigabytes, while the clients go on.
+                    tokio::task::block_in_place(|| disk.fill())?;
                 }
                 sleep(fault.time()).await;
                 if let Some(disk) = self.deployment.disk() {
@@ -213,6 +215,10 @@ impl<'a, D: Deployment> Striker<'a, D> {
         let restarts = forgetful.iter().map(|seat: &std::sync::Arc<Seat>| self.cast.restart(seat, false, fault.by()));
         futures_util::future::try_join_all(restarts).await?;
         self.deployment.kill(process)?;
+        if fault.by_ms % 2 == 0 {
+            // What it had not read yet dies with it.
+            return self.deployment.kill(broker);
+        }
         kill(pid, Signal::SIGCONT).context("the broker does not go on")
     }
 }

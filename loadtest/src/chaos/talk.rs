@@ -55,7 +55,7 @@ impl Talk {
         let alice = [seat("alice", "phone"), seat("alice", "laptop")];
         let bob = [seat("bob", "phone"), seat("bob", "tablet")];
         let (carol, dave, mallory) = (seat("carol", "phone"), seat("dave", "phone"), seat("mallory", "phone"));
-        let frank = cast.seat("frank", "phone", true);
+        let frank = ["phone", "laptop", "tablet", "watch"].map(|device| cast.seat("frank", device, true));
         let group = cast.chat(&alice[0], ChatKind::Group, &["bob", "carol", "dave", "hal"]).await?;
         let calm = cast.chat(&bob[0], ChatKind::Group, &["alice", "frank"]).await?;
         let busy = cast.chat(&carol, ChatKind::Group, &["alice", "bob"]).await?;
@@ -72,7 +72,7 @@ impl Talk {
         writes(&carol, &[group, busy]);
         writes(&dave, &[group, channel]);
         writes(&mallory, &[busy]);
-        writes(&frank, &[calm]);
+        frank.iter().for_each(|frank| writes(frank, &[calm]));
         let (tally, stop) = (Arc::new(Tally::default()), CancellationToken::new());
         let mut tasks = JoinSet::new();
         let share = rate / writers.len() as f64;
@@ -134,7 +134,9 @@ impl Writer {
                     self.note(settled);
                 }
             }
-            let rest = Duration::from_secs_f64(self.random.random_range(0.2..1.8) / self.share);
+            // The forgetful write as fast as they are answered: one of them should be under way at any time.
+            let rest = if self.seat.is_forgetful { 0.2 } else { self.random.random_range(0.2..1.8) } / self.share;
+            let rest = Duration::from_secs_f64(rest);
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = sleep(rest) => {}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use checker::{Hash, SeenEntry};
 use client::machine::Entry;
 use client::{ChatId, Client, UserId};
+use futures_util::future::join_all;
 use proto::v1::ErrorCode;
 use tokio::time::{Instant, sleep, timeout};
 use witness::{chat_of, seen_entry, user_of};
@@ -15,8 +16,9 @@ use super::http::Answers;
 
 /// Between two tries to read a page.
 const AGAIN_AFTER: Duration = Duration::from_millis(50);
-/// Evidence lines that a report keeps of one violation.
+/// Evidence lines that a report keeps of one violation, and characters of each.
 const EVIDENCE_MAX: usize = 6;
+const EVIDENCE_CHARS_MAX: usize = 400;
 
 /// A broken promise.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -72,33 +74,37 @@ pub(crate) async fn rest(cast: &Cast, within: Duration, verdict: &mut Verdict) {
 
 /// Reads every chat as everybody, and notes it for the checker.
 pub(crate) async fn read_all(cast: &Cast, within: Duration, verdict: &mut Verdict) -> Histories {
-    let (mut histories, mut readers) = (Histories::new(), BTreeMap::new());
-    let end = Instant::now() + within;
+    let readers: BTreeMap<String, Client> =
+        cast.names().into_iter().map(|name| (name.clone(), cast.reader(&name))).collect();
+    let mut reading = Vec::new();
     for chat in cast.chats() {
         let stored = cast.highest_stored(chat);
-        for name in cast.names() {
-            let reader = readers.entry(name.clone()).or_insert_with(|| cast.reader(&name));
-            match history(reader, chat, stored, end).await {
-                Read::Whole(entries) => histories.insert((chat, name), entries),
-                Read::Stranger => continue,
-                Read::Stuck { through, error } => {
-                    let what = format!(
-                        "chat {chat} is told to be stored through seq {stored}, and {name} can read it through {through} only: \
-                         {error}"
-                    );
-                    verdict.add("N1", what, Vec::new());
-                    match history(reader, chat, 0, Instant::now() + within / 4).await {
-                        Read::Whole(entries) => histories.insert((chat, name), entries),
-                        Read::Stranger | Read::Stuck { .. } => continue,
-                    }
-                }
-            };
+        for (name, reader) in &readers {
+            reading.push(async move {
+                let whole = history(reader, chat, stored, Instant::now() + within).await;
+                // What can be read at all still tells something.
+                let part = match whole {
+                    Read::Stuck { .. } => Some(history(reader, chat, 0, Instant::now() + within / 4).await),
+                    Read::Whole(_) | Read::Stranger => None,
+                };
+                (chat, stored, name, whole, part)
+            });
         }
     }
-    for ((chat, name), entries) in &histories {
-        let through = entries.last().map_or(0, |entry| entry.seq);
-        let reader = user_of(cast.entry().user(name));
-        cast.recorder.final_history(chat_of(*chat), reader, through, entries.clone());
+    let mut histories = Histories::new();
+    for (chat, stored, name, whole, part) in join_all(reading).await {
+        if let Read::Stuck { through, error } = &whole {
+            let what = format!(
+                "chat {chat} is told to be stored through seq {stored}, and {name} can read it through {through} only: {error}"
+            );
+            verdict.add("N1", what, Vec::new());
+        }
+        if let Read::Whole(entries) = part.unwrap_or(whole) {
+            let through = entries.last().map_or(0, |entry| entry.seq);
+            let reader = user_of(cast.entry().user(name));
+            cast.recorder.final_history(chat_of(chat), reader, through, entries.clone());
+            histories.insert((chat, name.clone()), entries);
+        }
     }
     histories
 }
@@ -141,8 +147,8 @@ pub(crate) fn judge(cast: &Cast, verdict: &mut Verdict) {
         *verdict.totals.entry(format!("{invariant:?}")).or_default() += total;
     }
     for fault in report.faults {
-        let mut evidence = fault.evidence;
-        evidence.truncate(EVIDENCE_MAX);
+        let cut = |line: String| line.chars().take(EVIDENCE_CHARS_MAX).collect();
+        let evidence = fault.evidence.into_iter().take(EVIDENCE_MAX).map(cut).collect();
         verdict.violations.push(Violation { invariant: format!("{:?}", fault.invariant), what: fault.what, evidence });
     }
     if report.counts.members_unread > 0 {
@@ -203,7 +209,14 @@ async fn history(reader: &Client, chat: ChatId, at_least: u64, end: Instant) -> 
                 Ok(Err(client::Error::Refused(error))) if error.code() == ErrorCode::NotAMember => {
                     return Read::Stranger;
                 }
-                // Not signed in yet, or the rows are on their way.
+                // The rows are on their way; or it is a stranger's, who hears the same however long it asks.
+                Ok(Err(client::Error::Refused(error))) if error.code() == ErrorCode::NotYet => {
+                    if is_stranger(reader, chat).await {
+                        return Read::Stranger;
+                    }
+                    error.text
+                }
+                // Not signed in yet.
                 Ok(Err(error)) => error.to_string(),
                 Err(_late) => "no answer".to_owned(),
             };
@@ -218,4 +231,9 @@ async fn history(reader: &Client, chat: ChatId, at_least: u64, end: Instant) -> 
         }
         through = page.through;
     }
+}
+
+async fn is_stranger(reader: &Client, chat: ChatId) -> bool {
+    let asked = reader.history(chat, 0, 1, 0).await;
+    matches!(asked, Err(client::Error::Refused(error)) if error.code() == ErrorCode::NotAMember)
 }
