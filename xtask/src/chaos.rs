@@ -10,7 +10,7 @@ use crate::{Result, broker, process};
 const RUNS: &[&[&str]] = &[
     &["--seed", "7", "--minutes", "1"],
     &["--seed", "1", "--minutes", "0.15", "--control", "dedupe"],
-    &["--seed", "1", "--minutes", "0.2", "--control", "checkpoint-before-rows"],
+    &["--seed", "1", "--minutes", "0.25", "--control", "members-now"],
 ];
 
 /// All of them, one after the other; the first that is not as it should be ends it.

@@ -34,6 +34,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use client::Trust;
 use testkit::Gate;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, timeout};
 use tokio_util::sync::CancellationToken;
@@ -53,7 +54,7 @@ use verdict::{Histories, Verdict};
 /// How long the deployment may take to be at rest once nothing is wrong any more.
 const RESTS_WITHIN: Duration = Duration::from_secs(90);
 /// The same of a control, which may never be.
-const CONTROL_RESTS_WITHIN: Duration = Duration::from_secs(20);
+const CONTROL_RESTS_WITHIN: Duration = Duration::from_secs(10);
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// A run of a control.
 const CONTROL_MINUTES: f64 = 0.4;
@@ -102,7 +103,22 @@ fn kind(name: &str) -> Result<Kind, String> {
 /// What kept the run from being carried out at all.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let Some(report) = runtime.block_on(carry_out(options))? else { return Ok(ExitCode::SUCCESS) };
+    let stopped = async {
+        let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        // What was started and mounted goes with the run.
+        bail!("stopped by a signal")
+    };
+    let run = async {
+        tokio::select! {
+            report = Box::pin(carry_out(options)) => report,
+            stopped = stopped => stopped,
+        }
+    };
+    let Some(report) = runtime.block_on(run)? else { return Ok(ExitCode::SUCCESS) };
     println!("{}", report.markdown());
     if let Some(file) = &options.report {
         report.save(file)?;
@@ -152,30 +168,29 @@ async fn carry_out(options: &Options) -> Result<Option<Report>> {
     let signs = Arc::new(move |user| door.token(user));
     let entry = Entry { urls, signs, trust: Trust::default(), run: String::new() };
     let mut load = Load::begin(entry, up.api(), options.rate, seed).await?;
-    let faults = AtomicU64::new(0);
-    let say = |line: &str| {
-        faults.fetch_add(u64::from(!line.starts_with(' ')), Ordering::Relaxed);
-        println!("{line}");
-    };
+    let say = |line: &str| println!("{line}");
     let since = Instant::now();
     let mut verdict = Verdict::default();
-    let mut striker = Striker::new(&mut up, &gates, &load.talk.cast, &say);
-    let striking = Box::pin(striker.strike(&plan, time));
-    let struck = with_progress(&load, since, striking).await;
-    let struck = struck.unwrap_or_else(|error| {
+    let (api, cast, tally) = (up.api(), Arc::clone(&load.talk.cast), Arc::clone(&load.talk.tally));
+    let mut striker = Striker::new(&mut up, &gates, &cast, &tally, &say);
+    let struck = with_progress(&load, since, Box::pin(striker.strike(&plan, time))).await;
+    let mut struck = struck.unwrap_or_else(|error| {
         verdict.add("Rest", format!("a fault cannot be carried out or mended: {error:#}"), Vec::new());
         Struck::default()
     });
     let seconds = since.elapsed().as_secs_f64();
-    for end in &struck.unexplained_ends {
-        verdict.add("Rest", end.clone(), Vec::new());
-    }
     let within = if options.control.is_some_and(|control| control.without().is_some()) {
         CONTROL_RESTS_WITHIN
     } else {
         RESTS_WITHIN
     };
-    let answers = load.judge(up.api(), within, &mut verdict).await?;
+    let answers = tokio::select! {
+        answers = load.judge(api, within, &mut verdict) => answers?,
+        never = striker.keep(&mut struck) => match never.context("while all came to rest")? {},
+    };
+    for end in &struck.unexplained_ends {
+        verdict.add("Rest", end.clone(), Vec::new());
+    }
     // What it says while it ends counts too.
     up.stop(Host::Process(0)).await?;
     let said = up.said().clone();

@@ -1,9 +1,11 @@
 //! Does what was planned: one fault after the other, and the deployment whole again after each.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use testkit::{Direction, Gate, children};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -12,10 +14,18 @@ use super::cast::{Cast, Seat};
 use super::deployment::{Deployment, Host};
 use super::fault::{Fault, Kind};
 use super::plan::Planned;
+use super::talk::Tally;
 
 /// A process that died of a fault may need more than one start while the fault lasts.
 const STARTS_WITHIN: Duration = Duration::from_secs(120);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How long a deployment may take until it stores again after its disk was full: its process may have to end in order,
+/// which drains sockets, and start.
+const STORES_WITHIN: Duration = Duration::from_secs(90);
+/// So many more are stored then.
+const STORES: u64 = 20;
+/// What the end of a process whose store failed it says, sooner or later after the disk was full.
+const STORE_FAILED: &str = "storage engine failed";
 /// Between two looks at what ended on its own, while nothing is done.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -38,14 +48,32 @@ pub(crate) struct Striker<'a, D> {
     pub(crate) deployment: &'a mut D,
     pub(crate) gates: &'a [Gate],
     pub(crate) cast: &'a Cast,
+    pub(crate) tally: &'a Tally,
     pub(crate) say: &'a dyn Fn(&str),
     ends: usize,
+    disk_was_full: bool,
 }
 
 impl<'a, D: Deployment> Striker<'a, D> {
-    pub(crate) fn new(deployment: &'a mut D, gates: &'a [Gate], cast: &'a Cast, say: &'a dyn Fn(&str)) -> Self {
+    pub(crate) fn new(
+        deployment: &'a mut D,
+        gates: &'a [Gate],
+        cast: &'a Cast,
+        tally: &'a Tally,
+        say: &'a dyn Fn(&str),
+    ) -> Self {
         let ends = deployment.said().ends.len();
-        Self { deployment, gates, cast, say, ends }
+        Self { deployment, gates, cast, tally, say, ends, disk_was_full: false }
+    }
+
+    /// Keeps everything running, for as long as it is asked to: what a supervisor of services does.
+    pub(crate) async fn keep(&mut self, struck: &mut Struck) -> Result<Infallible> {
+        loop {
+            self.note_ends(struck);
+            self.make_whole().await?;
+            self.cast.wake();
+            sleep(LOOK_EVERY).await;
+        }
     }
 
     /// Carries the plan out for this long; then everything is whole and open.
@@ -54,7 +82,7 @@ impl<'a, D: Deployment> Striker<'a, D> {
         let end = begun + time;
         for (done, Planned { rest, fault }) in plan.iter().enumerate() {
             self.rest(rest.min(&end.saturating_duration_since(Instant::now())).to_owned()).await;
-            self.note_ends(&mut struck, false);
+            self.note_ends(&mut struck);
             if Instant::now() >= end {
                 struck.left = plan.len() - done;
                 break;
@@ -63,25 +91,26 @@ impl<'a, D: Deployment> Striker<'a, D> {
             (self.say)(&format!("{:4} s  {fault}", at / 1_000));
             self.hit(fault).await.with_context(|| format!("fault {done}: {fault}"))?;
             self.make_whole().await.with_context(|| format!("after fault {done}: {fault}"))?;
-            // A full disk may end the process in order; nothing else may.
-            self.note_ends(&mut struck, fault.kind == Kind::FillDisk);
+            self.note_ends(&mut struck);
             *struck.by_kind.entry(fault.kind.name()).or_default() += 1;
             struck.faults.push((at, *fault));
         }
         self.rest(end.saturating_duration_since(Instant::now())).await;
-        self.note_ends(&mut struck, false);
+        self.note_ends(&mut struck);
         self.make_whole().await?;
         Ok(struck)
     }
 
-    fn note_ends(&mut self, struck: &mut Struck, explained: bool) {
+    /// A full disk may end a process in order; nothing else may.
+    fn note_ends(&mut self, struck: &mut Struck) {
         self.deployment.look();
         let ends = &self.deployment.said().ends;
-        let new = ends.get(self.ends..).unwrap_or_default();
-        if explained {
-            struck.explained_ends += new.len() as u64;
-        } else {
-            struck.unexplained_ends.extend(new.iter().cloned());
+        for end in ends.get(self.ends..).unwrap_or_default() {
+            if self.disk_was_full && end.contains(STORE_FAILED) {
+                struck.explained_ends += 1;
+            } else {
+                struck.unexplained_ends.push(end.clone());
+            }
         }
         self.ends = ends.len();
     }
@@ -178,16 +207,7 @@ impl<'a, D: Deployment> Striker<'a, D> {
                     self.cast.restart(seat, keeps, fault.time()).await?;
                 }
             }
-            Kind::FillDisk => {
-                if let Some(disk) = self.deployment.disk() {
-                    // Gigabytes, while the clients go on.
-                    tokio::task::block_in_place(|| disk.fill())?;
-                }
-                sleep(fault.time()).await;
-                if let Some(disk) = self.deployment.disk() {
-                    disk.free()?;
-                }
-            }
+            Kind::FillDisk => self.fill_disk(fault.time()).await?,
             Kind::HoldWorker => {
                 if let Some(pid) = self.deployment.pid(process) {
                     kill(pid, Signal::SIGUSR1)?;
@@ -195,6 +215,30 @@ impl<'a, D: Deployment> Striker<'a, D> {
                     kill(pid, Signal::SIGUSR2)?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Full for a while, then free again; and it must store again, after a new start where it takes one.
+    async fn fill_disk(&mut self, time: Duration) -> Result<()> {
+        self.disk_was_full = true;
+        if let Some(disk) = self.deployment.disk() {
+            // Gigabytes, while the clients go on.
+            tokio::task::block_in_place(|| disk.fill())?;
+        }
+        sleep(time).await;
+        if let Some(disk) = self.deployment.disk() {
+            disk.free()?;
+        }
+        let tally = self.tally;
+        let stored = || tally.stored.load(Ordering::Relaxed);
+        let (before, end) = (stored(), Instant::now() + STORES_WITHIN);
+        while stored() < before + STORES {
+            if Instant::now() > end {
+                bail!("it has stored next to nothing for {STORES_WITHIN:?} since its disk has room again");
+            }
+            self.make_whole().await?;
+            sleep(LOOK_EVERY).await;
         }
         Ok(())
     }
