@@ -43,10 +43,10 @@ mod tests {
     #[test]
     fn a_seed_means_one_plan() {
         let menu: Vec<_> = Kind::all().collect();
-        let draw = |seed| super::draw(seed, Duration::from_secs(600), &menu);
-        assert_eq!(draw(7), draw(7));
-        assert_ne!(draw(7), draw(8));
-        assert!(Kind::all().all(|kind| draw(7).iter().any(|planned| planned.fault.kind == kind)));
+        let plan = |seed| draw(seed, Duration::from_secs(600), &menu);
+        assert_eq!(plan(7), plan(7));
+        assert_ne!(plan(7), plan(8));
+        assert!(Kind::all().all(|kind| plan(7).iter().any(|planned| planned.fault.kind == kind)));
     }
 
     #[test]
