@@ -18,7 +18,6 @@ use tokens::TokenKeys;
 use tokio::time::timeout;
 use witness::{Eyes, chat_of, seen_entry, user_of};
 
-
 /// Longest wait for anything on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// How long a run may take to be quiet.
