@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use super::cast::Entry;
 use super::report::Report;
 use super::verdict::Verdict;
-use super::{Load, MINUTES, RESTS_WITHIN, with_progress};
+use super::{CHAOS, Load, MINUTES, RESTS_WITHIN, with_progress};
 
 const TOKENS_VALID_FOR: Duration = Duration::from_secs(3_600);
 
@@ -55,7 +55,7 @@ pub(super) async fn run(url: &str, options: &super::Options, seed: u64) -> Resul
     let (seconds, mut verdict) = (since.elapsed().as_secs_f64(), Verdict::default());
     let answers = load.judge(stranger.api, RESTS_WITHIN, &mut verdict).await?;
     Ok(Report {
-        command: format!("cargo run --release -p loadtest -- chaos --against {url} --minutes {minutes}"),
+        command: format!("{CHAOS} --against {url} --minutes {minutes}"),
         deployment: format!("{url}, which is not ours: no faults by us"),
         seed,
         seconds,

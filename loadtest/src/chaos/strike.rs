@@ -67,10 +67,12 @@ impl<'a, D: Deployment> Striker<'a, D> {
     }
 
     /// Keeps everything running, for as long as it is asked to: what a supervisor of services does.
-    pub(crate) async fn keep(&mut self, struck: &mut Struck) -> Result<Infallible> {
+    pub(crate) async fn keep(&mut self, struck: &mut Struck) -> Infallible {
         loop {
             self.note_ends(struck);
-            self.make_whole().await?;
+            if let Err(error) = self.make_whole().await {
+                struck.unexplained_ends.push(format!("it cannot be made whole again: {error:#}"));
+            }
             self.cast.wake();
             sleep(LOOK_EVERY).await;
         }
