@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -113,7 +113,7 @@ impl Up {
 
     /// Takes leave of the process that ended, for whatever reason.
     fn ended(&mut self, running: &Running) {
-        note_lines(&mut self.said.lines, running);
+        note_lines(&mut self.said.lines, running, &self.folder);
     }
 }
 
@@ -248,13 +248,14 @@ impl Drop for Up {
     }
 }
 
-/// What it said, loud lines only, each without its time.
-fn note_lines(noted: &mut BTreeMap<String, u64>, running: &Running) {
+/// What it said, loud lines only, each without its time and without the name of its folder.
+fn note_lines(noted: &mut BTreeMap<String, u64>, running: &Running, folder: &Path) {
     for line in running.lines() {
         let loud = [" WARN ", " ERROR "].into_iter().find_map(|level| line.find(level));
         let panicked = line.contains("panicked at").then_some(0);
         if let Some(from) = loud.or(panicked) {
-            *noted.entry(line[from..].trim().to_owned()).or_default() += 1;
+            let line = line[from..].trim().replace(&folder.display().to_string(), "DATA");
+            *noted.entry(line).or_default() += 1;
         }
     }
 }
