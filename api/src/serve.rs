@@ -9,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::GatewayId;
+use domain::{GatewayId, Rules};
 use event_log::{Log, Subject};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -123,7 +123,7 @@ impl Api {
         let control = Control::open(log.follow_control().await?, Arc::clone(&revocations)).await?;
         // Ends after the requests: what they gave still goes into the log and is answered.
         let under_requests = CancellationToken::new();
-        let (pack, packing) = pack(id, &epochs, log.clone(), Arc::clone(&asked), under_requests.clone());
+        let (pack, packing) = pack(id, &epochs, log.clone(), Arc::clone(&asked), Rules::ALL, under_requests.clone());
         let wait = Duration::from_millis(config.outcome_timeout_ms);
         let desk = Desk::new(id, pack, Arc::clone(&asked), wait, store.clone());
         let shared = Arc::new(Shared {

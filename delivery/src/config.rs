@@ -1,5 +1,6 @@
 //! Settings of delivery; every size is a bound.
 
+use domain::Rules;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +30,9 @@ pub struct Config {
     ///
     /// Statuses stand beside a message's path, and ticks do not wait for them.
     pub statuses_rest_ms: u64,
+    /// Switches for tests that show what each is needed for; all on, and no file can say otherwise.
+    #[serde(skip)]
+    pub rules: Rules,
 }
 
 impl Default for Config {
@@ -44,6 +48,7 @@ impl Default for Config {
             row_wait_ms: 2_000,
             settle_ms: 250,
             statuses_rest_ms: 20,
+            rules: Rules::ALL,
         }
     }
 }

@@ -20,7 +20,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use domain::{Partition, Rules};
+use domain::Partition;
 use event_log::{Log, Role, Subject};
 use metrics::counter;
 use store::Store;
@@ -61,7 +61,7 @@ pub async fn run(config: Config, dependencies: Dependencies, shutdown: Cancellat
     let config = Arc::new(config);
     let leases = log.leases(Role::Delivery, &shutdown).await?;
     let deliver =
-        |lease| partition::deliver(lease, Arc::clone(&config), dependencies.clone(), Arc::clone(&roster), Rules::ALL);
+        |lease| partition::deliver(lease, Arc::clone(&config), dependencies.clone(), Arc::clone(&roster), config.rules);
     let mut delivering = pin!(leases.each(deliver, note_end));
     loop {
         tokio::select! {

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use domain::Rules;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +31,9 @@ pub struct Config {
     pub users: UserLimits,
     /// Sessions whose socket was lost.
     pub resume: Resume,
+    /// Switches for tests that show what each is needed for; all on, and no file can say otherwise.
+    #[serde(skip)]
+    pub rules: Rules,
 }
 
 /// How long and how much of a session is kept for a client that lost its socket.
@@ -65,6 +69,7 @@ impl Default for Config {
             history_wait_ms: 2_000,
             users: UserLimits::default(),
             resume: Resume::default(),
+            rules: Rules::ALL,
         }
     }
 }

@@ -103,7 +103,8 @@ impl Gateway {
         let reads = Arc::new(Semaphore::new(config.heads_reads_max.max(1)));
         let poll = Duration::from_millis(config.heads_poll_ms.max(1));
         let rest = Duration::from_millis(config.receipts_rest_ms);
-        let (pack, packing) = pack(id, &epochs, log.clone(), Arc::clone(&registry), under_sockets.clone());
+        let (pack, packing) =
+            pack(id, &epochs, log.clone(), Arc::clone(&registry), config.rules, under_sockets.clone());
         tasks.spawn(async move {
             packing.await;
             Ok(())

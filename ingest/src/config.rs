@@ -1,5 +1,6 @@
 //! Settings of ingest; every size is a bound.
 
+use domain::Rules;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub struct Config {
     pub trim_ms: u64,
     /// How long a partition waits on average after a lost tenure before it takes over again, in ms.
     pub takeover_again_ms: u64,
+    /// Switches for tests that show what each is needed for; all on, and no file can say otherwise.
+    #[serde(skip)]
+    pub rules: Rules,
 }
 
 impl Default for Config {
@@ -43,6 +47,7 @@ impl Default for Config {
             tick_ms: 200,
             trim_ms: 2_000,
             takeover_again_ms: 250,
+            rules: Rules::ALL,
         }
     }
 }

@@ -23,6 +23,8 @@ use crate::{Config, Dependencies, Error, read, takeover};
 
 /// How long an owner that gives its partition back waits for what is published to be appended.
 const LAST_APPEND_WAIT: Duration = Duration::from_secs(2);
+/// How far rows come behind their position where that rule is off: what a busy cluster may take.
+const ROWS_LATE_BY: Duration = Duration::from_millis(50);
 /// Most bytes of one message of answers, well below what the log takes.
 const ANSWERS_PER_MESSAGE: usize = 1_024;
 
@@ -65,11 +67,12 @@ async fn one_tenure(grant: &Grant, config: &Config, dependencies: &Dependencies)
     let reader = tenure.reader(Stream::Commands, plan.read_from).await?;
     let inlet = tenure.inlet();
     // Random: a number that the broker counts would come again after it lost its tail (M3).
-    let owner = Owner::new(plan, WriterId(rand::random()), config.settings(), Rules::ALL);
+    let owner = Owner::new(plan, WriterId(rand::random()), config.settings(), config.rules);
     let shell = Shell {
         partition,
         tenure,
         store: store.clone(),
+        rules: config.rules,
         running: FuturesUnordered::new(),
         handed: BTreeMap::new(),
         tickets: 0,
@@ -84,6 +87,7 @@ struct Shell {
     partition: Partition,
     tenure: Tenure,
     store: Store,
+    rules: Rules,
     running: FuturesUnordered<BoxFuture<'static, Result<Option<Input>, Error>>>,
     /// What gateways handed over and is not published, by ticket; it goes into COMMANDS-p when it is dropped.
     handed: BTreeMap<u64, Handed>,
@@ -186,11 +190,11 @@ impl Shell {
             Action::Load(chat) => self.running.push(Box::pin(load(store, chat))),
             Action::Publish { payload, expected } => {
                 crash_point("ingest.decided");
-                self.running.push(Box::pin(publish(tenure, payload, expected)));
+                self.running.push(Box::pin(publish(tenure, payload, expected, self.rules)));
             }
             Action::Append { position, chats } => {
                 let chats = chats.into_iter().map(rows).collect();
-                self.running.push(Box::pin(append(store, Append { partition, position, chats })));
+                self.running.push(Box::pin(append(store, Append { partition, position, chats }, self.rules)));
             }
             Action::Answer(gateway, answers) => {
                 self.running.push(Box::pin(async move {
@@ -253,8 +257,13 @@ async fn load(store: Store, id: ChatId) -> Result<Option<Input>, Error> {
     }))
 }
 
-async fn publish(tenure: Tenure, payload: Bytes, expected: u64) -> Result<Option<Input>, Error> {
-    Ok(Some(match tenure.publish_events(payload, expected).await {
+async fn publish(tenure: Tenure, payload: Bytes, expected: u64, rules: Rules) -> Result<Option<Input>, Error> {
+    let mut published = tenure.publish_events(payload.clone(), expected).await;
+    // Without the fence a record goes behind whatever stands there.
+    while let (false, Err(FencedError::Refused { last: Some(last) })) = (rules.fence, &published) {
+        published = tenure.publish_events(payload.clone(), *last).await;
+    }
+    Ok(Some(match published {
         Ok(sequence) => {
             crash_point("ingest.published");
             Input::Published(sequence)
@@ -279,7 +288,12 @@ async fn publish(tenure: Tenure, payload: Bytes, expected: u64) -> Result<Option
     }))
 }
 
-async fn append(store: Store, append: Append) -> Result<Option<Input>, Error> {
+async fn append(store: Store, append: Append, rules: Rules) -> Result<Option<Input>, Error> {
+    if !rules.rows_first {
+        let position = Append { chats: Vec::new(), ..append.clone() };
+        store.append(position).await?;
+        tokio::time::sleep(ROWS_LATE_BY).await;
+    }
     Ok(Some(match store.append(append).await {
         Ok(()) => {
             crash_point("ingest.appended");

@@ -10,6 +10,7 @@
 //! control  raw JetStream, core and socket figures
 //! herd     many light clients that sign in and stay, or are cut and come back
 //! hostile  clients that mean harm, in a child process
+//! chaos    faults while people write, and what the checker says
 //! bare     a server that does nothing but the handshake, or not even that
 //! rows     P1, P4, P19b: one ratio each ; idle P8 ; storm P13 ; stuck P14
 //! beside   what others cost a fleet: abuse (hostile), sign_ins
@@ -19,6 +20,7 @@ mod abuse;
 pub mod bare;
 pub mod bench;
 mod beside;
+pub mod chaos;
 mod control;
 mod fleet;
 mod herd;

@@ -161,7 +161,7 @@ impl Drop for Target {
     }
 }
 
-fn broker_pid(state: &Path) -> Option<Pid> {
+pub(crate) fn broker_pid(state: &Path) -> Option<Pid> {
     let state: serde_json::Value = serde_json::from_slice(&fs::read(state).ok()?).ok()?;
     Some(Pid::from_raw(i32::try_from(state["pid"].as_i64()?).ok()?))
 }
@@ -188,7 +188,7 @@ async fn free_address() -> Result<SocketAddr> {
 }
 
 /// The binary beside ours, brought up to date by cargo where cargo runs us.
-fn binary() -> Result<PathBuf> {
+pub(crate) fn binary() -> Result<PathBuf> {
     let ours = std::env::current_exe()?;
     let beside = ours.with_file_name("heliograph");
     if let Some(cargo) = std::env::var_os("CARGO") {

@@ -7,6 +7,7 @@
 mod broker;
 mod buf;
 mod cassandra;
+mod chaos;
 mod check_layers;
 mod foreign;
 mod fuzz;

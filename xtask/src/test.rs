@@ -6,7 +6,7 @@ use std::env;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use crate::{Result, broker, buf, cassandra, check_layers, foreign, process};
+use crate::{Result, broker, buf, cassandra, chaos, check_layers, foreign, process};
 
 /// Tells tests that time is no matter.
 const LONG_VARIABLE: &str = "HELIOGRAPH_TEST_LONG";
@@ -90,6 +90,13 @@ const PARTS: &[Part] = &[
             }
             Ok(())
         },
+    },
+    Part {
+        name: "chaos",
+        about: "a minute of kills, pauses, cuts and a full disk, and two controls that must be caught",
+        in_all: true,
+        needs_broker: true,
+        run: |tier| chaos::run(tier.broker.as_deref()),
     },
     Part {
         name: "edge",
@@ -240,7 +247,10 @@ mod tests {
 
     #[test]
     fn without_a_name_all_parts_run() {
-        assert_eq!(names(&[]).unwrap(), (vec!["fmt", "layers", "buf", "clippy", "unit", "foreign", "cql"], false));
+        assert_eq!(
+            names(&[]).unwrap(),
+            (vec!["fmt", "layers", "buf", "clippy", "unit", "foreign", "cql", "chaos"], false)
+        );
     }
 
     #[test]

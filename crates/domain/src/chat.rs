@@ -190,7 +190,7 @@ impl Chat {
     /// What dedupe says, before any other rule.
     fn repeat(&self, command: &Command, rules: &Rules) -> Option<Decision> {
         let last_n = match self.origins.get(command.sender, command.origin) {
-            Some(origin) if command.n <= origin.last_n() => {
+            Some(origin) if rules.dedupe && command.n <= origin.last_n() => {
                 return Some(match origin.recent(command.n) {
                     Some(first) if first.hash == command.event().content_hash() => {
                         Decision::Repeat { seq: first.seq, time: first.time }

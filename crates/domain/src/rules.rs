@@ -1,6 +1,7 @@
 //! Switches for the rules that a model check of the design showed to be needed.
 //!
-//! All on, always, but in the simulator, which turns each off to show that it would be missed.
+//! All on, always, but in the simulator and in the controls of the chaos run, which turn each off to show that it would
+//! be missed.
 
 macro_rules! rules {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -76,6 +77,16 @@ rules! {
     m22,
     /// A session goes on over another socket only where every push that its client did not get is at hand.
     m24,
+    /// What an origin has stored is answered as the first time, and not stored again (N2).
+    dedupe,
+    /// Who receives an entry follows from membership as of it, not as of now (N7).
+    as_of,
+    /// Events are published with the sequence that is expected before them (N6). A rule of the shell.
+    fence,
+    /// A command is said to be accepted once it stands in the log (N1). A rule of the shell.
+    publish_first,
+    /// The position of an append is stored with its rows, never before them (N1). A rule of the shell.
+    rows_first,
 }
 
 impl Default for Rules {
@@ -90,7 +101,7 @@ mod tests {
 
     #[test]
     fn each_rule_can_be_switched_off_by_its_name() {
-        assert_eq!(Rules::NAMES.len(), 23);
+        assert_eq!(Rules::NAMES.len(), 28);
         for name in Rules::NAMES {
             assert_ne!(Rules::without(name), Some(Rules::ALL));
         }

@@ -39,6 +39,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A broker that cannot stay up is not started in a tight loop.
 const RESTART_AFTER: Duration = Duration::from_millis(200);
+/// Starts in a row that may fail, each tried later than the one before: some ten seconds in all.
+const FAILURES_MAX: u32 = 10;
 
 /// Whether the broker syncs each record before it acknowledges.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -185,15 +187,25 @@ impl Broker {
     /// # Errors
     /// If it ended and cannot be started again.
     pub async fn supervise(mut self, shutdown: CancellationToken) -> Result<()> {
+        let mut failures = 0;
         loop {
             tokio::select! {
                 () = self.ended() => {}
                 () = shutdown.cancelled() => return self.stop().await,
             }
             tracing::warn!(port = self.kept.port, "the broker ended; starting it again");
-            sleep(RESTART_AFTER).await;
-            self.spawn().await?;
+            sleep(RESTART_AFTER * (failures + 1)).await;
+            match self.spawn().await {
+                Ok(()) => failures = 0,
+                // Killed before it answered: that is no other end than one a moment later.
+                Err(_ended) if failures < FAILURES_MAX && self.has_ended() => failures += 1,
+                Err(error) => return Err(error),
+            }
         }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(Some(_))))
     }
 
     async fn ended(&mut self) {

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use domain::Epoch;
 use domain::limits::{RECORD_BYTES_MAX, SCHEMA};
+use domain::{Epoch, Rules};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 /// Commands of one partition that may wait, in bytes (N9); beyond it clients hear `busy`.
@@ -75,12 +75,18 @@ pub struct Packer {
     waiting_bytes: usize,
     in_flight: Option<InFlight>,
     number: u64,
+    rules: Rules,
 }
 
 impl Packer {
     /// Nothing waits; records are packed for this epoch.
     pub fn new(epoch: Epoch) -> Self {
-        Self { epoch, waiting: VecDeque::new(), waiting_bytes: 0, in_flight: None, number: 0 }
+        Self::with_rules(epoch, Rules::ALL)
+    }
+
+    /// The same, where some rules do not hold; for tests.
+    pub fn with_rules(epoch: Epoch, rules: Rules) -> Self {
+        Self { epoch, waiting: VecDeque::new(), waiting_bytes: 0, in_flight: None, number: 0, rules }
     }
 
     /// Whether a command waits for a record.
@@ -136,6 +142,9 @@ impl Packer {
             self.waiting.pop_front();
         }
         self.number += 1;
+        if !self.rules.publish_first {
+            actions.push(PackerAction::Accepted(std::mem::take(&mut asked)));
+        }
         let payload = payload.freeze();
         actions.push(PackerAction::Publish { number: self.number, payload: payload.clone() });
         self.in_flight = Some(InFlight { number: self.number, payload, asked });

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{Epoch, GatewayId, Partition, SessionId, crash_point};
+use domain::{Epoch, GatewayId, Partition, Rules, SessionId, crash_point};
 use event_log::{Log, PublishError};
 use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -64,11 +64,13 @@ impl Pack {
 /// The way in, and the task that serves it until shut down; partition p has `epochs[p]`.
 ///
 /// `sender` names this process in the records' message ids: drawn anew at each start, never used by two at a time.
+/// `rules` are all on but in tests.
 pub fn pack<S: Senders>(
     sender: GatewayId,
     epochs: &[Epoch],
     log: Log,
     senders: Arc<S>,
+    rules: Rules,
     shutdown: CancellationToken,
 ) -> (Pack, impl Future<Output = ()> + use<S>) {
     let (inbox, commands) = mpsc::channel(INBOX);
@@ -77,7 +79,7 @@ pub fn pack<S: Senders>(
         sender,
         log,
         senders,
-        packers: epochs.iter().map(|epoch| Packer::new(*epoch)).collect(),
+        packers: epochs.iter().map(|epoch| Packer::with_rules(*epoch, rules)).collect(),
         stored: vec![0; epochs.len()],
         wanting: BTreeSet::new(),
         publishing: FuturesUnordered::new(),

@@ -7,6 +7,7 @@
 //! cassandra a real Apache Cassandra node in its own folder
 //! children  any child process: its lines, its signals, its end
 //! gate      a proxy that holds what passes and lets it go
+//! ports     one that a server can come back to
 //! nats      a real nats-server in its own folder
 //! scratch   a folder for one test
 //! wait      until a condition holds, with a deadline
@@ -29,4 +30,5 @@ pub use cassandra::Cassandra;
 pub use children::Running;
 pub use gate::{Direction, Gate};
 pub use nats::{NatsOptions, NatsServer};
+pub use ports::free_port;
 pub use scratch::Scratch;

@@ -15,7 +15,7 @@ const PORTS: u16 = 12_000;
 static NEXT_PORT: AtomicU16 = AtomicU16::new(0);
 
 /// A port on 127.0.0.1 that nobody listens on now.
-pub(crate) fn free_port() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     // Test processes that run at the same time begin at different places.
     let start = u16::try_from(process::id().wrapping_mul(2_654_435_761) % u32::from(PORTS)).unwrap_or_default();
     for _ in 0..PORTS {

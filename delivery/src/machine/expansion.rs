@@ -196,7 +196,10 @@ impl Expansion {
         };
         let as_of = loading.at_least;
         self.loading.remove(&chat);
-        self.hot.put(chat, HotChat::as_of(as_of, rows));
+        let judged = if self.rules.as_of { as_of } else { Seq::MAX };
+        let mut known = HotChat::as_of(judged, rows);
+        known.head = as_of;
+        self.hot.put(chat, known);
         self.expand(now, mirror, actions);
     }
 

@@ -24,6 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("telemetry", &[]),
     ("client", &["proto"]),
     ("checker", &["domain"]),
+    ("witness", &["checker", "client", "proto"]),
     ("testkit", &[]),
     (
         "heliograph",
@@ -52,15 +53,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "checker",
             "client",
+            "delivery",
             "domain",
             "event-log",
             "gateway",
             "heliograph",
+            "ingest",
+            "issuers",
+            "projections",
             "proto",
             "store",
             "telemetry",
             "testkit",
             "tokens",
+            "witness",
         ],
     ),
     ("xtask", &[]),
@@ -70,7 +76,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const ROLE: &[&str] = &["audit", "domain", "event-log", "issuers", "limits", "packer", "proto", "store", "tokens"];
 
 /// What any crate's tests may use beside that.
-const FOR_TESTS: &[&str] = &["checker", "client", "loadtest", "testkit"];
+const FOR_TESTS: &[&str] = &["checker", "client", "loadtest", "testkit", "witness"];
 
 /// Crates that know nothing of this project's other crates, in their tests neither.
 const ALONE: &[&str] = &["testkit", "xtask"];

@@ -16,8 +16,7 @@ use proto::v1;
 use testkit::wait::until;
 use tokens::TokenKeys;
 use tokio::time::timeout;
-
-use crate::eyes::{Eyes, chat_of, seen_entry, user_of};
+use witness::{Eyes, chat_of, seen_entry, user_of};
 
 /// Longest wait for anything on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -229,17 +228,6 @@ impl Device {
             all.marks.get(&(chat, user)).is_some_and(|mark| mark.0 >= delivered && mark.1 >= seen)
         })
         .await;
-    }
-}
-
-impl Eyes {
-    fn highest_stored(&self, chat: ChatId) -> u64 {
-        let seen = self.seen();
-        let seqs = seen.settled.values().filter_map(|settlement| match settlement {
-            Settlement::Stored { chat: of, seq, .. } if *of == chat => Some(*seq),
-            Settlement::Stored { .. } | Settlement::Rejected { .. } => None,
-        });
-        seqs.max().unwrap_or_default()
     }
 }
 

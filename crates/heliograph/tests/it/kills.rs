@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use client::ChatId;
+use nix::sys::signal::{Signal, kill};
 use proto::v1::ChatKind;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -107,4 +108,23 @@ async fn kills_at_random_instants_cost_nothing() {
     let said = talk.end().await;
     let report = talk.cast.verdict().await;
     assert_eq!(report.counts.entries, said + 2, "seed {seed}: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_killed_while_it_starts_is_started_again() {
+    let mut up = Up::new();
+    up.start().await;
+    let mut talk = Talk::begin(up.cast(), 1).await;
+    let mut killed = up.broker().expect("a broker");
+    up.kill_broker();
+    for _ in 0..4 {
+        // Its pid is known before it answers.
+        let next = until(SOON, "the next broker", async || up.broker().filter(|next| *next != killed)).await;
+        kill(next, Signal::SIGKILL).unwrap();
+        killed = next;
+    }
+    talk.goes_on(20, "the broker was killed while it started").await;
+    let said = talk.end().await;
+    let report = talk.cast.verdict().await;
+    assert_eq!(report.counts.entries, said + 2, "{report}");
 }

@@ -10,7 +10,6 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test ends it, and says where")]
 
 mod cast;
-mod eyes;
 mod process;
 mod world;
 

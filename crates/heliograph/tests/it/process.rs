@@ -3,7 +3,6 @@
 //! Its broker outlives a kill; the last one is ended with the folder.
 
 use std::fs;
-use std::net::TcpListener;
 use std::process::Command;
 use std::time::Duration;
 
@@ -19,8 +18,6 @@ use crate::cast::Cast;
 const UP_WITHIN: Duration = Duration::from_secs(60);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 const CRASHES_WITHIN: Duration = Duration::from_secs(60);
-/// Ports below those of outgoing connections: a client that dials a dead port there can meet itself.
-const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// The lines of level WARN and ERROR that a run may print.
 const ALLOWED: [&str; 3] =
     ["the broker ended; starting it again", "certificate not reloaded", "the keys of an issuer cannot be fetched"];
@@ -159,7 +156,5 @@ impl Drop for Up {
 
 /// A port that no outgoing connection takes.
 pub(crate) fn free_port() -> u16 {
-    let from = rand::random_range(PORTS);
-    let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    (from..PORTS.end).chain(PORTS.start..from).find(free).expect("a free port")
+    testkit::free_port().expect("a free port")
 }

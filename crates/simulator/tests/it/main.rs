@@ -58,6 +58,8 @@ const FAILING: &[(&str, u64, &str)] = &[
     ("m20", 348, "was told that its receipts"),
     ("m22", 75, "is caught up, knows chat"),
     ("m24", 4, "was pushed seq"),
+    ("dedupe", 2, "was stored and is rejected when asked for again"),
+    ("as_of", 3, "does not come to rest"),
 ];
 
 #[test]
@@ -77,7 +79,8 @@ fn each_rule_is_needed() {
 #[test]
 fn every_rule_of_the_simulated_machines_has_its_seed() {
     let named: Vec<_> = FAILING.iter().map(|(rule, ..)| *rule).collect();
-    // M21 is about rebuilding models, which nothing does yet.
-    let rules: Vec<_> = domain::Rules::NAMES.iter().copied().filter(|rule| *rule != "m21").collect();
+    // M21 is about rebuilding models, which nothing does yet; the others are of shells, which `loadtest chaos` runs.
+    let elsewhere = ["m21", "fence", "publish_first", "rows_first"];
+    let rules: Vec<_> = domain::Rules::NAMES.iter().copied().filter(|rule| !elsewhere.contains(rule)).collect();
     assert_eq!(named, rules);
 }

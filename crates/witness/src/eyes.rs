@@ -1,6 +1,4 @@
-//! Turns what a client tells its observer into the checker's observations, and keeps what tests wait for.
-//!
-//! Every frame is noted as it came. Never asks the client anything: it runs under its lock.
+//! One client's observer, and what it has seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +11,7 @@ use proto::v1::{self, command, entry, outcome};
 
 /// One client's observer.
 #[derive(Debug)]
-pub(crate) struct Eyes {
+pub struct Eyes {
     recorder: ClientRecorder,
     birth: Instant,
     born_at_us: u64,
@@ -22,25 +20,25 @@ pub(crate) struct Eyes {
 
 /// What tests wait for.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// Every partition is caught up on the live socket.
-    pub(crate) caught_up: bool,
+    pub caught_up: bool,
     /// The program has ended, and no later one signed in.
-    pub(crate) ended: bool,
+    pub ended: bool,
     /// How often a socket was signed in.
-    pub(crate) connections: u32,
+    pub connections: u32,
     /// Close codes of lost sockets; none where the server gave none.
-    pub(crate) losses: Vec<Option<u16>>,
+    pub losses: Vec<Option<u16>>,
     /// Commands that the server said to have.
-    pub(crate) accepted: BTreeSet<SendId>,
+    pub accepted: BTreeSet<SendId>,
     /// The latest settlement of each command.
-    pub(crate) settled: BTreeMap<SendId, Settlement>,
+    pub settled: BTreeMap<SendId, Settlement>,
     /// Outcome frames of each command, as they came.
-    pub(crate) answers: BTreeMap<SendId, Vec<v1::Outcome>>,
+    pub answers: BTreeMap<SendId, Vec<v1::Outcome>>,
     /// Entries that were pushed.
-    pub(crate) pushed: usize,
+    pub pushed: usize,
     /// (delivered, seen) of each chat and user, merged.
-    pub(crate) marks: BTreeMap<(ChatId, UserId), (u64, u64)>,
+    pub marks: BTreeMap<(ChatId, UserId), (u64, u64)>,
     /// Chats of which the user was shown something.
     shown: BTreeSet<ChatId>,
     /// Under which identities each command was sent.
@@ -48,21 +46,22 @@ pub(crate) struct Seen {
 }
 
 impl Eyes {
-    pub(crate) fn new(recorder: ClientRecorder) -> Self {
+    /// Sees for this client from now on.
+    pub fn new(recorder: ClientRecorder) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let born_at_us = u64::try_from(since.as_micros()).unwrap_or_default();
         Self { recorder, birth: Instant::now(), born_at_us, seen: Mutex::default() }
     }
 
     /// The device's program has ended; a later one may go on from here.
-    pub(crate) fn ended(&self) {
+    pub fn ended(&self) {
         let mut seen = self.seen();
         (seen.ended, seen.caught_up) = (true, false);
         self.saw(Observation::Disconnected);
     }
 
     /// The device's program goes on from here.
-    pub(crate) fn resumed(&self, progress: &Progress) {
+    pub fn resumed(&self, progress: &Progress) {
         let shown = self.seen().shown.clone();
         // A chat that is not in it begins anew.
         for chat in progress.known.keys().chain(&shown).copied().collect::<BTreeSet<_>>() {
@@ -72,8 +71,19 @@ impl Eyes {
         }
     }
 
-    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+    /// What there is to wait for.
+    pub fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The highest seq that the client was told some command of its own is stored at.
+    pub fn highest_stored(&self, chat: ChatId) -> u64 {
+        let seen = self.seen();
+        let seqs = seen.settled.values().filter_map(|settlement| match settlement {
+            Settlement::Stored { chat: of, seq, .. } if *of == chat => Some(*seq),
+            Settlement::Stored { .. } | Settlement::Rejected { .. } => None,
+        });
+        seqs.max().unwrap_or_default()
     }
 
     fn saw(&self, observation: Observation) {
@@ -179,16 +189,18 @@ impl Observer for Eyes {
     }
 }
 
-pub(crate) fn chat_of(chat: ChatId) -> Chat {
+/// As the checker names it.
+pub fn chat_of(chat: ChatId) -> Chat {
     Chat::from(chat.0)
 }
 
-pub(crate) fn user_of(user: UserId) -> User {
+/// As the checker names it.
+pub fn user_of(user: UserId) -> User {
     User::from(user.0)
 }
 
 /// An entry as the checker compares it; none if its sender is no user.
-pub(crate) fn seen_entry(from: &Entry) -> Option<SeenEntry> {
+pub fn seen_entry(from: &Entry) -> Option<SeenEntry> {
     let user = |bytes: &[u8]| UserId::from_wire(bytes).map(user_of);
     let v1::Entry { seq, ordinal, sender, origin, n, time_us, event, .. } = &from.entry;
     let event = event.as_ref()?;
