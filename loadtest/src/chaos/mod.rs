@@ -139,7 +139,7 @@ async fn carry_out(options: &Options) -> Result<Option<Report>> {
     if let Some(url) = &options.against {
         return against::run(url, options, seed).await.map(Some);
     }
-    let minutes = options.minutes.unwrap_or(if options.control.is_some() { CONTROL_MINUTES } else { MINUTES });
+    let minutes = options.minutes.unwrap_or_else(|| if options.control.is_some() { CONTROL_MINUTES } else { MINUTES });
     let time = Duration::from_secs_f64(minutes * 60.0);
     let program = match options.control {
         Some(control) => Program::Roles { without: control.without() },

@@ -113,7 +113,12 @@ fn fold(entries: &[SeenEntry], user: checker::User, seen: u64) -> Listed {
         Content::MemberLeft if entry.sender == user => Some(true),
         Content::MemberAdded { user: added, .. } if *added == user => Some(false),
         Content::ChatCreated { .. } => Some(false),
-        _ => None,
+        Content::MemberAdded { .. }
+        | Content::MemberRemoved { .. }
+        | Content::MemberLeft
+        | Content::Message
+        | Content::ImportBegun { .. }
+        | Content::ImportEnded { .. } => None,
     });
     // The ordinal at a seq that is not shown is that of the entry before it.
     let ordinal_at = |seq: u64| entries.iter().rev().find(|entry| entry.seq <= seq).map_or(0, |entry| entry.ordinal);

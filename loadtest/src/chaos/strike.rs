@@ -189,7 +189,7 @@ impl<'a, D: Deployment> Striker<'a, D> {
             Kind::ForgetBehindBroker => self.kill_behind(broker, process, fault, true).await?,
             Kind::CutLinks => self.gates.iter().for_each(Gate::cut),
             Kind::HoldLinks => {
-                let direction = if fault.by_ms % 2 == 0 { Direction::ToServer } else { Direction::ToClients };
+                let direction = if fault.by_ms.is_multiple_of(2) { Direction::ToServer } else { Direction::ToClients };
                 self.gates.iter().for_each(|gate| gate.hold(direction));
                 sleep(fault.time()).await;
                 // Half of them never get what was held.
@@ -261,7 +261,7 @@ impl<'a, D: Deployment> Striker<'a, D> {
         let restarts = forgetful.iter().map(|seat: &std::sync::Arc<Seat>| self.cast.restart(seat, false, fault.by()));
         futures_util::future::try_join_all(restarts).await?;
         self.deployment.kill(process)?;
-        if fault.by_ms % 2 == 0 {
+        if fault.by_ms.is_multiple_of(2) {
             // What it had not read yet dies with it.
             return self.deployment.kill(broker);
         }

@@ -142,7 +142,22 @@ impl Deployment for Up {
         match kind {
             Kind::FillDisk => self.disk.is_some(),
             Kind::HoldWorker => matches!(self.program, Program::Roles { .. }),
-            _ => true,
+            Kind::KillProcess
+            | Kind::KillAll
+            | Kind::RestartProcess
+            | Kind::PauseProcess
+            | Kind::FreezeProcess
+            | Kind::KillBroker
+            | Kind::RestartBroker
+            | Kind::PauseBroker
+            | Kind::FreezeBroker
+            | Kind::KillBehindBroker
+            | Kind::ForgetBehindBroker
+            | Kind::CutLinks
+            | Kind::HoldLinks
+            | Kind::SlowLinks
+            | Kind::RestartClient
+            | Kind::ForgetClient => true,
         }
     }
 

@@ -121,7 +121,9 @@ pub(crate) async fn delivered(cast: &Cast, histories: &Histories, within: Durati
         let client = seat.client();
         let due = last.get(&seat.user).into_iter().flatten();
         let missing = due.filter(|(chat, last)| client.known(*chat) < *last).count();
-        (!seat.eyes().seen().caught_up).then_some("is not caught up").or((missing > 0).then_some("lacks entries"))
+        (!seat.eyes().seen().caught_up)
+            .then_some("is not caught up")
+            .or_else(|| (missing > 0).then_some("lacks entries"))
     };
     if holds(within, || seats.iter().all(|seat| lacks(seat).is_none())).await {
         return;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use domain::{Code, Epoch, GatewayId, Import, Seq, SessionId, text};
+use domain::{Code, Epoch, GatewayId, Import, Rules, Seq, SessionId, text};
 use event_log::{Log, Received, Subject, Subscription};
 use futures_util::future::BoxFuture;
 use metrics::counter;
@@ -98,7 +98,7 @@ pub(super) async fn open(log: &Log, epochs: &[Epoch]) -> Result<(Steps, Carrying
     // Subscribed before anything is asked: an answer that comes at once finds its reader.
     let answers = log.subscribe(Subject::Answers(id)).await?;
     // It ends with whoever carries it: what it has not sent by then is no entry, and the next run finds that.
-    let (pack, packing) = pack(id, epochs, log.clone(), Arc::clone(&asked), CancellationToken::new());
+    let (pack, packing) = pack(id, epochs, log.clone(), Arc::clone(&asked), Rules::ALL, CancellationToken::new());
     let steps = Steps { id, pack, asked: Arc::clone(&asked), next: AtomicU64::new(1) };
     Ok((steps, Carrying { packing: Box::pin(packing), answers, asked }))
 }
