@@ -93,7 +93,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "chaos",
-        about: "a minute of kills, pauses, cuts and a full disk, and two controls that must be caught",
+        about: "a minute of kills, pauses and cuts, and two controls that must be caught",
         in_all: true,
         needs_broker: true,
         run: |tier| chaos::run(tier.broker.as_deref()),

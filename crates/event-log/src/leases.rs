@@ -59,12 +59,12 @@ pub(crate) struct Shared {
 }
 
 impl Leases {
-    /// Takes part in a role until `shutdown`; the worker's name is the log's.
+    /// Takes part in a role until `shutdown`; the worker's name is the log's. Waits for a broker that is away.
     ///
     /// # Errors
-    /// The broker refused, or cannot be reached.
+    /// What does not pass by itself.
     pub(crate) async fn join(log: &Log, role: Role, shutdown: CancellationToken) -> Result<Self, Error> {
-        let me = follow::introduce(log, role).await?;
+        let me = follow::introduce(log, role, &shutdown).await?;
         let alone = log.config().worker.is_none();
         let shared = Arc::new(Shared {
             log: log.clone(),
@@ -294,8 +294,10 @@ impl Shared {
 impl Log {
     /// Takes part in a role, as the worker that the configuration names, until `shutdown`.
     ///
+    /// Waits for a broker that is away.
+    ///
     /// # Errors
-    /// The broker refused, or cannot be reached.
+    /// What does not pass by itself.
     pub async fn leases(&self, role: Role, shutdown: &CancellationToken) -> Result<Leases, Error> {
         Leases::join(self, role, shutdown.clone()).await
     }

@@ -7,6 +7,7 @@ use async_nats::jetstream::kv::{Entry as Found, Store, Watch};
 use futures_util::StreamExt as _;
 use metrics::counter;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::entry::{self, Beat, Entry, Holder};
 use super::machine::Input;
@@ -25,8 +26,25 @@ const SILENT_AFTER: Duration = Duration::from_secs(5);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Who this worker is: a later run has a higher incarnation, whatever became of the clock.
-pub(super) async fn introduce(log: &Log, role: Role) -> Result<Holder, Error> {
+///
+/// Waits for a broker that is away, as everything behind it would, but no longer than until `shutdown`.
+pub(super) async fn introduce(log: &Log, role: Role, shutdown: &CancellationToken) -> Result<Holder, Error> {
     let worker = log.config().worker.clone().unwrap_or_else(|| ALONE.to_owned());
+    loop {
+        let error = match try_introduce(log, role, worker.clone()).await {
+            Err(error) if error.is_passing() => error,
+            introduced => return introduced,
+        };
+        tracing::debug!(role = role.name(), %error, "cannot say who works");
+        tokio::select! {
+            () = sleep(AGAIN_AFTER) => {}
+            // It takes nothing any more, so nobody will compare it.
+            () = shutdown.cancelled() => return Ok(Holder { worker, incarnation: 0 }),
+        }
+    }
+}
+
+async fn try_introduce(log: &Log, role: Role, worker: String) -> Result<Holder, Error> {
     let bucket = bucket(log).await?;
     let key = entry::worker_key(role, &worker);
     let found = bucket.entry(&key).await.map_err(|error| Error::broker(format!("read {key}"), error))?;

@@ -214,6 +214,27 @@ async fn a_bucket_that_is_gone_is_made_again() {
     b.leave().await;
 }
 
+#[tokio::test]
+async fn who_joins_while_the_broker_stands_still_waits_for_it() {
+    let broker = Broker::start().await;
+    let log = open(LogConfig { partitions: PARTITIONS, ..broker.config() }).await;
+    broker.stand_still().await;
+    let shutdown = CancellationToken::new();
+    let mut joining = tokio::spawn({
+        let (log, shutdown) = (log.clone(), shutdown.clone());
+        async move { log.leases(Role::Ingest, &shutdown).await }
+    });
+    // Longer than the broker client waits for an answer.
+    assert!(tokio::time::timeout(Duration::from_secs(7), &mut joining).await.is_err());
+    broker.server.resume().unwrap();
+    tokio::time::timeout(SOON, joining).await.unwrap().unwrap().unwrap();
+    // And who is to end meanwhile does.
+    broker.stand_still().await;
+    shutdown.cancel();
+    tokio::time::timeout(SOON, log.leases(Role::Delivery, &shutdown)).await.unwrap().unwrap();
+    broker.server.resume().unwrap();
+}
+
 #[test]
 fn a_workers_name_is_one_that_a_key_holds() {
     for name in ["", "a.b", "a b", "a>", &"a".repeat(65)] {
