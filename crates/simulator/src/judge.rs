@@ -6,9 +6,9 @@ use client::machine::Entry;
 use domain::{ChatId, LoggedEntry, Micros, Seq, UserId};
 use prost::Message as _;
 use proto::v1;
+use witness::seen_entry;
 
 use crate::owners::short;
-use crate::record::seen_entry;
 use crate::store::Reader;
 use crate::truth::Truth;
 use crate::world::World;

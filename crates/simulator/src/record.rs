@@ -4,11 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use checker::{Answer, Chat, ClientRecorder, Content, Hash, Observation, SeenEntry, SendKey, User, Via};
-use client::machine::{Entry, Progress, Source};
-use client::{ChatId, Event, SendId, Settlement, UserId};
+use checker::{Answer, Chat, ClientRecorder, Hash, Observation, SendKey, User, Via};
+use client::machine::{Progress, Source};
+use client::{ChatId, Event, SendId, Settlement};
 use domain::Micros;
-use proto::v1::{self, command, entry, outcome};
+use proto::v1::{self, command, outcome};
+use witness::seen_entry;
 
 /// One device's record.
 #[derive(Debug)]
@@ -195,41 +196,4 @@ fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
         | command::Action::RemoveMember(_)
         | command::Action::LeaveChat(_) => Some((key, None)),
     }
-}
-
-/// An entry as the checker compares it; none if its sender is no user.
-pub(crate) fn seen_entry(from: &Entry) -> Option<SeenEntry> {
-    let user = |bytes: &[u8]| UserId::from_wire(bytes).map(|user| User::from(user.0));
-    let v1::Entry { seq, ordinal, sender, origin, n, time_us, event, .. } = &from.entry;
-    let event = event.as_ref()?;
-    let (content, what) = match event {
-        entry::Event::ChatCreated(created) => {
-            let members = created.members.iter().filter_map(|member| Some((user(&member.user)?, member.role)));
-            (None, Content::ChatCreated { kind: created.kind, members: members.collect() })
-        }
-        entry::Event::MemberAdded(added) => {
-            let member = added.member.as_ref()?;
-            (None, Content::MemberAdded { user: user(&member.user)?, role: member.role })
-        }
-        entry::Event::MemberRemoved(removed) => (None, Content::MemberRemoved { user: user(&removed.user)? }),
-        entry::Event::MemberLeft(_) => (None, Content::MemberLeft),
-        entry::Event::MessageSent(message) => (Some(Hash::of(&message.body)), Content::Message),
-        entry::Event::ImportBegun(begun) => (None, Content::ImportBegun { kind: begun.kind }),
-        entry::Event::ImportEnded(ended) => {
-            let members = ended.members.iter().filter_map(|member| Some((user(&member.user)?, member.role)));
-            (None, Content::ImportEnded { members: members.collect() })
-        }
-    };
-    Some(SeenEntry {
-        chat: Chat::from(from.chat.0),
-        seq: *seq,
-        ordinal: *ordinal,
-        sender: user(sender)?,
-        origin: *origin,
-        n: *n,
-        time: *time_us,
-        hash: Hash(from.hash.into()),
-        content: content.unwrap_or(Hash(0)),
-        event: what,
-    })
 }

@@ -47,7 +47,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "tokens",
         ],
     ),
-    ("simulator", &["checker", "client", "delivery", "domain", "gateway", "ingest", "packer", "projections", "proto"]),
+    (
+        "simulator",
+        &["checker", "client", "delivery", "domain", "gateway", "ingest", "packer", "projections", "proto", "witness"],
+    ),
     (
         "loadtest",
         &[

@@ -70,7 +70,8 @@ async fn own(lease: Lease, holds: Tenures) -> Result<(), Error> {
         let tenure = match grant.acquire().await {
             Ok(tenure) => tenure,
             Err(error) if error.is_passing() => {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                drop(grant);
+                lease.rests(Duration::from_millis(20)).await;
                 continue;
             }
             Err(error) => return Err(error),
