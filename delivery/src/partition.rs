@@ -52,20 +52,18 @@ pub(crate) async fn deliver(
             tracing::info!(partition = partition.0, tenure = tenure.id().0, "partition acquired for delivery");
             let mut tenancy = Tenancy::start(&config, store, tenure, &roster, rules).await?;
             tenancy.tenure.serves();
-            tenancy.work(&mut receipts, &mut written, grant.recalled()).await?;
-            Ok::<(), Error>(grant.release().await?)
+            tenancy.work(&mut receipts, &mut written, grant.recalled()).await
         };
-        let error = match ended.await {
-            Ok(()) => continue,
-            Err(error) if error.is_passing() => error,
-            Err(error) => return Err(error),
-        };
+        let ended = ended.await;
+        let Err(error) = grant.end(ended).await else { continue };
+        if !error.is_passing() {
+            return Err(error);
+        }
         tracing::info!(partition = partition.0, %error, "delivery steps down and acquires anew");
         counter!("delivery_tenures_lost_total").increment(1);
         if tried.elapsed() > ACQUIRE_PAUSE_MAX {
             pause = ACQUIRE_PAUSE;
         }
-        drop(grant);
         lease.rests(pause).await;
         pause = (pause * 2).min(ACQUIRE_PAUSE_MAX);
     }

@@ -32,19 +32,13 @@ const ANSWERS_PER_MESSAGE: usize = 1_024;
 pub(crate) async fn own(lease: Lease, config: Arc<Config>, dependencies: Dependencies) -> Result<(), Error> {
     let partition = lease.partition();
     while let Some(grant) = lease.granted().await {
-        let ended = async {
-            one_tenure(&grant, &config, &dependencies).await?;
-            Ok::<(), Error>(grant.release().await?)
-        };
-        match ended.await {
-            Ok(()) => continue,
-            Err(error) if error.is_passing() => {
-                counter!("ingest_step_downs_total").increment(1);
-                tracing::info!(partition = partition.0, error = &error as &dyn std::error::Error, "stepped down");
-            }
-            Err(error) => return Err(error),
+        let ended = one_tenure(&grant, &config, &dependencies).await;
+        let Err(error) = grant.end(ended).await else { continue };
+        if !error.is_passing() {
+            return Err(error);
         }
-        drop(grant);
+        counter!("ingest_step_downs_total").increment(1);
+        tracing::info!(partition = partition.0, error = &error as &dyn std::error::Error, "stepped down");
         lease.rests(Duration::from_millis(rand::random_range(1..=2 * config.takeover_again_ms.max(1)))).await;
     }
     Ok(())

@@ -35,20 +35,18 @@ pub(crate) async fn project(lease: Lease, config: Config, store: Store) -> Resul
             );
             let mut tenancy = Tenancy::start(&config, &store, tenure).await?;
             tenancy.tenure.serves();
-            tenancy.work(grant.recalled()).await?;
-            Ok::<(), Error>(grant.release().await?)
+            tenancy.work(grant.recalled()).await
         };
-        let error = match ended.await {
-            Ok(()) => continue,
-            Err(error) if error.is_passing() => error,
-            Err(error) => return Err(error),
-        };
+        let ended = ended.await;
+        let Err(error) = grant.end(ended).await else { continue };
+        if !error.is_passing() {
+            return Err(error);
+        }
         tracing::info!(partition = lease.partition().0, %error, "projections step down and acquire anew");
         counter!("projections_tenures_lost_total").increment(1);
         if tried.elapsed() > ACQUIRE_PAUSE_MAX {
             pause = ACQUIRE_PAUSE;
         }
-        drop(grant);
         lease.rests(pause).await;
         pause = (pause * 2).min(ACQUIRE_PAUSE_MAX);
     }

@@ -184,7 +184,7 @@ impl Lease {
     }
 }
 
-/// A partition that is this worker's to own until it is recalled; dropped, it was lost.
+/// A partition that is this worker's to own until it is recalled; dropped without an [`end`](Self::end), it was lost.
 #[derive(Debug)]
 pub struct Grant {
     shared: Arc<Shared>,
@@ -219,11 +219,16 @@ impl Grant {
         Ok(tenure)
     }
 
-    /// Gives the partition back after an orderly end, before the grant is dropped: whose it is now may take it at once.
+    /// Ends the grant: after an orderly end the partition is given back, and whose it is now may take it at once.
     ///
     /// # Errors
-    /// [`Error::Taken`]: another worker had taken it already.
-    pub async fn release(&self) -> Result<(), Error> {
+    /// How the tenure failed; [`Error::Taken`] where another worker had taken the partition before it was given back.
+    pub async fn end<E: From<Error>>(self, tenure: Result<(), E>) -> Result<(), E> {
+        tenure?;
+        Ok(self.release().await?)
+    }
+
+    async fn release(&self) -> Result<(), Error> {
         let revision = self.shared.machine().held(self.partition).ok_or(Error::Taken)?;
         let key = entry::holder_key(self.shared.role, self.partition);
         let said = timeout(SAID_WITHIN, self.shared.put(&key, Bytes::new(), Mark::Delete(Some(revision)))).await;
@@ -241,9 +246,7 @@ impl Grant {
 
 impl Drop for Grant {
     fn drop(&mut self) {
-        if let Some(grant) = self.shared.grants.get(&self.partition) {
-            grant.send_replace(None);
-        }
+        self.shared.grant(self.partition, None);
         self.shared.handle(Input::Ended { partition: self.partition });
     }
 }
@@ -263,11 +266,10 @@ impl Shared {
                 Action::Grant(partition) => self.grant(partition, Some(self.shutdown.child_token())),
                 Action::Recall(partition) => {
                     counter!("event_log_leases_recalled_total", "role" => self.role.name()).increment(1);
-                    if let Some(Some(granted)) = self.grants.get(&partition).map(|grant| grant.borrow().clone()) {
-                        granted.cancel();
+                    // Sent again as it is: who waits for the grant has to see it too.
+                    if let Some(grant) = self.grants.get(&partition) {
+                        grant.send_modify(|granted| granted.iter().for_each(CancellationToken::cancel));
                     }
-                    // Who waits for the grant has to see it too.
-                    self.grants.get(&partition).into_iter().for_each(|grant| grant.send_modify(|_granted| {}));
                 }
                 Action::Forget { worker, revision } => {
                     self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).push((worker, revision));

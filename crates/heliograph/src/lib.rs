@@ -9,6 +9,7 @@ pub mod chat;
 pub mod cli;
 pub mod config;
 pub mod folder;
+mod ground;
 pub mod identity;
 mod import;
 pub mod key_file;

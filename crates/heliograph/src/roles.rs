@@ -14,12 +14,10 @@ use anyhow::{Context as _, Result};
 use api::Api;
 use clap::ValueEnum;
 use domain::Epoch;
-use event_log::Log;
+use event_log::{Log, LogConfig};
 use gateway::Gateway;
 use gateway::socket::{self, CertificateReload};
-use issuers::Issuers;
 use store::Store;
-use telemetry::Metrics;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin, Health, RunningRole};
 use crate::config::Config;
 use crate::folder::DataFolder;
+use crate::ground::Ground;
 use crate::key_file::KeyFile;
 
 /// Samples of histograms are folded this often, so that they do not pile up.
@@ -66,18 +65,15 @@ impl fmt::Display for Role {
     }
 }
 
-/// What roles are made of, whoever owns it.
+/// What roles are made of.
 #[derive(Debug)]
 pub(crate) struct Parts<'a> {
     pub(crate) folder: &'a DataFolder,
-    pub(crate) log: Log,
-    /// The epoch of each of the log's partitions.
-    pub(crate) epochs: Vec<Epoch>,
+    pub(crate) ground: Ground,
+    /// How the log is reached.
+    pub(crate) log: LogConfig,
     pub(crate) store: Store,
     pub(crate) keys: KeyFile,
-    pub(crate) issuers: Issuers,
-    pub(crate) audit: audit::Log,
-    pub(crate) metrics: Metrics,
 }
 
 /// Where clients reach the process, as far as they can.
@@ -91,8 +87,10 @@ pub(crate) struct Addresses {
 
 /// Runs the roles until told to stop, or until one of them ends; `begun` is called once they accept.
 ///
+/// At the return the store is synced, whatever came before.
+///
 /// # Errors
-/// An address that is taken, or the end of a role.
+/// A log that cannot be opened, an address that is taken, or the end of a role.
 pub(crate) async fn serve(
     config: &Config,
     roles: &BTreeSet<Role>,
@@ -100,7 +98,29 @@ pub(crate) async fn serve(
     begun: impl FnOnce(&Addresses),
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let Parts { folder, log, epochs, store, keys, issuers, audit, metrics } = parts;
+    let Parts { folder, ground, log, store, keys } = parts;
+    let run = async {
+        let log = Log::connect(log).await?;
+        let epochs = log.open_streams().await?;
+        run(config, roles, (folder, &ground), (log, epochs), (store.clone(), keys), begun, stop).await
+    };
+    let served = Box::pin(run).await;
+    let synced = store.sync().await.context("the store");
+    ground.audit.close();
+    served.and(synced)
+}
+
+async fn run(
+    config: &Config,
+    roles: &BTreeSet<Role>,
+    (folder, ground): (&DataFolder, &Ground),
+    (log, epochs): (Log, Vec<Epoch>),
+    (store, keys): (Store, KeyFile),
+    begun: impl FnOnce(&Addresses),
+    stop: impl Future<Output = ()>,
+) -> Result<()> {
+    let Ground { issuers, audit, metrics } = ground;
+    let (issuers, audit) = (issuers.clone(), audit.clone());
     let names: Vec<_> = roles.iter().map(|role| role.name()).collect();
     let health = Health::of(&names);
     let dependencies = admin::Dependencies {
@@ -115,21 +135,16 @@ pub(crate) async fn serve(
     let admin = Admin::bind(folder.listen_for_operators()?, config.admin.as_deref(), dependencies).await?;
     let mut addresses = Addresses::default();
     // All that binds does so before anything runs.
-    let api = match roles.contains(&Role::Api) {
-        true => {
-            let (log, store, issuers) = (log.clone(), store.clone(), issuers.clone());
-            let dependencies = api::Dependencies { log, store, keys: keys.keys(), issuers, audit };
-            Some(bind_api(config, dependencies)?)
-        }
-        false => None,
-    };
-    let gateway = match roles.contains(&Role::Gateway) {
-        true => {
-            let (log, store, issuers) = (log.clone(), store.clone(), issuers.clone());
-            Some(bind_gateway(config, gateway::Dependencies { log, store, keys: keys.keys(), issuers })?)
-        }
-        false => None,
-    };
+    let mut api = None;
+    if roles.contains(&Role::Api) {
+        let (log, store, issuers) = (log.clone(), store.clone(), issuers.clone());
+        api = Some(bind_api(config, api::Dependencies { log, store, keys: keys.keys(), issuers, audit })?);
+    }
+    let mut gateway = None;
+    if roles.contains(&Role::Gateway) {
+        let (log, store, issuers) = (log.clone(), store.clone(), issuers.clone());
+        gateway = Some(bind_gateway(config, gateway::Dependencies { log, store, keys: keys.keys(), issuers })?);
+    }
     let reloading = reload_at_hang_up(gateway.as_ref().and_then(Gateway::certificate_reload))?;
 
     // Gateway and API go first, so that what they were given is still stored and answered.

@@ -9,16 +9,17 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use clap::{ArgMatches, Args, ValueEnum as _};
-use event_log::{Log, LogConfig};
+use event_log::LogConfig;
 use store::{CqlConfig, Store, StoreConfig};
-use telemetry::{LogConfig as Logging, Metrics};
+use telemetry::LogConfig as Logging;
 
 use crate::config::{Given, Layers};
 use crate::folder::DataFolder;
+use crate::ground::Ground;
 use crate::key_file::KeyFile;
 use crate::operate::UpArgs;
 use crate::roles::{self, Addresses, Parts, Role};
-use crate::up::{audit_log, partitions};
+use crate::up::partitions;
 
 /// What `run` is told, beside all that `up` is.
 #[derive(Debug, Args)]
@@ -60,31 +61,18 @@ impl RunArgs {
         };
         config.check()?;
         let store = self.store()?;
-        for warning in config.warnings() {
-            tracing::warn!("{warning}");
-        }
-        let (metrics, stop, issuers) = (Metrics::install()?, roles::stop_signal()?, config.issuers()?);
-        let folder = DataFolder::open(&config.data)?;
+        let stop = roles::stop_signal()?;
+        let (folder, ground) = Ground::lay(&config)?;
         let worker = match &config.event_log.worker {
             Some(worker) => worker.clone(),
             None => folder.worker()?,
         };
-        let audit = audit_log(&config, &folder)?;
         let keys = token_keys(&folder, &roles)?;
         let store = Store::open(store).await.context("the store")?;
         let partitions = partitions(&store, config.partitions).await?;
         let log = LogConfig { partitions, worker: Some(worker), ..config.event_log.clone() };
-        let serving = async {
-            let log = Log::connect(log).await?;
-            let epochs = log.open_streams().await?;
-            let (store, audit) = (store.clone(), audit.clone());
-            let parts = Parts { folder: &folder, log, epochs, store, keys, issuers, audit, metrics };
-            roles::serve(&config, &roles, parts, |addresses| say(&roles, addresses, &config.data), stop).await
-        };
-        let served = Box::pin(serving).await;
-        let synced = store.sync().await.context("the store");
-        audit.close();
-        served.and(synced)
+        let begun = |addresses: &Addresses| say(&roles, addresses, &config.data);
+        roles::serve(&config, &roles, Parts { folder: &folder, ground, log, store, keys }, begun, stop).await
     }
 
     fn layers(&self, matches: &ArgMatches) -> Result<Layers> {

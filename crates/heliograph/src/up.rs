@@ -9,14 +9,14 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use bytes::Bytes;
 use clap::ValueEnum as _;
-use event_log::{Durability, Log, LogConfig};
+use event_log::{Durability, LogConfig};
 use store::Store;
-use telemetry::{LogConfig as Logging, Metrics};
+use telemetry::LogConfig as Logging;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Sync};
 use crate::config::Config;
-use crate::folder::DataFolder;
+use crate::ground::Ground;
 use crate::key_file::KeyFile;
 use crate::roles::{self, Addresses, Parts, Role};
 
@@ -30,14 +30,8 @@ const PARTITIONS_BY_DEFAULT_MAX: u16 = 8;
 pub async fn run(config: Config) -> Result<()> {
     telemetry::init_logs(&Logging { filter: config.log.clone(), ..Logging::default() })?;
     config.check_up()?;
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
-    let metrics = Metrics::install()?;
     let stop = roles::stop_signal()?;
-    let issuers = config.issuers()?;
-    let folder = DataFolder::open(&config.data)?;
-    let audit = audit_log(&config, &folder)?;
+    let (folder, ground) = Ground::lay(&config)?;
     let keys = KeyFile::open(folder.token_keys())?;
     let store = Store::open(store::Config { folder: folder.store(), ..config.store.clone() }).await?;
     let partitions = partitions(&store, config.partitions).await?;
@@ -61,28 +55,12 @@ pub async fn run(config: Config) -> Result<()> {
             () = broker_gone.cancelled() => {}
         }
     };
-    let serving = async {
-        let log = Log::connect(log).await?;
-        let epochs = log.open_streams().await?;
-        let (store, audit) = (store.clone(), audit.clone());
-        let parts = Parts { folder: &folder, log, epochs, store, keys, issuers, audit, metrics };
-        let begun = |addresses: &Addresses| say_what_next(addresses, &config.data);
-        roles::serve(&config, &Role::value_variants().iter().copied().collect(), parts, begun, stop).await
-    };
-    let served = Box::pin(serving).await;
-    let synced = store.sync().await.context("the store");
-    audit.close();
+    let roles = Role::value_variants().iter().copied().collect();
+    let begun = |addresses: &Addresses| say_what_next(addresses, &config.data);
+    let served = roles::serve(&config, &roles, Parts { folder: &folder, ground, log, store, keys }, begun, stop).await;
     under_all.cancel();
     let supervised = supervising.await.context("the broker's task").flatten();
-    supervised.and(served).and(synced)
-}
-
-pub(crate) fn audit_log(config: &Config, folder: &DataFolder) -> Result<audit::Log> {
-    match &config.audit_log {
-        Some(off) if off.as_os_str() == "off" => Ok(audit::Log::off()),
-        Some(file) => Ok(audit::Log::append_to(file)?),
-        None => Ok(audit::Log::append_to(&folder.audit_log())?),
-    }
+    supervised.and(served)
 }
 
 /// How the broker writes, so that the log rests on what it says.

@@ -1,12 +1,13 @@
 //! Keeps a worker's view of its role: puts its signs of life, follows the bucket, starts anew where that stands still.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::kv::{Entry as Found, Store, Watch};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use metrics::counter;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::entry::{self, Beat, Entry, Holder};
@@ -136,11 +137,11 @@ async fn beat(shared: &Shared) -> Attempt {
 }
 
 async fn forget(shared: &Shared) {
-    let forgotten = std::mem::take(&mut *shared.forgotten.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    let forgotten = std::mem::take(&mut *shared.forgotten.lock().unwrap_or_else(PoisonError::into_inner));
     for (worker, revision) in forgotten {
         let key = entry::worker_key(shared.role, &worker);
-        let removing = shared.put(&key, bytes::Bytes::new(), Mark::Delete(Some(revision)));
-        if tokio::time::timeout(SAID_WITHIN, removing).await.is_err() {
+        let removing = shared.put(&key, Bytes::new(), Mark::Delete(Some(revision)));
+        if timeout(SAID_WITHIN, removing).await.is_err() {
             tracing::debug!(worker, "not forgotten yet");
         }
     }

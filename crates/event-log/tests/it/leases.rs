@@ -83,7 +83,7 @@ async fn own(lease: Lease, holds: Tenures) -> Result<(), Error> {
             () = tenure.lost() => false,
         };
         holds.lock().unwrap().remove(&lease.partition());
-        if recalled && let Err(error) = grant.release().await {
+        if recalled && let Err(error) = grant.end(Ok::<(), Error>(())).await {
             assert!(matches!(error, Error::Taken), "{error}");
         }
     }
