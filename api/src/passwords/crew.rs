@@ -107,8 +107,10 @@ mod tests {
                 crew.join();
                 let wait = wait;
                 for () in &wait {
-                    say.send(thread_schedule_policy().unwrap()).unwrap();
+                    let policy = thread_schedule_policy().unwrap();
+                    // Done before it is told: else it would stand behind the others again after the next hurry.
                     crew.note_done();
+                    say.send(policy).unwrap();
                 }
             });
             let policy = || {

@@ -26,6 +26,7 @@ mod error;
 mod join;
 mod load;
 mod merge;
+mod page;
 mod rows;
 mod store;
 mod waiters;

@@ -12,7 +12,7 @@ use super::{
     numbers::{BUCKET_ROWS, big, bound, bucket, code, number, user},
     statements::Statement,
 };
-use crate::{Error, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, HistoryPage, MemberRow, codes::role_of, join};
+use crate::{Error, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, HistoryPage, MemberRow, codes::role_of, join, page::Page};
 
 /// Another process tells nobody here of its appends: who waits for a row looks again, after pauses of these lengths.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -144,54 +144,31 @@ impl Shared {
         // The lowest seq that is kept is a column of the snapshot; without one, nothing was ever let go.
         let snapshot = self.cluster.row::<(i64, i64)>(Statement::SnapshotHead, (*chat.as_bytes(),)).await?;
         let (snapshot_head, first_seq) = snapshot.map_or((0, 1), |(head, first)| (number(head), number(first).max(1)));
-        // What lies below the first kept row counts as known.
-        let after = after.max(first_seq - 1);
-        // Begins with the row `after` itself, when that is one: it proves that what the caller knows is stored.
-        let begin = after.max(first_seq);
-        let mut page = Page { rows: Vec::new(), bytes: 0, through: first_seq - 1, expected: begin };
-        let ended = self.fill(chat, after, limit_entries, limit_bytes, &mut page).await?;
-        if page.through < after {
-            // The caller is ahead of what is stored: say how far it is whole, never more (M22).
-            page.through = self.last_below(chat, begin, snapshot_head).await?.unwrap_or(page.through);
+        let mut page = Page::new(chat, first_seq, after, limit_entries, limit_bytes);
+        let begin = page.expected();
+        let ended = self.fill(chat, limit_entries, &mut page).await?;
+        let mut below = None;
+        if page.is_below_after() {
+            below = self.last_below(chat, begin, snapshot_head).await?;
         } else if ended {
-            self.heads.learn(chat, page.through);
+            self.heads.learn(chat, page.through());
         }
-        Ok(HistoryPage { rows: page.rows, through: page.through, first_seq })
+        Ok(page.whole(below))
     }
 
-    /// Reads rows from `page.expected` on into the page; whether it ended because there are no more rows.
-    async fn fill(
-        &self,
-        chat: ChatId,
-        after: Seq,
-        limit_entries: usize,
-        limit_bytes: usize,
-        page: &mut Page,
-    ) -> Result<bool, Error> {
-        while i64::try_from(page.expected).is_ok() {
-            let at = bucket(page.expected);
+    /// Reads rows into the page; whether it ended because there are no more rows.
+    async fn fill(&self, chat: ChatId, limit_entries: usize, page: &mut Page) -> Result<bool, Error> {
+        while i64::try_from(page.expected()).is_ok() {
+            let at = bucket(page.expected());
             let first_of_next = (at + 1) * BUCKET_ROWS;
             // The row `after` comes beside those that are asked for.
-            let last = page.expected.saturating_add(limit_entries as u64).min(first_of_next - 1);
-            let values = (*chat.as_bytes(), big(at), bound(page.expected), bound(last));
+            let last = page.expected().saturating_add(limit_entries as u64).min(first_of_next - 1);
+            let values = (*chat.as_bytes(), big(at), bound(page.expected()), bound(last));
             let mut from = PagingState::start();
             loop {
                 let (rows, next) = self.cluster.page::<(i64, Vec<u8>)>(Statement::Entries, &values, from).await?;
                 for (seq, bytes) in rows {
-                    if number(seq) != page.expected {
-                        // A hole: what lies above it is not told, else the answer would look whole (M22).
-                        return Ok(false);
-                    }
-                    if page.expected > after {
-                        if !page.rows.is_empty() && page.bytes + bytes.len() > limit_bytes {
-                            return Ok(false);
-                        }
-                        page.bytes += bytes.len();
-                        page.rows.push(join::logged(chat, page.expected, bytes.into())?);
-                    }
-                    page.through = page.expected;
-                    page.expected += 1;
-                    if page.rows.len() == limit_entries {
+                    if !page.take(number(seq), bytes.len(), || bytes.into())? {
                         return Ok(false);
                     }
                 }
@@ -200,7 +177,7 @@ impl Shared {
                     None => break,
                 }
             }
-            if page.expected != last + 1 {
+            if page.expected() != last + 1 {
                 // A row is missing before the last one that was asked for. Above it may be others, past a hole.
                 return Ok(true);
             }
@@ -236,12 +213,4 @@ impl Shared {
         let row = self.cluster.row::<(i64,)>(Statement::LastEntry, values).await?;
         Ok(row.map(|(seq,)| number(seq)))
     }
-}
-
-/// What of a history page is read so far.
-struct Page {
-    rows: Vec<LoggedEntry>,
-    bytes: usize,
-    through: Seq,
-    expected: Seq,
 }

@@ -13,8 +13,8 @@ use super::{
     tables::{Table, Tables},
 };
 use crate::{
-    ChatLine, Checkpoint, Error, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow,
-    Reader, Receipt, SummaryRow, UserChatRow, join,
+    ChatLine, Checkpoint, Error, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, Reader, Receipt, SummaryRow, UserChatRow,
+    join, page::Page,
 };
 
 /// The engine as of one moment.
@@ -174,46 +174,24 @@ impl<'a> View<'a> {
         limit_entries: usize,
         limit_bytes: usize,
     ) -> Result<HistoryPage, Error> {
-        let limit_entries = limit_entries.clamp(1, HISTORY_ROWS_MAX);
-        let limit_bytes = limit_bytes.min(HISTORY_BYTES_MAX);
-        let first_seq = self.first_seq(chat)?;
-        // What lies below the first kept row counts as known.
-        let after = after.max(first_seq - 1);
-        // Begins with the row `after` itself, when that is one: it proves that what the caller knows is stored.
-        let begin = after.max(first_seq);
-        let mut through = first_seq - 1;
-        let mut expected = begin;
-        let mut rows = Vec::new();
-        let mut bytes = 0;
-        let (from, to) = (keys::log(chat, begin), keys::log(chat, Seq::MAX));
+        let mut page = Page::new(chat, self.first_seq(chat)?, after, limit_entries, limit_bytes);
+        let (from, to) = (keys::log(chat, page.expected()), keys::log(chat, Seq::MAX));
         for pair in self.pairs(Table::Log, (Bound::Included(&from), Bound::Included(&to))) {
             let (key, value) = pair?;
-            if keys::log_seq(&key) != Some(expected) {
-                // A hole: what lies above it is not told, else the answer would look whole (M22).
+            let Some(seq) = keys::log_seq(&key) else { break };
+            if !page.take(seq, value.len(), || copy(&value))? {
                 break;
             }
-            if expected > after {
-                if !rows.is_empty() && bytes + value.len() > limit_bytes {
-                    break;
-                }
-                bytes += value.len();
-                rows.push(decode(chat, expected, &value)?);
-            }
-            through = expected;
-            if rows.len() == limit_entries {
-                break;
-            }
-            let Some(next) = expected.checked_add(1) else { break };
-            expected = next;
         }
-        if through < after {
-            // The caller is ahead of what is stored: say how far it is whole, never more (M22).
-            let below = (Bound::Included(&keys::log(chat, 0)[..]), Bound::Excluded(&from[..]));
-            if let Some(pair) = self.pairs(Table::Log, below).next_back() {
-                through = keys::log_seq(&pair?.0).ok_or_else(|| Error::corrupt("chat_log", "its key is too short"))?;
+        let mut below = None;
+        if page.is_below_after() {
+            let range = (Bound::Included(&keys::log(chat, 0)[..]), Bound::Excluded(&from[..]));
+            if let Some(pair) = self.pairs(Table::Log, range).next_back() {
+                let seq = keys::log_seq(&pair?.0);
+                below = Some(seq.ok_or_else(|| Error::corrupt("chat_log", "its key is too short"))?);
             }
         }
-        Ok(HistoryPage { rows, through, first_seq })
+        Ok(page.whole(below))
     }
 
     pub(super) fn chats_of(
@@ -297,6 +275,10 @@ impl<'a> View<'a> {
 }
 
 fn decode(chat: ChatId, seq: Seq, value: &[u8]) -> Result<LoggedEntry, Error> {
-    // A copy, not a slice of the engine's block: an answer that waits for a slow socket must not hold whole blocks.
-    join::logged(chat, seq, Bytes::copy_from_slice(value))
+    join::logged(chat, seq, copy(value))
+}
+
+/// Not a slice of the engine's block: an answer that waits for a slow socket must not hold whole blocks.
+fn copy(value: &[u8]) -> Bytes {
+    Bytes::copy_from_slice(value)
 }
