@@ -75,6 +75,9 @@ pub struct Event {
     /// The user that it was done to, by its id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
+    /// The partition that it was done to, behind its role: `ingest 3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partition: Option<String>,
     /// From where.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
@@ -99,6 +102,7 @@ impl Event {
             device: None,
             chat: None,
             subject: None,
+            partition: None,
             address: None,
             request_id: None,
             detail: None,

@@ -15,6 +15,7 @@ mod export;
 mod health;
 mod imports;
 mod keys;
+mod orders;
 mod partitions;
 mod probes;
 mod refusal;
@@ -150,6 +151,7 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/partitions", get(partitions::status))
         .route("/token-keys", get(keys::list))
         .route("/token-keys/rotate", post(keys::rotate))
+        .merge(orders::routes())
         .merge(imports::routes())
 }
 

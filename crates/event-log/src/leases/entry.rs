@@ -3,7 +3,7 @@
 //! ```text
 //! workers.ROLE.NAME     {"incarnation":…,"leaving":false}     put twice a second for as long as the worker lives
 //! ROLE.PARTITION        {"worker":…,"incarnation":…}          put at an acquisition; deleted when it is let go
-//! orders.ROLE.PARTITION {"pause":null} or {"move":{"to":…}}   put and deleted by operators
+//! orders.ROLE.PARTITION "pause" or {"move":{"to":…}}        put and deleted by operators
 //! ```
 //! The revision of a put to `ROLE.PARTITION` is its tenure's id (M15).
 

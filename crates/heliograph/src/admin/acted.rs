@@ -1,7 +1,8 @@
 //! Where each action of an operator passes: what was done to whom by whom, and what became of it.
 
 use audit::{Event, Outcome};
-use domain::{ChatId, UserId};
+use domain::{ChatId, Partition, UserId};
+use event_log::Role;
 use metrics::counter;
 
 use super::refusal::Refusal;
@@ -18,27 +19,34 @@ pub(super) struct Action {
     device: String,
     /// The chat that it is done to.
     chat: Option<ChatId>,
+    /// The partition, behind its role.
+    partition: Option<String>,
 }
 
 impl Action {
     /// On nobody's account or chat.
     pub(super) const fn alone(name: &'static str) -> Self {
-        Self { name, user: None, device: String::new(), chat: None }
+        Self { name, user: None, device: String::new(), chat: None, partition: None }
     }
 
     /// On a user.
-    pub(super) const fn on_user(name: &'static str, user: UserId) -> Self {
-        Self { name, user: Some(user), device: String::new(), chat: None }
+    pub(super) fn on_user(name: &'static str, user: UserId) -> Self {
+        Self { user: Some(user), ..Self::alone(name) }
     }
 
     /// On a user's device.
-    pub(super) const fn on_device(name: &'static str, user: UserId, device: String) -> Self {
-        Self { name, user: Some(user), device, chat: None }
+    pub(super) fn on_device(name: &'static str, user: UserId, device: String) -> Self {
+        Self { device, ..Self::on_user(name, user) }
     }
 
     /// On a chat.
-    pub(super) const fn on_chat(name: &'static str, chat: ChatId) -> Self {
-        Self { name, user: None, device: String::new(), chat: Some(chat) }
+    pub(super) fn on_chat(name: &'static str, chat: ChatId) -> Self {
+        Self { chat: Some(chat), ..Self::alone(name) }
+    }
+
+    /// On whose a partition is to be.
+    pub(super) fn on_partition(name: &'static str, role: Role, partition: Partition) -> Self {
+        Self { partition: Some(format!("{} {partition}", role.name())), ..Self::alone(name) }
     }
 }
 
@@ -50,7 +58,7 @@ pub(super) async fn acted<T>(
     doing: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refusal> {
     let done = doing.await;
-    let Action { name, user, device, chat } = action;
+    let Action { name, user, device, chat, partition } = action;
     let (user, chat) = (user.map(|user| user.to_string()), chat.map(|chat| chat.to_string()));
     let outcome = done.as_ref().err().map_or("done", Refusal::name);
     let kept = match &done {
@@ -64,10 +72,11 @@ pub(super) async fn acted<T>(
         subject: user.clone(),
         chat: chat.clone(),
         device: Some(device.clone()).filter(|device| !device.is_empty()),
+        partition: partition.clone(),
         detail: Some(name),
         ..Event::new(audit::Action::Admin, kept)
     });
     // Escaped, since a device's name is whatever its client said.
-    tracing::info!(target: "audit", action = name, user.id = user, chat.id = chat, device = ?device, by.uid = ?by.0, outcome);
+    tracing::info!(target: "audit", action = name, user.id = user, chat.id = chat, partition, device = ?device, by.uid = ?by.0, outcome);
     done
 }

@@ -7,17 +7,17 @@ use api::rfc3339;
 use axum::Json;
 use axum::extract::State;
 use domain::{Epoch, Partition};
-use event_log::{Bounds, Log, Role, Stream};
+use event_log::{Bounds, Log, Order, Stream};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Serialize;
 use store::{Checkpoint, Reader, Store};
 
 use super::Shared;
+use super::orders::ROLES;
 use super::refusal::Refusal;
 
 /// Partitions that are looked at at once.
 const AT_ONCE: usize = 8;
-const ROLES: [Role; 3] = [Role::Ingest, Role::Delivery, Role::Projections];
 const STREAMS: [Stream; 3] = [Stream::Commands, Stream::Events, Stream::Statuses];
 
 /// Who last took the partition for a role.
@@ -27,6 +27,13 @@ struct Owner {
     tenure: u64,
     name: String,
     since: String,
+}
+
+/// What an operator wants of the owner.
+#[derive(Debug, Serialize)]
+struct Wanted {
+    role: &'static str,
+    order: Order,
 }
 
 /// What a stream holds.
@@ -61,6 +68,7 @@ pub(super) struct Status {
     partition: u16,
     epoch: u64,
     owners: Vec<Owner>,
+    orders: Vec<Wanted>,
     streams: Vec<Held>,
     progress: Vec<Progress>,
 }
@@ -113,7 +121,7 @@ async fn look(log: &Log, store: &Store, partition: Partition) -> Result<Status, 
     // Positions before the streams' ends: what comes in between counts as waiting, and nothing seems lost.
     let positions = positions(store, partition).await?;
     let epoch = log.epoch(partition).await?;
-    let mut owners = Vec::new();
+    let (mut owners, mut orders) = (Vec::new(), Vec::new());
     for role in ROLES {
         owners.extend(log.owner(role, partition).await?.map(|owner| Owner {
             role: role.name(),
@@ -121,6 +129,7 @@ async fn look(log: &Log, store: &Store, partition: Partition) -> Result<Status, 
             name: owner.worker,
             since: rfc3339(us(owner.since_ns)),
         }));
+        orders.extend(log.ordered(role, partition).await?.map(|order| Wanted { role: role.name(), order }));
     }
     let mut streams = Vec::new();
     let mut progress = Vec::new();
@@ -136,7 +145,7 @@ async fn look(log: &Log, store: &Store, partition: Partition) -> Result<Status, 
         let Bounds { first, last, records, bytes } = bounds;
         streams.push(Held { stream: label(stream), last, first, records, bytes });
     }
-    Ok(Status { partition: partition.0, epoch: epoch.0, owners, streams, progress })
+    Ok(Status { partition: partition.0, epoch: epoch.0, owners, orders, streams, progress })
 }
 
 async fn positions(store: &Store, partition: Partition) -> Result<Vec<Position>, Refusal> {

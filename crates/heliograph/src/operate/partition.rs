@@ -1,4 +1,4 @@
-//! `partition`: how far each partition is, and how old what waits in it is.
+//! `partition`: how far each partition is, and how old what waits in it is; and who is to have it.
 
 use std::io::{IsTerminal as _, Write as _, stdout};
 use std::path::Path;
@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use super::ask::Ask;
+use super::ask::{Ask, encoded};
 use super::print::{Column, List, said};
 
 const PROGRESS: &[Column] = &[
@@ -48,6 +48,35 @@ enum PartitionCommand {
         #[arg(long)]
         watch: bool,
     },
+    /// Lets nobody have a partition: what comes in waits in the log until `resume`.
+    Pause {
+        #[command(flatten)]
+        whose: Whose,
+    },
+    /// Gives a partition to a worker, as long as that one takes part.
+    Move {
+        #[command(flatten)]
+        whose: Whose,
+        /// The worker's name.
+        #[arg(long, value_name = "WORKER")]
+        to: String,
+    },
+    /// Takes back a pause or a move: the workers share the partition again.
+    Resume {
+        #[command(flatten)]
+        whose: Whose,
+    },
+}
+
+/// A partition, and of which role.
+#[derive(Debug, Args)]
+struct Whose {
+    /// The partition's number.
+    #[arg(value_name = "PARTITION")]
+    partition: u16,
+    /// The role whose owner is meant: `ingest`, `delivery` or `projections`.
+    #[arg(long, value_name = "ROLE", default_value = "ingest")]
+    role: String,
 }
 
 impl PartitionArgs {
@@ -56,16 +85,40 @@ impl PartitionArgs {
     /// # Errors
     /// What `up` says, or that none runs.
     pub(crate) async fn run(self, folder: &Path) -> Result<()> {
-        let PartitionCommand::Status { watch } = self.command;
         let ask = Ask::of(folder);
-        loop {
-            let status = ask.get("/partitions").await?;
-            print(&status, self.json, watch)?;
-            if !watch {
-                return Ok(());
-            }
-            sleep(LOOK_EVERY).await;
+        let (whose, order, body) = match self.command {
+            PartitionCommand::Status { watch } => return status(&ask, self.json, watch).await,
+            PartitionCommand::Pause { whose } => (whose, "pause", None),
+            PartitionCommand::Move { whose, to } => (whose, "move", Some(json!({ "to": to }))),
+            PartitionCommand::Resume { whose } => (whose, "resume", None),
+        };
+        let Whose { partition, role } = whose;
+        let ordered = ask.post(&format!("/partitions/{partition}/{}/{order}", encoded(&role)), body).await?;
+        let mut output = stdout().lock();
+        if self.json {
+            writeln!(output, "{ordered}")?;
+        } else {
+            writeln!(output, "{}", followed(&ordered))?;
         }
+        Ok(output.flush()?)
+    }
+}
+
+/// Who has it now, and whether that is what was wanted.
+fn followed(ordered: &Value) -> String {
+    let owner = ordered["owner"].as_str().map_or_else(|| "nobody has it".to_owned(), |name| format!("{name} has it"));
+    let yet = if ordered["followed"] == true { "" } else { " still; the order stands" };
+    format!("{} of partition {}: {owner}{yet}", said(ordered, "role"), ordered["partition"])
+}
+
+async fn status(ask: &Ask, is_json: bool, watch: bool) -> Result<()> {
+    loop {
+        let status = ask.get("/partitions").await?;
+        print(&status, is_json, watch)?;
+        if !watch {
+            return Ok(());
+        }
+        sleep(LOOK_EVERY).await;
     }
 }
 
@@ -91,11 +144,19 @@ fn print(status: &Value, is_json: bool, watches: bool) -> Result<()> {
 /// A row for each position, with the end of its stream and who moves it.
 fn rows(partition: &Value) -> Vec<Value> {
     let items = |field: &str| partition[field].as_array().cloned().unwrap_or_default();
-    let (owners, streams) = (items("owners"), items("streams"));
+    let (owners, orders, streams) = (items("owners"), items("orders"), items("streams"));
     let row = |mut row: Value| {
         let by = MOVED_BY.iter().find(|(done, _)| row["done"] == *done).map_or("", |(_, role)| role);
         let owner = owners.iter().find(|owner| owner["role"] == by);
         let owner = owner.map(|owner| format!("{} ({})", said(owner, "name"), said(owner, "tenure")));
+        let order = orders.iter().find(|order| order["role"] == by).map(|order| &order["order"]);
+        let owner = match order {
+            Some(order) if *order == "pause" => Some(format!("{} [paused]", owner.unwrap_or_else(|| "-".to_owned()))),
+            Some(order) => {
+                Some(format!("{} [to {}]", owner.unwrap_or_else(|| "-".to_owned()), said(&order["move"], "to")))
+            }
+            None => owner,
+        };
         let held = streams.iter().find(|held| held["stream"] == row["stream"]);
         row["partition"] = partition["partition"].clone();
         row["last"] = held.map_or(Value::Null, |held| held["last"].clone());

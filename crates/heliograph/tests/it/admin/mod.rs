@@ -4,6 +4,7 @@ mod changes;
 mod exports;
 mod imports;
 mod lists;
+mod orders;
 mod probes;
 mod rotation;
 
