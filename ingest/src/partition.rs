@@ -226,16 +226,24 @@ impl Shell {
     fn look_for_trimming(&self) {
         let (store, partition) = (self.store.clone(), self.partition);
         self.running.push(Box::pin(async move {
-            let Some(position) = store.synced_position(partition).await? else { return Ok(None) };
-            let mut events_needed = u64::MAX;
-            for reader in takeover::REQUIRED_READERS {
-                let checkpoint = store.checkpoint(reader, partition).await?;
-                let read = checkpoint.filter(|at| at.epoch == position.epoch).map_or(0, |at| at.events);
-                events_needed = events_needed.min(read);
+            match trimmable(&store, partition).await {
+                // Looked for again at the next turn; meanwhile nothing is trimmed.
+                Err(error) if error.is_retryable() => Ok(None),
+                found => Ok(found?),
             }
-            Ok(Some(Input::Synced { position, events_needed }))
         }));
     }
+}
+
+async fn trimmable(store: &Store, partition: Partition) -> Result<Option<Input>, store::Error> {
+    let Some(position) = store.synced_position(partition).await? else { return Ok(None) };
+    let mut events_needed = u64::MAX;
+    for reader in takeover::REQUIRED_READERS {
+        let checkpoint = store.checkpoint(reader, partition).await?;
+        let read = checkpoint.filter(|at| at.epoch == position.epoch).map_or(0, |at| at.events);
+        events_needed = events_needed.min(read);
+    }
+    Ok(Some(Input::Synced { position, events_needed }))
 }
 
 fn wall_clock_us() -> Micros {
