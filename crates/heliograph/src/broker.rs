@@ -4,6 +4,8 @@
 //! with, so that never two of them run on one folder's streams: the next start adopts it, or stops it first if it was
 //! told to sync otherwise.
 
+mod room;
+
 use std::fmt;
 use std::fs;
 use std::io;
@@ -20,9 +22,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use room::refuses_in_spite_of_room;
 
 use crate::boot::LazyMark;
 use crate::folder::{closed, replace};
@@ -41,6 +45,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const RESTART_AFTER: Duration = Duration::from_millis(200);
 /// Starts in a row that may fail, each tried later than the one before: some ten seconds in all.
 const FAILURES_MAX: u32 = 10;
+
+/// A disk that has room and still refuses, for a quota perhaps, is no reason to start it over and over.
+const RESTART_FOR_ROOM_EVERY: Duration = Duration::from_secs(30);
 
 /// Whether the broker syncs each record before it acknowledges.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -184,16 +191,27 @@ impl Broker {
 
     /// Keeps it running until shut down, then ends it.
     ///
+    /// One whose disk was full is started anew once there is room: by itself it would go on refusing.
+    ///
     /// # Errors
     /// If it ended and cannot be started again.
     pub async fn supervise(mut self, shutdown: CancellationToken) -> Result<()> {
-        let mut failures = 0;
+        let (mut failures, mut rests_until) = (0, Instant::now());
         loop {
+            let folder = self.folder.clone();
+            let refusing = async {
+                sleep_until(rests_until).await;
+                refuses_in_spite_of_room(&folder).await;
+            };
             tokio::select! {
-                () = self.ended() => {}
+                () = self.ended() => tracing::warn!(port = self.kept.port, "the broker ended; starting it again"),
+                () = refusing => {
+                    tracing::warn!(port = self.kept.port, "the broker's disk was full; starting it anew");
+                    self.end().await?;
+                    rests_until = Instant::now() + RESTART_FOR_ROOM_EVERY;
+                }
                 () = shutdown.cancelled() => return self.stop().await,
             }
-            tracing::warn!(port = self.kept.port, "the broker ended; starting it again");
             sleep(RESTART_AFTER * (failures + 1)).await;
             match self.spawn().await {
                 Ok(()) => failures = 0,

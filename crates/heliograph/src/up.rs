@@ -5,13 +5,15 @@
 //! ```
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bytes::Bytes;
 use clap::ValueEnum as _;
 use event_log::{Durability, LogConfig};
 use store::Store;
 use telemetry::LogConfig as Logging;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::{Broker, Sync};
@@ -19,6 +21,9 @@ use crate::config::Config;
 use crate::ground::Ground;
 use crate::key_file::KeyFile;
 use crate::roles::{self, Addresses, Parts, Role};
+
+/// Once the broker is gone for good, before they are dropped: as by a kill, which costs nothing that was promised.
+const ROLES_END_WITHIN: Duration = Duration::from_secs(20);
 
 /// More can be asked for; on one machine they would only make records smaller.
 const PARTITIONS_BY_DEFAULT_MAX: u16 = 8;
@@ -57,10 +62,21 @@ pub async fn run(config: Config) -> Result<()> {
     };
     let roles = Role::value_variants().iter().copied().collect();
     let begun = |addresses: &Addresses| say_what_next(addresses, &config.data);
-    let served = roles::serve(&config, &roles, Parts { folder: &folder, ground, log, store, keys }, begun, stop).await;
+    let parts = Parts { folder: &folder, ground, log, store, keys };
+    let serving = roles::serve(&config, &roles, parts, begun, stop);
+    let served = tokio::select! {
+        served = serving => served,
+        () = without_broker(&broker_gone) => Err(anyhow!("without a broker the roles did not end within {ROLES_END_WITHIN:?}")),
+    };
     under_all.cancel();
     let supervised = supervising.await.context("the broker's task").flatten();
     supervised.and(served)
+}
+
+/// Returns some time after the broker is gone for good: a role that waits for the log may wait for ever.
+async fn without_broker(gone: &CancellationToken) {
+    gone.cancelled().await;
+    sleep(ROLES_END_WITHIN).await;
 }
 
 /// How the broker writes, so that the log rests on what it says.

@@ -21,6 +21,7 @@ mod cql;
 mod crash_points;
 mod external_issuers;
 mod foreign;
+mod full_disk;
 mod given_tokens;
 mod kills;
 mod membership;

@@ -1,5 +1,6 @@
 //! What stands in the way of a start, and two terminals that talk.
 
+use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::{Arc, Mutex};
@@ -11,9 +12,9 @@ use heliograph::broker::{self, Access};
 use heliograph::chat::{ChatArgs, run_on};
 use heliograph::folder;
 use nix::sys::signal::{Signal, kill};
-use testkit::Running;
 use testkit::children::pause;
 use testkit::wait::until;
+use testkit::{Running, Scratch};
 use tokens::TokenKeys;
 use tokio::io::{AsyncWriteExt as _, BufReader, DuplexStream, duplex};
 
@@ -22,6 +23,8 @@ use crate::kills::Talk;
 use crate::process::Up;
 
 const FAILS_WITHIN: Duration = Duration::from_secs(30);
+/// Longer than roles are given once the broker is gone.
+const ENDS_WITHIN: Duration = Duration::from_secs(60);
 /// Longer than one try to reach a broker.
 const ANSWERS_NOT_FOR: Duration = Duration::from_secs(2);
 
@@ -48,12 +51,37 @@ async fn an_orphan_that_syncs_otherwise_than_asked_is_replaced() {
     up.is_lazy = false;
     up.start().await;
     assert_ne!(up.broker(), Some(orphan), "a lazily synced broker was adopted");
-    let config = std::fs::read_to_string(up.folder().join("broker/nats-server.conf")).unwrap();
+    let config = fs::read_to_string(up.folder().join("broker/nats-server.conf")).unwrap();
     assert!(config.contains("sync_interval: \"always\""), "{config}");
     assert!(!up.folder().join("broker/lazy-boot").exists(), "what was written lazily is on disk now");
     talk.goes_on(10, "the second start").await;
     talk.end().await;
     talk.cast.verdict().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_broker_that_can_be_started_it_ends_and_says_so() {
+    let mut up = Up::new();
+    let (program, scratch) = (testkit::nats::find_binary().unwrap(), Scratch::new("broker").unwrap());
+    let copy = scratch.join("nats-server");
+    fs::copy(program, &copy).unwrap();
+    let mut command = up.command();
+    command.env("HELIOGRAPH_NATS_SERVER", &copy);
+    up.start_with(command).await;
+    let mut talk = Talk::begin(up.cast(), 1).await;
+    talk.goes_on(10, "the start").await;
+    fs::remove_file(&copy).unwrap();
+    up.kill_broker();
+    let mut running = up.running.take().unwrap();
+    let status = running.wait_for_end(ENDS_WITHIN).await.unwrap();
+    assert_eq!(status.code(), Some(1), "{}", running.tail());
+    running.wait_for_line(FAILS_WITHIN, "cannot start").await.unwrap();
+    // What was said is still there, for whoever starts it with a broker.
+    up.start().await;
+    talk.goes_on(10, "the second start").await;
+    talk.end().await;
+    talk.cast.verdict().await;
+    up.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,13 +147,13 @@ async fn a_lazily_synced_broker_whose_host_went_down_is_not_gone_on_from() {
     talk.goes_on(10, "the kill").await;
     up.kill();
     up.kill_broker();
-    std::fs::write(&mark, "another boot").unwrap();
+    fs::write(&mark, "another boot").unwrap();
     let mut second = Running::start("heliograph up after a power cut", up.command()).unwrap();
     let status = second.wait_for_end(FAILS_WITHIN).await.unwrap();
     assert!(!status.success());
     second.wait_for_line(FAILS_WITHIN, "the machine went down").await.unwrap();
     // Stopped in order, it may be started on any boot.
-    std::fs::write(&mark, event_log::host_boot_id().unwrap()).unwrap();
+    fs::write(&mark, event_log::host_boot_id().unwrap()).unwrap();
     up.start().await;
     up.stop().await;
     assert!(!mark.exists(), "the mark outlived an orderly stop");
@@ -229,7 +257,7 @@ async fn other_users_of_the_machine_read_nothing_and_get_no_word_from_the_broker
     let mut up = Up::new();
     up.start().await;
     for closed in ["broker", "store"] {
-        let mode = std::fs::metadata(up.folder().join(closed)).unwrap().permissions().mode();
+        let mode = fs::metadata(up.folder().join(closed)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{closed}: {mode:o}");
     }
     let Access { url, login } = broker::access_of(&folder::broker(up.folder())).unwrap();
