@@ -17,7 +17,7 @@ pub enum Error {
     #[error("store: {0}")]
     Store(#[from] store::Error),
     /// Takeover found what must not be.
-    #[error("{0}")]
+    #[error("{0}; `heliograph epoch renew` opens a new epoch")]
     Halt(#[from] Halt),
     /// An event record that cannot be read: nothing behind it may be decided.
     #[error("event record {sequence} cannot be read: {reason}")]

@@ -35,6 +35,12 @@ pub enum Error {
         /// The setting.
         what: String,
     },
+    /// A new epoch of the partition was begun and not ended.
+    #[error("the new epoch of partition {partition} is not whole: run `heliograph epoch renew` again")]
+    Renewing {
+        /// Which.
+        partition: u16,
+    },
     /// The tenure's connection is gone; acquire again (M6).
     #[error("the tenure is lost")]
     Lost,
@@ -51,7 +57,11 @@ impl Error {
     pub const fn is_passing(&self) -> bool {
         match self {
             Self::Lost | Self::Taken | Self::Broker { .. } | Self::Connect(_) => true,
-            Self::Config(_) | Self::Partitions { .. } | Self::Settings { .. } | Self::Superseded => false,
+            Self::Config(_)
+            | Self::Partitions { .. }
+            | Self::Settings { .. }
+            | Self::Renewing { .. }
+            | Self::Superseded => false,
         }
     }
 

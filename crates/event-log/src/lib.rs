@@ -14,6 +14,7 @@
 //! inlet         commands that a gateway hands to the owner in its process
 //! control       what every gateway must learn, in order, also after a cut
 //! look          what an operator sees of a partition
+//! renewal       a new epoch of a partition
 //! streams       settings of the streams, epoch, partition count
 //! subscription  core messages; what the broker client drops is seen as `Lagged`
 //! └ local       those that stay within the process
@@ -35,6 +36,7 @@ mod names;
 mod publish;
 mod reader;
 mod record;
+mod renewal;
 mod streams;
 mod subject;
 mod subscription;
@@ -51,6 +53,7 @@ pub use log::Log;
 pub use look::Owner;
 pub use reader::OrderedReader;
 pub use record::{Bounds, Record};
+pub use renewal::Renewal;
 pub use streams::Stream;
 pub use subject::{ParseSubjectError, Subject};
 pub use subscription::{Message, Received, Subscription};

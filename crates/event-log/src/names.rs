@@ -25,6 +25,16 @@ impl Names {
         format!("{}{}-{}", self.streams, stream.name(), partition.0)
     }
 
+    /// The stream where commands wait for a partition's new epoch.
+    pub(crate) fn waiting(&self, partition: Partition) -> String {
+        format!("{}RENEWAL-{}", self.streams, partition.0)
+    }
+
+    /// Of that stream, and of no one else.
+    pub(crate) fn waiting_subject(&self, partition: Partition) -> String {
+        format!("{}rnw.{}", self.subjects, partition.0)
+    }
+
     pub(crate) fn control(&self) -> String {
         format!("{}{CONTROL}", self.streams)
     }

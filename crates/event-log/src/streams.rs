@@ -89,6 +89,7 @@ async fn open_partition(
     names: &Names,
     partition: Partition,
 ) -> Result<Epoch, Error> {
+    no_renewal(context, names, partition).await?;
     // COMMANDS comes first and says which epoch the others belong to.
     let commands = ensure(context, settings(Stream::Commands, partition, now(), config, names)).await?;
     let epoch = epoch_of(&commands)?;
@@ -101,13 +102,22 @@ async fn open_partition(
 
 /// The epoch that the partition's streams carry now.
 pub(crate) async fn epoch(context: &Context, names: &Names, partition: Partition) -> Result<Epoch, Error> {
+    no_renewal(context, names, partition).await?;
     let commands = info(context, &names.stream(Stream::Commands, partition)).await?;
     let epoch = epoch_of(&commands)?;
     same_epoch(epoch, &info(context, &names.stream(Stream::Events, partition)).await?)?;
     Ok(epoch)
 }
 
-fn epoch_of(info: &Info) -> Result<Epoch, Error> {
+/// What of a partition waits for its new epoch must be in its streams before anybody works on them.
+async fn no_renewal(context: &Context, names: &Names, partition: Partition) -> Result<(), Error> {
+    match find(context, &names.waiting(partition)).await? {
+        Some(_) => Err(Error::Renewing { partition: partition.0 }),
+        None => Ok(()),
+    }
+}
+
+pub(crate) fn epoch_of(info: &Info) -> Result<Epoch, Error> {
     metadata(info, EPOCH).map(Epoch)
 }
 
@@ -118,12 +128,12 @@ fn same_epoch(epoch: Epoch, info: &Info) -> Result<(), Error> {
     Err(different(&info.config.name, "its epoch is not that of the partition's commands"))
 }
 
-fn now() -> Epoch {
+pub(crate) fn now() -> Epoch {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Epoch(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
-fn metadata<T: std::str::FromStr>(info: &Info, key: &str) -> Result<T, Error> {
+pub(crate) fn metadata<T: std::str::FromStr>(info: &Info, key: &str) -> Result<T, Error> {
     info.config
         .metadata
         .get(key)
@@ -153,7 +163,13 @@ fn base(name: String, subject: String, bytes_max: i64, config: &LogConfig) -> Co
     }
 }
 
-fn settings(stream: Stream, partition: Partition, epoch: Epoch, config: &LogConfig, names: &Names) -> Config {
+pub(crate) fn settings(
+    stream: Stream,
+    partition: Partition,
+    epoch: Epoch,
+    config: &LogConfig,
+    names: &Names,
+) -> Config {
     let bytes_max = match stream {
         Stream::Commands => config.commands_bytes_max,
         Stream::Events => config.events_bytes_max,
@@ -212,7 +228,7 @@ pub(crate) async fn tenures(context: &Context, config: &LogConfig, names: &Names
 }
 
 /// The stream as wanted, made if it is not there.
-async fn ensure(context: &Context, wanted: Config) -> Result<Info, Error> {
+pub(crate) async fn ensure(context: &Context, wanted: Config) -> Result<Info, Error> {
     if let Some(found) = find(context, &wanted.name).await? {
         return adapt(context, found, &wanted).await;
     }
@@ -232,7 +248,7 @@ fn is_taken(kind: &CreateStreamErrorKind) -> bool {
     matches!(kind, CreateStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NAME_EXIST)
 }
 
-async fn find(context: &Context, name: &str) -> Result<Option<Info>, Error> {
+pub(crate) async fn find(context: &Context, name: &str) -> Result<Option<Info>, Error> {
     match context.get_stream(name).await {
         Ok(stream) => Ok(Some(stream.cached_info().clone())),
         Err(error) => match error.kind() {

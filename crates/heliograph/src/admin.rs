@@ -38,6 +38,7 @@ use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
 pub use health::{Health, RunningRole};
+pub(crate) use orders::ROLES as OWNING_ROLES;
 use refusal::Refusal;
 pub(crate) use refusal::Said;
 use serve::{Peer, serve};

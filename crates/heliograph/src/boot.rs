@@ -36,7 +36,7 @@ impl LazyMark {
             Ok(boot) if boot == self.boot => Ok(()),
             Ok(_) => bail!(
                 "the machine went down while the broker ran with --lazy-sync: what it acknowledged last may be lost, so no \
-                 partition goes on; choose another folder with --data (opening a new epoch over this one is not built yet)"
+                 partition goes on before `heliograph epoch renew`"
             ),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", self.file.display())),

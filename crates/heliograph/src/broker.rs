@@ -112,10 +112,27 @@ impl Broker {
     /// # Errors
     /// If there is no nats-server, it does not become ready, or it may have lost what it acknowledged (M7).
     pub async fn start(folder: &Path, sync: Sync) -> Result<Self> {
+        LazyMark::new(folder, event_log::host_boot_id()).check()?;
+        Self::begin(folder, sync, true).await
+    }
+
+    /// Starts a broker whose partitions get new epochs, whatever it may have lost; its mark stays until it is stopped.
+    ///
+    /// # Errors
+    /// If there is no nats-server, or it does not become ready.
+    pub async fn start_to_renew(folder: &Path) -> Result<Self> {
+        Self::begin(folder, Sync::Always, false).await
+    }
+
+    /// Whether its mark says that it may have lost what it acknowledged (M7).
+    pub fn may_have_lost_any(&self) -> bool {
+        self.mark.check().is_err()
+    }
+
+    async fn begin(folder: &Path, sync: Sync, marks: bool) -> Result<Self> {
         closed(folder)?;
         let binary = find()?;
         let mark = LazyMark::new(folder, event_log::host_boot_id());
-        mark.check()?;
         let kept = match fs::read(state_file(folder)) {
             Ok(bytes) => serde_json::from_slice(&bytes).context("the broker's state file is damaged")?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Kept {
@@ -145,6 +162,7 @@ impl Broker {
             broker.kept.password = format!("{:032x}", rand::random::<u128>());
         }
         match sync {
+            _ if !marks => {}
             // What a lazy run of this boot left to the kernel is on disk before anything is promised.
             Sync::Always => broker.mark.clear()?,
             Sync::Lazy => broker.mark.set()?,
@@ -236,9 +254,21 @@ impl Broker {
         }
     }
 
-    async fn stop(mut self) -> Result<()> {
+    /// Ends it; what its mark said is over.
+    ///
+    /// # Errors
+    /// If it does not end in time, or the file system refuses.
+    pub async fn stop(mut self) -> Result<()> {
         self.end().await?;
         self.mark.clear()
+    }
+
+    /// Ends it, and leaves its mark as it is.
+    ///
+    /// # Errors
+    /// If it does not end in time.
+    pub async fn leave(mut self) -> Result<()> {
+        self.end().await
     }
 
     /// SIGTERM, and waits for the end.

@@ -13,6 +13,7 @@ use domain::UserId;
 use uuid::Uuid;
 
 use crate::chat::{GivenToken, Source};
+use crate::epoch::EpochArgs;
 use crate::operate::{ChatsArgs, ConfigArgs, DeviceArgs, Mint, PartitionArgs, TokenArgs, UpArgs, UserArgs};
 use crate::run::RunArgs;
 use crate::schema::SchemaArgs;
@@ -50,6 +51,8 @@ enum Command {
     Token(Operate<TokenArgs>),
     /// Makes and checks the tables of a CQL store.
     Schema(SchemaArgs),
+    /// Opens new epochs of partitions whose streams lost something.
+    Epoch(EpochArgs),
 }
 
 /// An operator's command, and the folder of the `up` that it asks.
@@ -177,6 +180,7 @@ pub fn run() -> Result<()> {
         Command::Partition(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Token(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Schema(args) => runtime.block_on(args.run()),
+        Command::Epoch(args) => runtime.block_on(args.run()),
     }
 }
 

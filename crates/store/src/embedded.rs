@@ -243,6 +243,10 @@ impl Embedded {
         self.read(limit, move |view| view.all_summaries(after, limit)).await
     }
 
+    pub(crate) async fn logged_chats(&self, partition: Partition) -> Result<Vec<ChatId>, Error> {
+        self.read(usize::MAX, move |view| view.logged_chats(partition)).await
+    }
+
     pub(crate) async fn chat_lines(
         &self,
         user: UserId,

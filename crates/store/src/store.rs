@@ -208,6 +208,14 @@ impl Store {
         }
     }
 
+    /// The chats of a partition that have rows, in no order: 16 bytes each in memory, after a scan of all logs.
+    pub async fn logged_chats(&self, partition: Partition) -> Result<Vec<ChatId>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.logged_chats(partition).await,
+            Self::Cql(engine) => boxed(engine.logged_chats(partition)).await,
+        }
+    }
+
     /// The summaries of these chats, in the order asked.
     pub async fn summaries(&self, chats: &[ChatId]) -> Result<Vec<Option<Summary>>, Error> {
         match self {

@@ -17,7 +17,8 @@ use super::acted::{Action, acted};
 use super::refusal::Refusal;
 use super::serve::Peer;
 
-pub(super) const ROLES: [Role; 3] = [Role::Ingest, Role::Delivery, Role::Projections];
+/// Those whose partitions have owners.
+pub(crate) const ROLES: [Role; 3] = [Role::Ingest, Role::Delivery, Role::Projections];
 /// Longer than an owner that lives and does not let go may keep a partition.
 const FOLLOWED_WITHIN: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_millis(100);

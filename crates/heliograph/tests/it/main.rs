@@ -19,6 +19,7 @@ mod api;
 mod broker;
 mod cql;
 mod crash_points;
+mod epochs;
 mod external_issuers;
 mod foreign;
 mod full_disk;

@@ -4,11 +4,12 @@
 //! keeps is the maximum of all that was ever written, in whatever order it came. Only cells that do not depend on each
 //! other have timestamps of their own; those of a summary are one value of one head.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 use domain::{ChatId, Epoch, Partition, Seq, UserId, Watermark};
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
+use scylla::response::PagingState;
 
 use super::{
     Cql, Shared,
@@ -102,6 +103,25 @@ impl Cql {
         let told = rows.iter().position(|row| row.0 == after.as_bytes());
         let rows = rows.into_iter().skip(told.map_or(0, |told| told + 1)).take(limit);
         rows.map(summary).collect()
+    }
+
+    pub(crate) async fn logged_chats(&self, partition: Partition) -> Result<Vec<ChatId>, Error> {
+        let mut chats = BTreeSet::new();
+        let mut from = PagingState::start();
+        loop {
+            let (rows, next) = self.shared.cluster.page::<(Vec<u8>, i64)>(Statement::LoggedBuckets, &(), from).await?;
+            for (chat, _) in rows {
+                let chat = ChatId::try_from(&chat[..])
+                    .map_err(|_fault| Error::corrupt("chat_log", "its chat has another length"))?;
+                if chat.partition() == partition {
+                    chats.insert(chat);
+                }
+            }
+            match next {
+                Some(next) => from = next,
+                None => return Ok(chats.into_iter().collect()),
+            }
+        }
     }
 
     pub(crate) async fn summaries(&self, chats: &[ChatId]) -> Result<Vec<Option<SummaryRow>>, Error> {

@@ -38,6 +38,7 @@ statements! {
     Entries: Plain of "chat_log" = "SELECT seq, entry FROM chat_log WHERE chat = ? AND bucket = ? AND seq >= ? AND seq <= ?";
     HasEntry: Plain of "chat_log" = "SELECT seq FROM chat_log WHERE chat = ? AND bucket = ? AND seq = ?";
     LastEntry: Plain of "chat_log" = "SELECT seq FROM chat_log WHERE chat = ? AND bucket = ? AND seq <= ? ORDER BY seq DESC LIMIT 1";
+    LoggedBuckets: Plain of "chat_log" = "SELECT DISTINCT chat, bucket FROM chat_log";
     // chat_members
     PutStay: Plain of "chat_members" = "INSERT INTO chat_members (chat, user_id, joined_seq, role) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
     EndStay: Plain of "chat_members" = "UPDATE chat_members USING TIMESTAMP ? SET left_seq = ? WHERE chat = ? AND user_id = ? AND joined_seq = ?";

@@ -234,6 +234,23 @@ impl<'a> View<'a> {
             .collect()
     }
 
+    /// From the first row of a chat to the first behind its last.
+    pub(super) fn logged_chats(&self, partition: Partition) -> Result<Vec<ChatId>, Error> {
+        let (mut chats, mut from) = (Vec::new(), Vec::new());
+        loop {
+            let Some(pair) = self.pairs(Table::Log, (Bound::Included(&from[..]), Bound::Unbounded)).next() else {
+                return Ok(chats);
+            };
+            let (chat, _) =
+                keys::log_parts(&pair?.0).ok_or_else(|| Error::corrupt("chat_log", "its key has another length"))?;
+            if chat.partition() == partition {
+                chats.push(chat);
+            }
+            from = keys::log(chat, Seq::MAX).to_vec();
+            from.push(0);
+        }
+    }
+
     pub(super) fn watermark(&self, chat: ChatId, user: UserId) -> Result<Watermark, Error> {
         let value = self.get(Table::Watermarks, &keys::watermark(chat, user))?;
         value.map(|value| codec::watermark(&value)).transpose().map(Option::unwrap_or_default)

@@ -57,6 +57,7 @@ macro_rules! conformance {
                 histories::the_stays_of_one_user_are_told_apart,
                 models::pages_of_chats_cover_all_once,
                 models::pages_of_all_summaries_cover_each_once,
+                histories::the_chats_of_a_partition_are_those_that_have_rows,
                 models::checkpoints_only_move_forward,
                 models::readers_keep_their_own_checkpoints,
                 models::projections_in_any_order_and_grouping_give_the_same_rows,

@@ -1,6 +1,6 @@
 //! History pages: order, limits, holes and waiting.
 
-use domain::{ChatId, Seq, UserId};
+use domain::{ChatId, Partition, Seq, UserId};
 use store::{Error, Store};
 
 use crate::rows::{append, at, later, message, new_chat, new_partition, new_user, rows, seqs, snapshot, soon, stay};
@@ -72,6 +72,31 @@ pub(crate) async fn rows_below_the_first_kept_one_count_as_known(store: &Store) 
     }
     let page = store.history(chat, 7, 100, 1 << 20).await.unwrap();
     assert_eq!((seqs(&page.rows), page.through, page.first_seq), (vec![8, 9], 9, 6));
+}
+
+pub(crate) async fn the_chats_of_a_partition_are_those_that_have_rows(store: &Store) {
+    let (partition, other, user) = (new_partition(), new_partition(), new_user());
+    // One over several buckets, and two whose ids follow each other.
+    let chats = [new_chat(partition), new_chat(partition), new_chat(partition)];
+    for (chat, head) in chats.into_iter().zip([9_000, 1, 2]) {
+        store
+            .append(append(
+                chat,
+                at(1, 1),
+                rows(chat, user, [1, head].into_iter().collect::<std::collections::BTreeSet<_>>()),
+            ))
+            .await
+            .unwrap();
+    }
+    let elsewhere = new_chat(other);
+    store.append(append(elsewhere, at(1, 1), rows(elsewhere, user, 1..=3))).await.unwrap();
+    let mut found = store.logged_chats(Partition(partition)).await.unwrap();
+    found.sort_unstable();
+    let mut expected = chats.to_vec();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+    assert_eq!(store.logged_chats(Partition(other)).await.unwrap(), [elsewhere]);
+    assert!(store.logged_chats(Partition(new_partition())).await.unwrap().is_empty());
 }
 
 pub(crate) async fn an_unknown_chat_has_an_empty_history(store: &Store) {
