@@ -5,7 +5,7 @@ mod exports;
 mod imports;
 mod lists;
 mod orders;
-mod probes;
+pub(crate) mod probes;
 mod rotation;
 
 use std::process::{Command, Output};
