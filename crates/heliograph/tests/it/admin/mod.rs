@@ -7,6 +7,7 @@ mod lists;
 mod orders;
 pub(crate) mod probes;
 mod rotation;
+mod stolen_keys;
 
 use std::process::{Command, Output};
 

@@ -5,7 +5,6 @@ use testkit::wait::until;
 
 use super::probes::probed;
 use crate::cast::SOON;
-use crate::process::Up;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_sent_to_a_paused_partition_waits_and_is_stored_once_it_is_resumed() {
