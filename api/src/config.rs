@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokens::TICKET_LASTS_S_MAX;
 
 use crate::edge::check_origins;
 use crate::{ClientLimits, Error};
@@ -110,7 +111,7 @@ impl Config {
                 "access_token_s: 1 s to 30 days",
             ),
             (self.refresh_token_s > self.access_token_s, "refresh_token_s must be above access_token_s"),
-            ((1..=30).contains(&self.ticket_s), "ticket_s: 1 to 30 s"),
+            ((1..=TICKET_LASTS_S_MAX).contains(&self.ticket_s), "ticket_s: 1 to 30 s"),
             (self.body_bytes_max >= 32 * 1024, "body_bytes_max must let the longest message through, 32 KiB"),
         ];
         checks.iter().find(|(holds, _)| !holds).map(|(_, reason)| *reason).or_else(|| self.limits.fault())

@@ -151,7 +151,8 @@ impl Desk {
                 return Ok(Outcome::Rejected(code));
             }
             // The chat forgot this outbox (M14): what an earlier copy may have left is in the chat, or nowhere.
-            match self.find(command.chat, own, wire.basis, rejected.head, deadline).await {
+            let mut after = wire.basis;
+            match self.find(command.chat, own, &mut after, rejected.head, deadline).await {
                 Ok(Some(Place { seq, time })) => return Ok(Outcome::Stored { chat: command.chat, seq, time }),
                 Ok(None) => wire.basis = rejected.head,
                 Err(error) => {
@@ -203,7 +204,7 @@ impl Desk {
         Ok(None)
     }
 
-    /// A command's own entry in the chat, above `after` and through `head`.
+    /// A command's own entry in the chat, above `after` and through `head`; `after` becomes how far it was looked for.
     ///
     /// # Errors
     /// [`Kind::NotYet`] at the deadline, where the way through the chat is too long for it.
@@ -211,16 +212,19 @@ impl Desk {
         &self,
         chat: ChatId,
         own: Own,
-        mut after: Seq,
+        after: &mut Seq,
         head: Seq,
         deadline: Instant,
     ) -> Result<Option<Place>, Problem> {
-        while after < head {
+        while *after < head {
             if Instant::now() >= deadline {
                 return Err(Kind::NotYet.into());
             }
-            let page =
-                self.store.history_at_least(chat, after, SEARCH_ROWS, store::HISTORY_BYTES_MAX, head, deadline).await?;
+            let page = self
+                .store
+                .history_at_least(chat, *after, SEARCH_ROWS, store::HISTORY_BYTES_MAX, head, deadline)
+                .await?;
+            counter!("api_search_rows_total").increment(page.rows.len() as u64);
             let found = page
                 .rows
                 .iter()
@@ -229,10 +233,10 @@ impl Desk {
             if let Some(found) = found {
                 return Ok(Some(Place { seq: found.seq, time: found.time }));
             }
-            if page.through <= after {
+            if page.through <= *after {
                 break;
             }
-            after = page.through;
+            *after = page.through;
         }
         Ok(None)
     }

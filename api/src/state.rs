@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::desk::Desk;
 use crate::edge::Allowances;
+use crate::messages::searched::Searched;
 use crate::passwords::Passwords;
 
 /// What all requests share.
@@ -33,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) partitions: u16,
     /// Places for commands that are followed past their requests.
     pub(crate) followed: Arc<Semaphore>,
+    /// How far chats were looked through for what commands became.
+    pub(crate) searched: Searched,
     /// Cancelled when the process leaves: what outlives its request ends then.
     pub(crate) leaving: CancellationToken,
     /// Rung when an account is marked to be deleted.

@@ -9,6 +9,7 @@
 //! ```
 //! It checks who asks and what shape it has; what is allowed, the fold decides. It keeps nothing.
 
+mod admission;
 mod changes;
 mod clock;
 mod config;

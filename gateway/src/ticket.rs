@@ -3,7 +3,7 @@
 use domain::{Code, Micros};
 use metrics::counter;
 use store::{Store, TicketRow};
-use tokens::{Grant, Ticket};
+use tokens::{Grant, SignedBy, Ticket};
 
 use crate::clock::since_1970;
 use crate::socket::CloseCode;
@@ -18,8 +18,9 @@ pub(crate) async fn take(store: &Store, text: &str) -> Result<Grant, (Code, Clos
         None => Ok(None),
     };
     match taken {
-        Ok(Some(TicketRow { user, device, sign_in, issued_s, token_expires_s, .. })) => {
-            Ok(Grant { user, device, sign_in, issued_s, expires_s: token_expires_s })
+        Ok(Some(TicketRow { user, device, sign_in, issued_s, token_expires_s, expires_us, .. })) => {
+            let signed_by = SignedBy::Ticket(expires_us / 1_000_000);
+            Ok(Grant { user, device, sign_in, issued_s, expires_s: token_expires_s, signed_by })
         }
         // Used, too old or never there: nobody can tell which, and each asks for a fresh one.
         Ok(None) => {

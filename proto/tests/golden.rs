@@ -568,6 +568,12 @@ fn log_cases() -> Vec<Case> {
         forget_after_s: TIME_US / 1_000_000 + 900,
     };
     let control = || log::Control { schema: 1, what: Some(log::control::What::Revocation(revocation())) };
+    let key_revocation = || log::KeyRevocation {
+        kid: "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k".to_owned(),
+        at_s: TIME_US / 1_000_000,
+        forget_after_s: TIME_US / 1_000_000 + 900,
+    };
+    let key_control = || log::Control { schema: 1, what: Some(log::control::What::KeyRevocation(key_revocation())) };
     let origin = || log::OriginState {
         sender: id(2),
         origin: ORIGIN,
@@ -625,6 +631,8 @@ fn log_cases() -> Vec<Case> {
         case("heliograph.log.v1.OriginState", origin()),
         case("heliograph.log.v1.Control", control()),
         case("heliograph.log.v1.Revocation", revocation()),
+        case("heliograph.log.v1.Control-key_revocation", key_control()),
+        case("heliograph.log.v1.KeyRevocation", key_revocation()),
     ]
 }
 

@@ -22,11 +22,21 @@ const VERSION: &str = "5.0.9";
 
 /// The tests' environment. Cassandra is brought also beside a given cluster: some tests kill their node.
 pub(crate) fn prepare() -> Result<Vec<(&'static str, PathBuf)>> {
-    program("default-jre-headless", &["java"])?;
+    let jars = jars_and_java()?;
     if let Some(cluster) = env::var_os(CLUSTER_VARIABLE) {
         println!("on the cluster at {}", cluster.display());
     }
-    Ok(vec![(VARIABLE, jars()?)])
+    Ok(vec![(VARIABLE, jars)])
+}
+
+/// The folder of jars, for a Java that is on PATH.
+pub(crate) fn jars_and_java() -> Result<PathBuf> {
+    program("default-jre-headless", &["java"])?;
+    if let Some(given) = env::var_os(VARIABLE) {
+        let given = PathBuf::from(given);
+        return verify(&given).map(|()| given);
+    }
+    jars()
 }
 
 fn jars() -> Result<PathBuf> {

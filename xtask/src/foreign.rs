@@ -29,8 +29,13 @@ pub(crate) fn prepare() -> Result<Vec<(&'static str, PathBuf)>> {
     Ok(vec![
         ("HELIOGRAPH_FOREIGN_PYTHON", python(&scripts)?),
         ("HELIOGRAPH_FOREIGN_CHROMIUM", program("chromium", CHROMIUM)?),
-        ("HELIOGRAPH_FOREIGN_HAPROXY", program("haproxy", HAPROXY)?),
+        ("HELIOGRAPH_FOREIGN_HAPROXY", haproxy()?),
     ])
+}
+
+/// The system's `HAProxy`.
+pub(crate) fn haproxy() -> Result<PathBuf> {
+    program("haproxy", HAPROXY)
 }
 
 /// A Python of its own, with the packages of `requirements.txt`; pip checks each against its hash there.

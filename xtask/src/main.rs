@@ -9,8 +9,11 @@ mod buf;
 mod cassandra;
 mod chaos;
 mod check_layers;
+mod cluster;
 mod foreign;
 mod fuzz;
+#[cfg(test)]
+mod infra;
 mod npm;
 mod process;
 mod simulate;
@@ -32,6 +35,8 @@ cargo xtask COMMAND
                                  --from N --seeds M, --without RULE, --verbose
   fuzz [TARGET] [--seconds N]    runs the fuzz targets, or one, for N seconds each (600); gets cargo-fuzz, needs the
                                  nightly toolchain
+  cluster up|status|kill|down    three brokers, Cassandra, HAProxy and two processes of each role on this machine;
+                                 docs/operating.md has how
   check-layers                   refuses a dependency or a name that the layers forbid
   golden                         writes the golden files of the wire formats and schemas/*.json anew
   baseline                       publishes the wire schema: later changes are checked against it
@@ -51,6 +56,7 @@ fn main() -> ExitCode {
         "test" => return test::test(rest),
         "simulate" => simulate::simulate(rest),
         "fuzz" => fuzz::fuzz(rest),
+        "cluster" => cluster::cluster(rest),
         "check-layers" => check_layers::check(),
         "golden" => golden(),
         "baseline" => buf::publish(),

@@ -6,7 +6,7 @@ use std::env;
 use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
-use crate::{Result, broker, buf, cassandra, chaos, check_layers, foreign, process};
+use crate::{Result, broker, buf, cassandra, chaos, check_layers, cluster, foreign, process};
 
 /// Tells tests that time is no matter.
 const LONG_VARIABLE: &str = "HELIOGRAPH_TEST_LONG";
@@ -97,6 +97,32 @@ const PARTS: &[Part] = &[
         in_all: true,
         needs_broker: true,
         run: |tier| chaos::run(tier.broker.as_deref()),
+    },
+    Part {
+        name: "cluster",
+        about: "terminals over a whole cluster of separate roles behind HAProxy, some of them killed; takes 3 GB",
+        in_all: false,
+        needs_broker: true,
+        run: |tier| {
+            let folder = process::target_folder()?.join("cluster");
+            let cluster = |words: &[&str]| cluster::cluster(&words.iter().map(ToString::to_string).collect::<Vec<_>>());
+            let talk = || {
+                let arguments = ["test", "--package", "heliograph", "--test", "it", "cluster::", "--", "--ignored"];
+                process::run(tier.cargo().args(arguments).env("HELIOGRAPH_CLUSTER", &folder))
+            };
+            let tried = cluster(&["up", "--debug"]).and_then(|()| {
+                talk()?;
+                for name in ["ingest-1", "gateway-2", "nats-2"] {
+                    cluster(&["kill", name])?;
+                }
+                talk()?;
+                cluster(&["up", "--debug"])?;
+                talk()
+            });
+            // What was started is ended, whatever came of it.
+            let ended = cluster(if tried.is_ok() { &["down"] } else { &["down", "--keep"] });
+            tried.and(ended)
+        },
     },
     Part {
         name: "edge",

@@ -8,6 +8,7 @@ use store::{INVITE_USES_MAX, InviteRow};
 use utoipa::ToSchema;
 
 use super::{Code, check_may_add};
+use crate::accounts::check_stays;
 use crate::caller::Caller;
 use crate::chats;
 use crate::edge::{Origin, audited};
@@ -23,8 +24,6 @@ const LASTS_US_MAX: u64 = 90 * DAY_US;
 const DAY_US: u64 = 24 * 3_600 * 1_000_000;
 /// How many one lets in unless told otherwise.
 const USES: u32 = 100;
-/// Bytes of the hash that name an invite: the code cannot be told from them.
-const ID_BYTES: usize = 16;
 
 /// An invite to be made.
 #[derive(Deserialize, ToSchema)]
@@ -63,7 +62,7 @@ pub(crate) struct Invite {
 impl From<&InviteRow> for Invite {
     fn from(row: &InviteRow) -> Self {
         Self {
-            id: id_of(row),
+            id: row.id(),
             code: None,
             invited_by: row.inviter.to_string(),
             created_at: wire::time(row.created_us),
@@ -78,10 +77,6 @@ impl From<&InviteRow> for Invite {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Invites {
     invites: Vec<Invite>,
-}
-
-fn id_of(row: &InviteRow) -> String {
-    row.hash[..ID_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Makes a link that lets others in.
@@ -119,6 +114,8 @@ fn record<T>(
 }
 
 async fn made(shared: &Shared, caller: &Caller, chat: &str, asked: NewInvite) -> Result<Invite, Problem> {
+    // What such a one makes would be made behind the removal of all that it had.
+    check_stays(shared, caller.user).await?;
     let chat = chats::id(shared, chat)?;
     check_may_add(shared, chat, caller.user).await?;
     let now_us = now_us();
@@ -186,6 +183,6 @@ async fn ended(shared: &Shared, caller: &Caller, chat: &str, invite: &str) -> Re
     let chat = chats::id(shared, chat)?;
     check_may_add(shared, chat, caller.user).await?;
     let invites = shared.store.invites_of(chat).await?;
-    let row = invites.iter().find(|row| id_of(row) == invite).ok_or(Kind::NotFound)?;
+    let row = invites.iter().find(|row| row.id() == invite).ok_or(Kind::NotFound)?;
     if shared.store.remove_invite(row.hash).await? { Ok(()) } else { Err(Kind::NotFound.into()) }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod key;
 pub(crate) mod receipts;
+pub(crate) mod searched;
 pub(crate) mod sends;
 
 use axum::extract::State as Extract;

@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 use crate::caller::Caller;
 use crate::chats::Stored;
 use crate::desk::{Outcome, Own, Place};
+use crate::messages::searched::Looked;
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfThing;
 use crate::state::{Shared, State, now_us};
@@ -136,9 +137,21 @@ pub(crate) async fn status(
 
 /// The claim's entry in the chat, as far as it is stored.
 async fn stored(shared: &Shared, claim: &SendClaim) -> Result<Option<Place>, Problem> {
-    let head = shared.store.history(claim.chat, Seq::MAX, 1, 1).await?.through;
+    let named = (claim.user, claim.origin);
     // A creation has no place in an outbox, and is the first entry.
-    let (origin, after, through) = if claim.n == 0 { (0, 0, head.min(1)) } else { (claim.origin, claim.basis, head) };
+    let origin = if claim.n == 0 { 0 } else { claim.origin };
+    let mut after = match shared.searched.known(named) {
+        Some(Looked::Found(place)) => return Ok(Some(place)),
+        Some(Looked::Through(seq)) => seq,
+        None if claim.n == 0 => 0,
+        None => claim.basis,
+    };
+    let head = shared.store.history(claim.chat, Seq::MAX, 1, 1).await?.through;
+    let through = if claim.n == 0 { head.min(1) } else { head };
     let own = Own { sender: claim.user, origin, n: claim.n };
-    shared.desk.find(claim.chat, own, after, through, shared.read_deadline()).await
+    let found = shared.desk.find(claim.chat, own, &mut after, through, shared.read_deadline()).await;
+    // Also where the time was too short: the next poll goes on from there.
+    let looked = found.as_ref().ok().copied().flatten().map_or(Looked::Through(after), Looked::Found);
+    shared.searched.remember(named, looked);
+    found
 }

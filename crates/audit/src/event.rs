@@ -69,6 +69,9 @@ pub struct Event {
     /// The device that was named.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<String>,
+    /// The signing key that it was done to, by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
     /// The chat that it was done to, by its id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chat: Option<String>,
@@ -100,6 +103,7 @@ impl Event {
             operator: None,
             handle: None,
             device: None,
+            key: None,
             chat: None,
             subject: None,
             partition: None,

@@ -11,6 +11,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy
 use async_nats::jetstream::{Context, ErrorCode};
 use domain::{Epoch, Partition};
 use futures_util::future::try_join_all;
+use tokio::time::{Instant, sleep};
 
 use crate::names::Names;
 use crate::subject::Subject;
@@ -22,6 +23,9 @@ const HEADER_BYTES_MAX: usize = 4 * 1024;
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// Of the bucket of tenures, which holds little.
 const TENURES_BYTES_MAX: i64 = 16 << 20;
+/// Elections take seconds; whatever takes longer is worth an error.
+const LED_WITHIN: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// In an EVENTS or COMMANDS stream's metadata: µs since 1970 at which the partition was opened.
 const EPOCH: &str = "heliograph.epoch";
 /// In the CONTROL stream's metadata: how many partitions the log has.
@@ -71,8 +75,22 @@ impl fmt::Display for Stream {
     }
 }
 
-/// Creates what is missing and checks what is there; returns each partition's epoch.
+/// As [`open_now`], again for a while where a cluster has streams without a leader: just made, or between two.
 pub(crate) async fn open(context: &Context, config: &LogConfig, names: &Names) -> Result<Vec<Epoch>, Error> {
+    let deadline = Instant::now() + LED_WITHIN;
+    loop {
+        match open_now(context, config, names).await {
+            Err(error @ Error::Broker { .. }) if config.replicas() > 1 && Instant::now() < deadline => {
+                tracing::info!(%error, "the streams are not there yet");
+                sleep(LOOK_AGAIN).await;
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// Creates what is missing and checks what is there; returns each partition's epoch.
+async fn open_now(context: &Context, config: &LogConfig, names: &Names) -> Result<Vec<Epoch>, Error> {
     // First of all: a process that counts otherwise must not make a single stream.
     let control = ensure(context, control(config, names)).await?;
     let stored = metadata(&control, PARTITIONS)?;

@@ -152,6 +152,7 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/partitions", get(partitions::status))
         .route("/token-keys", get(keys::list))
         .route("/token-keys/rotate", post(keys::rotate))
+        .route("/token-keys/revoke", post(keys::revoke))
         .merge(orders::routes())
         .merge(imports::routes())
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use domain::crash_point;
-use tokens::{KeyRing, KnownKey, Rotation, TokenKeys, now_s};
+use tokens::{KeyRing, KeyState, KnownKey, Rotation, TokenKeys, now_s};
 use tokio::sync::Mutex;
 
 use crate::folder;
@@ -97,6 +97,37 @@ impl KeyFile {
         .await
         .context("the keys' task")?
     }
+
+    /// Takes a key out: from then on it signs and checks nothing here, and another signs if it was the one that did.
+    ///
+    /// # Errors
+    /// What the file system refuses, and a file that is damaged; then nothing has changed.
+    pub(crate) async fn remove(&self, kid: &str) -> Result<Removed> {
+        let _alone = self.writing.lock().await;
+        let (file, keys, kid) = (self.file.clone(), self.keys.clone(), kid.to_owned());
+        tokio::task::spawn_blocking(move || {
+            let (kept, now) = (read(&file)?, now_s());
+            let was = kept.known(now).into_iter().find(|key| *key.kid == *kid).map(|key| key.state);
+            let left = kept.without(&kid, now)?;
+            if let Some(left) = &left {
+                write(&file, left)?;
+                crash_point("keys.removed");
+            }
+            keys.replace(left.unwrap_or(kept));
+            Ok(Removed { was, keys: keys.known() })
+        })
+        .await
+        .context("the keys' task")?
+    }
+}
+
+/// What taking a key out came to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Removed {
+    /// What the key was used for; none: there was none of this name.
+    pub(crate) was: Option<KeyState>,
+    /// The keys as they are now.
+    pub(crate) keys: Vec<KnownKey>,
 }
 
 fn read(file: &Path) -> Result<KeyRing> {
@@ -135,6 +166,22 @@ mod tests {
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(kids(&KeyFile::open(file.clone()).unwrap()), kids(&first));
         assert_eq!(first.rotate(Duration::ZERO).await.unwrap(), Rotated::Keys(keys, false));
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_taken_out_is_in_the_file_no_more_and_checks_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token-key.pem");
+        let keys = KeyFile::open(file.clone()).unwrap();
+        let token = keys.keys().mint(domain::UserId::new([1; 16]), Duration::from_secs(60)).unwrap();
+        let stolen = kids(&keys).remove(0);
+        let removed = keys.remove(&stolen).await.unwrap();
+        assert_eq!((removed.was, removed.keys.len()), (Some(KeyState::Signing), 1));
+        assert!(keys.keys().check(&token).is_err());
+        assert_eq!(kids(&KeyFile::open(file.clone()).unwrap()), kids(&keys));
+        assert!(!kids(&keys).contains(&stolen));
+        let again = keys.remove(&stolen).await.unwrap();
+        assert_eq!((again.was, again.keys), (None, removed.keys));
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Header, Validation, decode, decode_header};
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use tokens::{Grant, LEEWAY_S, TokenError};
+use tokens::{Grant, LEEWAY_S, SignedBy, TokenError};
 use uuid::Uuid;
 
 use crate::jwks::Key;
@@ -85,6 +85,7 @@ fn granted(claims: &Map<String, Value>, config: &IssuerConfig) -> Option<Grant> 
         sign_in: name("sid")?.into(),
         issued_s: seconds("iat")?,
         expires_s: seconds("exp")?,
+        signed_by: SignedBy::Other,
     })
 }
 

@@ -9,8 +9,8 @@
 //! api ──see_device, block, put_chat_setting──▶ devices, blocks, chat_settings ──▶ devices_of, is_blocked, chat_settings_of
 //! api ──claim_send, settle_send──▶ send_claims, send_claims_by_time ──forget_send_claims──▶ ∅
 //! api ──put_ticket──▶ tickets, tickets_by_time ──▶ take_ticket, forget_tickets
-//! api ──put_invite, use_invite──▶ invites, invites_by_chat, invites_by_time, invite_uses ──▶ invite, invites_of
-//! api ──erase_user──▶ devices, refresh_families, blocks, chat_settings, send_claims
+//! api ──put_invite, use_invite──▶ invites and three indices, invite_uses ──▶ invite, invites_of, invites_by
+//! api ──erase_user──▶ devices, refresh_families, blocks, chat_settings, send_claims, invites
 //! ```
 //! [`Store`] is the port: purposeful operations, each of which a CQL table with the same key could serve too. Rows,
 //! positions, checkpoints and watermarks only move forward (M8), so a write that comes late or twice changes nothing. Rows

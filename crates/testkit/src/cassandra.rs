@@ -33,61 +33,11 @@ const READY_WITHIN: Duration = Duration::from_secs(180);
 const STOPPED_WITHIN: Duration = Duration::from_secs(60);
 const READY_LINE: &str = "Starting listening for CQL clients";
 
-/// What Cassandra's own start script opens of Java 17 (upstream `conf/jvm17-server.options`).
-const EXPORTS: [&str; 9] = [
-    "java.base/jdk.internal.misc",
-    "java.management.rmi/com.sun.jmx.remote.internal.rmi",
-    "java.rmi/sun.rmi.registry",
-    "java.rmi/sun.rmi.server",
-    "java.sql/java.sql",
-    "java.base/java.lang.ref",
-    "jdk.unsupported/sun.misc",
-    "jdk.compiler/com.sun.tools.javac.file",
-    "jdk.attach/sun.tools.attach",
-];
-const OPENS: [&str; 14] = [
-    "java.base/java.lang.module",
-    "java.base/jdk.internal.loader",
-    "java.base/jdk.internal.ref",
-    "java.base/jdk.internal.reflect",
-    "java.base/jdk.internal.math",
-    "java.base/jdk.internal.module",
-    "java.base/jdk.internal.util.jar",
-    "java.base/sun.nio.ch",
-    "java.base/java.io",
-    "java.base/java.lang.reflect",
-    "java.base/java.lang",
-    "java.base/java.util",
-    "jdk.management/com.sun.management.internal",
-    "jdk.compiler/com.sun.tools.javac",
-];
-/// A small heap and the quick compiler: a node of tests lives for minutes.
-const JAVA: [&str; 15] = [
-    "-Xms384m",
-    "-Xmx384m",
-    "-Xss512k",
-    "-XX:+UseSerialGC",
-    "-XX:TieredStopAtLevel=1",
-    "-XX:+ExitOnOutOfMemoryError",
-    "-Djdk.attach.allowAttachSelf=true",
-    "-Dio.netty.tryReflectionSetAccessible=true",
-    "-Djava.net.preferIPv4Stack=true",
-    // Without it the node closes its output before the line that says it is ready.
-    "-Dcassandra-foreground=yes",
-    "-Dcassandra.skip_wait_for_gossip_to_settle=0",
-    "-Dcassandra.ring_delay_ms=1000",
-    "-Dcassandra.shutdown_announce_in_ms=0",
-    "-Dcassandra.config=file:cassandra.yaml",
-    "-Dlogback.configurationFile=logback.xml",
-];
-
-const LOGBACK: &str = r#"<configuration>
-  <appender name="STDOUT" class="ch.qos.logback.core.ConsoleAppender">
-    <encoder><pattern>%-5level %d{ISO8601} %logger{0} %.-500msg%n</pattern></encoder>
-  </appender>
-  <root level="INFO"><appender-ref ref="STDOUT"/></root>
-</configuration>
-"#;
+/// How Java starts it.
+const JVM_OPTIONS: &str = concat!("@", env!("CARGO_MANIFEST_DIR"), "/cassandra/jvm.options");
+/// Its configuration, with places to fill in.
+const CONFIG: &str = include_str!("../cassandra/cassandra.yaml");
+const LOGBACK: &str = include_str!("../cassandra/logback.xml");
 
 /// A node of a test; dropping it kills the process and removes its folder.
 ///
@@ -173,9 +123,7 @@ impl Cassandra {
     pub async fn restart(&self) -> Result<()> {
         self.kill()?;
         let mut command = Command::new("java");
-        command.current_dir(self.folder.path()).args(JAVA);
-        command.args(EXPORTS.map(|name| format!("--add-exports={name}=ALL-UNNAMED")));
-        command.args(OPENS.map(|name| format!("--add-opens={name}=ALL-UNNAMED")));
+        command.current_dir(self.folder.path()).arg(JVM_OPTIONS);
         command.arg(format!("-Dcassandra.jmx.local.port={}", self.jmx_port));
         command.arg("-cp").arg(self.jars.join("*")).arg("org.apache.cassandra.service.CassandraDaemon");
         let mut process = Running::start_with("cassandra", command, Some(self.folder.path()))?;
@@ -206,46 +154,12 @@ impl Cassandra {
     }
 }
 
-/// One node with all tokens. Unset keys take the defaults of the code, not those of the shipped file.
+/// The configuration of a node in this folder.
 fn config(folder: &Path, port: u16, storage_port: u16) -> Result<String> {
     let folder = folder.to_str().context("the temporary folder's path is not UTF-8")?;
     if folder.contains(['"', '\\']) {
         bail!("the temporary folder's path does not fit into a configuration file: {folder}");
     }
-    // Batch sync: a killed node that syncs now and then loses writes that it has answered, also with a short interval.
-    // The timeouts are long because tests of two cores wait for each other, not for the node.
-    Ok(format!(
-        r#"cluster_name: heliograph-test
-num_tokens: 1
-partitioner: org.apache.cassandra.dht.Murmur3Partitioner
-endpoint_snitch: SimpleSnitch
-seed_provider:
-  - class_name: org.apache.cassandra.locator.SimpleSeedProvider
-    parameters: [{{seeds: "127.0.0.1:{storage_port}"}}]
-listen_address: 127.0.0.1
-rpc_address: 127.0.0.1
-storage_port: {storage_port}
-native_transport_port: {port}
-data_file_directories: ["{folder}/data"]
-commitlog_directory: "{folder}/commitlog"
-saved_caches_directory: "{folder}/saved_caches"
-hints_directory: "{folder}/hints"
-cdc_raw_directory: "{folder}/cdc_raw"
-commitlog_sync: batch
-commitlog_segment_size: 16MiB
-commitlog_total_space: 256MiB
-memtable_heap_space: 64MiB
-memtable_offheap_space: 64MiB
-key_cache_size: 4MiB
-networking_cache_size: 16MiB
-file_cache_size: 32MiB
-concurrent_compactors: 1
-auto_snapshot: false
-read_request_timeout: 10s
-range_request_timeout: 20s
-write_request_timeout: 10s
-cas_contention_timeout: 10s
-request_timeout: 20s
-"#
-    ))
+    let fill = [("{folder}", folder), ("{port}", &port.to_string()), ("{storage_port}", &storage_port.to_string())];
+    Ok(fill.iter().fold(CONFIG.to_owned(), |text, (place, value)| text.replace(place, value)))
 }

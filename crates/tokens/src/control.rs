@@ -14,8 +14,8 @@ use proto::log;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::Revocations;
 use crate::grant::{LEEWAY_S, now_s};
+use crate::{Revocations, VALID_MAX};
 
 /// Between two looks for what has expired by itself.
 const FORGET_EVERY: Duration = Duration::from_mins(10);
@@ -88,12 +88,30 @@ pub async fn revoke(
     Ok(())
 }
 
+/// Makes every token that this key signed worthless, and every ticket that may stand for one.
+///
+/// `id` names the revocation: repeated under it, it is one.
+///
+/// # Errors
+/// The log did not store it, or nobody knows whether it did.
+pub async fn revoke_key(log: &Log, kid: &str, id: &str) -> Result<(), PublishError> {
+    let at_s = now_s();
+    let forget_after_s = at_s + VALID_MAX.as_secs() + LEEWAY_S;
+    let what =
+        Some(log::control::What::KeyRevocation(log::KeyRevocation { kid: kid.to_owned(), at_s, forget_after_s }));
+    log.publish_control(log::Control { schema: 1, what }.encode_to_vec().into(), id).await?;
+    Ok(())
+}
+
 fn learn(revocations: &Revocations, records: &[Record]) {
     let now_s = now_s();
     for record in records {
         let is_learnt = match log::Control::decode(record.payload.clone()) {
             Ok(log::Control { what: Some(log::control::What::Revocation(revocation)), .. }) => {
                 revocations.learn(revocation, now_s)
+            }
+            Ok(log::Control { what: Some(log::control::What::KeyRevocation(revocation)), .. }) => {
+                revocations.learn_key(&revocation, now_s)
             }
             Ok(log::Control { what: None, .. }) | Err(_) => false,
         };

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::grant::{LEEWAY_S, now_s};
 use crate::ring::{Key, KeyRing, KnownKey};
-use crate::{Grant, TokenError, VALID_MAX};
+use crate::{Grant, SignedBy, TokenError, VALID_MAX};
 
 /// Who made the token, as its `iss` has it.
 pub const ISSUER: &str = "heliograph";
@@ -170,7 +170,9 @@ impl TokenKeys {
             })?
             .claims;
         let user = sub.parse().map_err(|_fault| TokenError::Invalid)?;
-        let grant = Grant { user, device: device.into(), sign_in: sign_in.into(), issued_s: iat, expires_s: exp };
+        let (device, sign_in) = (device.into(), sign_in.into());
+        let signed_by = SignedBy::Own(key.tag);
+        let grant = Grant { user, device, sign_in, issued_s: iat, expires_s: exp, signed_by };
         if grant.is_revocable() { Ok(grant) } else { Err(TokenError::Invalid) }
     }
 }

@@ -13,9 +13,9 @@ mod revocations;
 mod ring;
 mod ticket;
 
-pub use control::{Control, revoke};
+pub use control::{Control, revoke, revoke_key};
 pub use error::TokenError;
-pub use grant::{Grant, LEEWAY_S, NAME_BYTES_MAX, VALID_MAX, now_s};
+pub use grant::{Grant, KeyTag, LEEWAY_S, NAME_BYTES_MAX, SignedBy, TICKET_LASTS_S_MAX, VALID_MAX, now_s};
 pub use key::{ISSUER, PublicKey, TokenKeys};
 pub use revocations::Revocations;
 pub use ring::{KEYS_MAX, KeyRing, KeyState, KnownKey, PUBLISHED_AHEAD, Rotation};

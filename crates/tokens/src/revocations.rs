@@ -8,15 +8,37 @@ use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use domain::UserId;
 use proto::log;
 
-use crate::{Grant, NAME_BYTES_MAX};
+use crate::{Grant, KeyTag, NAME_BYTES_MAX, SignedBy, TICKET_LASTS_S_MAX};
 
 /// Revocations that a user may have at a time; at the bound they become one, of all tokens so far.
 const PER_USER_MAX: usize = 256;
+/// Revoked keys that are remembered: far more than operators take out in the time that a token lasts.
+const KEYS_MAX_REVOKED: usize = 256;
 
 /// Which tokens are no longer good.
 #[derive(Debug, Default)]
 pub struct Revocations {
     by_user: RwLock<HashMap<UserId, Vec<Revoked>>>,
+    keys: RwLock<Vec<RevokedKey>>,
+}
+
+/// A key whose tokens are worth nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct RevokedKey {
+    tag: KeyTag,
+    at_s: u64,
+    forget_after_s: u64,
+}
+
+impl RevokedKey {
+    fn covers(&self, grant: &Grant) -> bool {
+        match grant.signed_by {
+            SignedBy::Own(tag) => tag == self.tag,
+            SignedBy::Other => false,
+            // The token may have been one of those. Who is refused wrongly gets another ticket.
+            SignedBy::Ticket(until_s) => until_s <= self.at_s.saturating_add(TICKET_LASTS_S_MAX),
+        }
+    }
 }
 
 /// Tokens of one user.
@@ -53,6 +75,28 @@ impl Revocations {
     /// Whether the token is one of those.
     pub fn cover(&self, grant: &Grant) -> bool {
         self.read().get(&grant.user).is_some_and(|revoked| revoked.iter().any(|revoked| revoked.covers(grant)))
+            || self.keys.read().unwrap_or_else(PoisonError::into_inner).iter().any(|key| key.covers(grant))
+    }
+
+    /// Learns of a key that is good for nothing any more; false: no key has such a name.
+    pub fn learn_key(&self, revocation: &log::KeyRevocation, now_s: u64) -> bool {
+        let log::KeyRevocation { kid, at_s, forget_after_s } = revocation;
+        let Some(tag) = KeyTag::of(kid) else { return false };
+        if *forget_after_s < now_s {
+            return true;
+        }
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = keys.iter_mut().find(|known| known.tag == tag) {
+            known.at_s = known.at_s.max(*at_s);
+            known.forget_after_s = known.forget_after_s.max(*forget_after_s);
+            return true;
+        }
+        if keys.len() >= KEYS_MAX_REVOKED {
+            // What was revoked first has ended first, and is in no ring that is kept up.
+            keys.remove(0);
+        }
+        keys.push(RevokedKey { tag, at_s: *at_s, forget_after_s: *forget_after_s });
+        true
     }
 
     /// Learns one; false: it names nobody.
@@ -91,6 +135,7 @@ impl Revocations {
             revoked.retain(|revoked| revoked.forget_after_s >= now_s);
             !revoked.is_empty()
         });
+        self.keys.write().unwrap_or_else(PoisonError::into_inner).retain(|key| key.forget_after_s >= now_s);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, HashMap<UserId, Vec<Revoked>>> {
@@ -104,6 +149,9 @@ impl Revocations {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
     use super::*;
 
     fn grant(device: &str, sign_in: &str, issued_s: u64) -> Grant {
@@ -113,7 +161,17 @@ mod tests {
             sign_in: sign_in.into(),
             issued_s,
             expires_s: issued_s + 900,
+            signed_by: SignedBy::Other,
         }
+    }
+
+    /// A key's name, which is no other's.
+    fn kid(n: u8) -> String {
+        URL_SAFE_NO_PAD.encode([n; 32])
+    }
+
+    fn key_revocation(n: u8, at_s: u64) -> log::KeyRevocation {
+        log::KeyRevocation { kid: kid(n), at_s, forget_after_s: at_s + 900 }
     }
 
     fn revocation(device: &str, sign_in: &str, issued_through_s: u64) -> log::Revocation {
@@ -180,8 +238,46 @@ mod tests {
     }
 
     #[test]
+    fn a_revoked_key_covers_what_it_signed_and_every_ticket_of_before() {
+        let revocations = Revocations::default();
+        assert!(revocations.learn_key(&key_revocation(1, 100), 100));
+        let by = |signed_by| revocations.cover(&Grant { signed_by, ..grant("", "", 50) });
+        let own = |n| SignedBy::Own(KeyTag::of(&kid(n)).unwrap());
+        assert_eq!([own(1), own(2), SignedBy::Other].map(by), [true, false, false]);
+        let tickets = [101, 130, 131].map(SignedBy::Ticket);
+        assert_eq!(tickets.map(by), [true, true, false], "one got at 100 lasts until 130");
+        // What comes again widens it, an older copy does not narrow it.
+        assert!(
+            revocations.learn_key(&key_revocation(1, 105), 105) && revocations.learn_key(&key_revocation(1, 90), 105)
+        );
+        assert!(by(SignedBy::Ticket(135)) && !by(SignedBy::Ticket(136)));
+        assert_eq!(revocations.keys.read().unwrap().len(), 1);
+        revocations.forget(1_005);
+        assert!(by(own(1)));
+        revocations.forget(1_006);
+        assert!(!by(own(1)));
+        assert!(revocations.learn_key(&key_revocation(1, 100), 1_001) && !by(own(1)), "it has ended");
+    }
+
+    #[test]
+    fn revoked_keys_are_bounded() {
+        let revocations = Revocations::default();
+        for n in 0..=KEYS_MAX_REVOKED as u64 {
+            let mut thumbprint = [0; 32];
+            thumbprint[..8].copy_from_slice(&n.to_be_bytes());
+            let kid = URL_SAFE_NO_PAD.encode(thumbprint);
+            assert!(revocations.learn_key(&log::KeyRevocation { kid, at_s: 100, forget_after_s: 900 }, 100));
+        }
+        assert_eq!(revocations.keys.read().unwrap().len(), KEYS_MAX_REVOKED);
+    }
+
+    #[test]
     fn what_names_nobody_is_refused() {
         let revocations = Revocations::default();
+        for kid in ["", "phone", &kid(1)[1..], &format!("{}A", kid(1))] {
+            let unknown = log::KeyRevocation { kid: kid.to_owned(), ..key_revocation(1, 100) };
+            assert!(!revocations.learn_key(&unknown, 0), "{kid}");
+        }
         assert!(!revocations.learn(log::Revocation { user: vec![1; 3].into(), ..revocation("", "", 1) }, 0));
         assert!(!revocations.learn(revocation(&"x".repeat(NAME_BYTES_MAX + 1), "", 1), 0));
     }

@@ -18,7 +18,7 @@ use pem::Pem;
 use serde::Serialize;
 
 use crate::grant::LEEWAY_S;
-use crate::{TokenError, VALID_MAX};
+use crate::{KeyTag, TokenError, VALID_MAX};
 
 /// Keys that are not gone: a token's header is looked up among them, and verifiers fetch all of them.
 pub const KEYS_MAX: usize = 16;
@@ -66,6 +66,7 @@ pub struct KnownKey {
 #[derive(Clone)]
 pub(crate) struct Key {
     pub(crate) kid: Box<str>,
+    pub(crate) tag: KeyTag,
     pub(crate) public: [u8; 32],
     pub(crate) signing: EncodingKey,
     pub(crate) checking: DecodingKey,
@@ -84,8 +85,10 @@ impl Key {
             let text = pem.headers().get(name);
             text.map(|text| text.trim().parse::<u64>().map_err(|_fault| TokenError::Key)).transpose()
         };
+        let kid = kid(public);
         Ok(Self {
-            kid: kid(public),
+            tag: KeyTag::of(&kid).ok_or(TokenError::Key)?,
+            kid,
             public,
             signing: EncodingKey::from_ed_der(&der),
             checking: DecodingKey::from_ed_der(&public),
@@ -191,6 +194,35 @@ impl KeyRing {
         }
         kept.insert(0, made(now_s, Some(signs_from_s))?);
         Ok(Rotation::To(Self(kept)))
+    }
+
+    /// Without the key of this name; where it was the one that signs, the next one or a new one does from now on.
+    ///
+    /// None: there is no such key.
+    ///
+    /// # Errors
+    /// [`TokenError::Key`] if the system has no randomness.
+    pub fn without(&self, kid: &str, now_s: u64) -> Result<Option<Self>, TokenError> {
+        let Some(removed) = self.named(kid, now_s) else { return Ok(None) };
+        let state = self.state(removed, now_s);
+        let mut left: Vec<_> = self.0.iter().filter(|key| *key.kid != *kid && !key.is_gone(now_s)).cloned().collect();
+        match state {
+            KeyState::Signing => {
+                let next = left.iter_mut().filter(|key| key.begins_s() > now_s).min_by_key(|key| key.begins_s());
+                match next {
+                    Some(next) => next.signs_from_s = Some(now_s),
+                    None => left.insert(0, made(now_s, Some(now_s))?),
+                }
+            }
+            // The one before it was to end because of it.
+            KeyState::Next => {
+                let signing = self.signing(now_s).map(|key| key.kid.clone());
+                let signing = left.iter_mut().find(|key| Some(&key.kid) == signing.as_ref());
+                signing.into_iter().for_each(|key| key.until_s = None);
+            }
+            KeyState::Retired | KeyState::Gone => {}
+        }
+        Ok(Some(Self(left)))
     }
 
     /// Without the keys that are gone; none: there are none.
@@ -320,6 +352,41 @@ mod tests {
         let after = rotated(&ring, START);
         assert_eq!(states(&after, START + HOUR), [KeyState::Retired, KeyState::Retired, KeyState::Signing]);
         assert_eq!(states(&after, START + 31 * 24 * HOUR), [KeyState::Gone, KeyState::Gone, KeyState::Signing]);
+    }
+
+    #[test]
+    fn a_key_that_is_taken_out_leaves_one_that_signs_and_that_one_stays() {
+        use KeyState::{Next, Retired, Signing};
+        let first = KeyRing::generate(START).unwrap();
+        let second = rotated(&first, START);
+        let third = rotated(&second, START + HOUR);
+        // In the order in which they were made.
+        let kid = |ring: &KeyRing, n: usize| ring.0[ring.0.len() - 1 - n].kid.clone();
+        let without = |ring: &KeyRing, n: usize, now| {
+            let left = ring.without(&kid(ring, n), now).unwrap().unwrap();
+            assert!(left.named(&kid(ring, n), now).is_none());
+            KeyRing::from_pem(&left.to_pem().unwrap()).unwrap()
+        };
+        // The only one: another signs at once.
+        let left = without(&first, 0, START + 5);
+        assert_eq!(states(&left, START + 5), [Signing]);
+        assert_eq!(left.0[0].signs_from_s, Some(START + 5));
+        // The one that signs, while a next one waits: that one signs at once, and no retired one does again.
+        let now = START + HOUR + 10;
+        assert_eq!(states(&third, now), [Retired, Signing, Next]);
+        let left = without(&third, 1, now);
+        assert_eq!(states(&left, now), [Retired, Signing]);
+        assert_eq!(left.signing(now).unwrap().kid, kid(&third, 2));
+        // The one that signs, and only a retired one is left.
+        let left = without(&second, 1, START + HOUR);
+        assert_eq!(states(&left, START + HOUR), [Retired, Signing]);
+        // The next one: the one before it goes on for as long as no other comes.
+        let left = without(&second, 1, START + 10);
+        assert_eq!(states(&left, START + 400 * 24 * HOUR), [Signing]);
+        assert!(matches!(left.rotated(START + 11, PUBLISHED_AHEAD).unwrap(), Rotation::To(_)));
+        // A retired one.
+        assert_eq!(states(&without(&third, 0, now), now), [Signing, Next]);
+        assert!(third.without("another", now).unwrap().is_none());
     }
 
     #[test]

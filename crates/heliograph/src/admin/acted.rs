@@ -21,12 +21,14 @@ pub(super) struct Action {
     chat: Option<ChatId>,
     /// The partition, behind its role.
     partition: Option<String>,
+    /// The signing key, by its name.
+    key: Option<String>,
 }
 
 impl Action {
     /// On nobody's account or chat.
     pub(super) const fn alone(name: &'static str) -> Self {
-        Self { name, user: None, device: String::new(), chat: None, partition: None }
+        Self { name, user: None, device: String::new(), chat: None, partition: None, key: None }
     }
 
     /// On a user.
@@ -44,6 +46,11 @@ impl Action {
         Self { chat: Some(chat), ..Self::alone(name) }
     }
 
+    /// On a key that signs tokens.
+    pub(super) fn on_key(name: &'static str, kid: String) -> Self {
+        Self { key: Some(kid), ..Self::alone(name) }
+    }
+
     /// On whose a partition is to be.
     pub(super) fn on_partition(name: &'static str, role: Role, partition: Partition) -> Self {
         Self { partition: Some(format!("{} {partition}", role.name())), ..Self::alone(name) }
@@ -58,7 +65,7 @@ pub(super) async fn acted<T>(
     doing: impl Future<Output = Result<T, Refusal>>,
 ) -> Result<T, Refusal> {
     let done = doing.await;
-    let Action { name, user, device, chat, partition } = action;
+    let Action { name, user, device, chat, partition, key } = action;
     let (user, chat) = (user.map(|user| user.to_string()), chat.map(|chat| chat.to_string()));
     let outcome = done.as_ref().err().map_or("done", Refusal::name);
     let kept = match &done {
@@ -73,10 +80,11 @@ pub(super) async fn acted<T>(
         chat: chat.clone(),
         device: Some(device.clone()).filter(|device| !device.is_empty()),
         partition: partition.clone(),
+        key: key.clone(),
         detail: Some(name),
         ..Event::new(audit::Action::Admin, kept)
     });
     // Escaped, since a device's name is whatever its client said.
-    tracing::info!(target: "audit", action = name, user.id = user, chat.id = chat, partition, device = ?device, by.uid = ?by.0, outcome);
+    tracing::info!(target: "audit", action = name, user.id = user, chat.id = chat, partition, key, device = ?device, by.uid = ?by.0, outcome);
     done
 }

@@ -1,7 +1,7 @@
 //! All that is kept of a user, page by page: what is kept in memory is a page, whatever the user wrote.
 //!
 //! ```text
-//! profile, devices, sign-ins → blocks → settings → chats → messages of each chat → end
+//! profile, devices, sign-ins → blocks → settings → invites → chats → messages of each chat → end
 //! ```
 //! No password, token or hash is in it. Messages of others are theirs.
 
@@ -14,7 +14,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, State};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use domain::{ChatId, Event, LoggedEntry, Seq, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -38,6 +38,8 @@ const PAGE_BYTES: usize = 256 * 1024;
 enum Cursor {
     Blocks(Option<UserId>),
     Settings(Option<ChatId>),
+    /// Behind the invite with this hash.
+    Invites(Option<[u8; 32]>),
     Chats(Option<ChatId>),
     /// Of the chat behind this one.
     MessagesBehind(Option<ChatId>),
@@ -49,6 +51,7 @@ impl fmt::Display for Cursor {
         let (part, after) = match self {
             Self::Blocks(after) => ("blocks", after.map(|user| user.to_string())),
             Self::Settings(after) => ("settings", after.map(|chat| chat.to_string())),
+            Self::Invites(after) => ("invites", after.map(|hash| URL_SAFE_NO_PAD.encode(hash))),
             Self::Chats(after) => ("chats", after.map(|chat| chat.to_string())),
             Self::MessagesBehind(after) => ("behind", after.map(|chat| chat.to_string())),
             Self::MessagesOf(chat, seq) => return write!(f, "of.{chat}.{seq}"),
@@ -73,6 +76,11 @@ impl FromStr for Cursor {
         match part {
             "blocks" => id(after).map(Self::Blocks),
             "settings" => id(after).map(Self::Settings),
+            "invites" if after.is_empty() => Some(Self::Invites(None)),
+            "invites" => {
+                let hash = URL_SAFE_NO_PAD.decode(after).ok().and_then(|hash| hash.try_into().ok());
+                hash.map(|hash| Self::Invites(Some(hash)))
+            }
             "chats" => id(after).map(Self::Chats),
             "behind" => id(after).map(Self::MessagesBehind),
             _ => None,
@@ -149,7 +157,20 @@ async fn page(store: &Store, user: UserId, cursor: Cursor) -> Result<Found, Refu
                 })
             };
             let records = rows.iter().map(setting).collect();
-            (records, Some(last.map_or(Cursor::Chats(None), |last| Cursor::Settings(Some(last)))))
+            (records, Some(last.map_or(Cursor::Invites(None), |last| Cursor::Settings(Some(last)))))
+        }
+        Cursor::Invites(after) => {
+            let rows = store.invites_by(user, after, PAGE).await?;
+            let last = rows.last().map(|row| row.hash).filter(|_| goes_on(rows.len()));
+            let invite = |row: &store::InviteRow| {
+                json!({
+                    "kind": "invite", "invite": row.id(), "chat": row.chat.to_string(),
+                    "created_at": rfc3339(row.created_us), "expires_at": rfc3339(row.expires_us),
+                    "max_uses": row.uses_max, "uses": row.uses,
+                })
+            };
+            let records = rows.iter().map(invite).collect();
+            (records, Some(last.map_or(Cursor::Chats(None), |last| Cursor::Invites(Some(last)))))
         }
         Cursor::Chats(after) => {
             let rows = store.chats_of(user, None, after, PAGE).await?;
@@ -210,13 +231,15 @@ mod tests {
             Cursor::Blocks(None),
             Cursor::Blocks(Some(user)),
             Cursor::Settings(Some(chat)),
+            Cursor::Invites(None),
+            Cursor::Invites(Some([7; 32])),
             Cursor::Chats(None),
             Cursor::MessagesBehind(Some(chat)),
             Cursor::MessagesOf(chat, 77),
         ] {
             assert_eq!(cursor.to_string().parse(), Ok(cursor));
         }
-        for text in ["", "blocks", "blocks.x", "of.", "of.x.1", &format!("of.{chat}.-1"), "other."] {
+        for text in ["", "blocks", "blocks.x", "of.", "of.x.1", "invites.x", &format!("of.{chat}.-1"), "other."] {
             assert!(text.parse::<Cursor>().is_err(), "{text}");
         }
     }

@@ -1,4 +1,4 @@
-//! The keys that sign tokens: which there are, and a new one.
+//! The keys that sign tokens: which there are, a new one, and one that was stolen.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,14 @@ use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use tokens::{KEYS_MAX, KeyState, KnownKey, PUBLISHED_AHEAD, VALID_MAX};
+use tokens::{KEYS_MAX, KeyState, KeyTag, KnownKey, PUBLISHED_AHEAD, VALID_MAX};
+use uuid::Uuid;
 
 use super::Shared;
 use super::acted::{Action, acted};
 use super::refusal::Refusal;
 use super::serve::Peer;
-use crate::key_file::Rotated;
+use crate::key_file::{Removed, Rotated};
 
 /// A key; what is null is not known.
 #[derive(Debug, Serialize)]
@@ -89,4 +90,40 @@ pub(super) async fn rotate(
         }
     };
     acted(&shared.audit, peer, Action::alone("token.rotate"), rotating).await.map(Json)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Named {
+    kid: String,
+}
+
+/// What became of a key that was taken out.
+#[derive(Debug, Serialize)]
+pub(super) struct Revoked {
+    kid: String,
+    /// What it was used for; null: it is not here, and its tokens are refused all the same.
+    was: Option<KeyState>,
+    /// The keys as they are now.
+    keys: Vec<Key>,
+}
+
+pub(super) async fn revoke(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<Peer>,
+    named: Result<Json<Named>, JsonRejection>,
+) -> Result<Json<Revoked>, Refusal> {
+    let Json(Named { kid }) = named?;
+    if KeyTag::of(&kid).is_none() {
+        return Err(Refusal::Bad("that is no key's name: `token keys` has them".to_owned()));
+    }
+    let revoking = async {
+        // The file first: the key is out here, whatever becomes of the log, and stays out after a kill.
+        let removed = shared.keys.remove(&kid).await;
+        let Removed { was, keys: known } = removed.map_err(|error| Refusal::Fault(format!("{error:#}")))?;
+        // Sockets that are open, and processes that have a copy of the file.
+        tokens::revoke_key(&shared.log, &kid, &Uuid::new_v4().to_string()).await?;
+        Ok(Revoked { kid: kid.clone(), was, keys: keys(known) })
+    };
+    acted(&shared.audit, peer, Action::on_key("token.revoke_key", kid.clone()), revoking).await.map(Json)
 }

@@ -98,6 +98,27 @@ mod tests {
     use crate::config::Config;
 
     #[test]
+    fn the_files_of_separate_roles_are_what_run_takes_and_agree_on_the_log() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/");
+        let mut logs = Vec::new();
+        for place in ["cluster"] {
+            for role in ["gateway", "api", "ingest", "delivery", "projections"] {
+                let file = format!("{folder}{place}/{role}.toml");
+                let layers = Layers::of(For::Run, Some(file.as_ref()), std::iter::empty(), Vec::new()).unwrap();
+                let config = layers.config().unwrap();
+                config.check().unwrap();
+                logs.push((place, file, config.partitions, config.event_log));
+            }
+        }
+        for (place, file, partitions, log) in &logs {
+            let (_, first, ..) = logs.iter().find(|(of, ..)| of == place).unwrap();
+            let (.., same_partitions, same_log) = logs.iter().find(|(_, of, ..)| of == first).unwrap();
+            assert_eq!((partitions, log), (same_partitions, same_log), "{file} is not as {first}");
+            assert_eq!(log.durability, event_log::Durability::Replicated, "{file}");
+        }
+    }
+
+    #[test]
     fn the_example_file_is_what_config_default_prints_and_holds_the_defaults() {
         let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../infra/heliograph.toml");
         let text = default_text().unwrap();

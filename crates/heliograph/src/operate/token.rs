@@ -53,6 +53,14 @@ enum TokenCommand {
         #[arg(long, default_value_t = PUBLISHED_AHEAD.as_secs(), value_parser = clap::value_parser!(u64).range(..=VALID_MAX.as_secs()))]
         ahead_s: u64,
     },
+    /// Takes a key out at once, as one that was stolen: its tokens are refused and their sockets closed.
+    ///
+    /// If it is the one that signs, the next one or a new one does from then on.
+    RevokeKey {
+        /// The key's name, as `token keys` has it.
+        #[arg(allow_hyphen_values = true)]
+        kid: String,
+    },
 }
 
 impl TokenArgs {
@@ -82,6 +90,19 @@ impl TokenArgs {
                 let mut list = List::new(stdout().lock(), json, KEYS);
                 Ask::of(folder).each("/token-keys", ("keys", "after"), |key| list.item(key)).await?;
                 list.end(false, "no keys")
+            }
+            TokenCommand::RevokeKey { kid } => {
+                let revoked = Ask::of(folder).post("/token-keys/revoke", Some(json!({ "kid": kid }))).await?;
+                one(stdout().lock(), json, &revoked, || {
+                    let signing =
+                        revoked["keys"].as_array().into_iter().flatten().find(|key| key["state"] == "signing");
+                    let signing = signing.map_or_else(String::new, |key| said(key, "kid"));
+                    if revoked["was"].is_null() {
+                        format!("{kid} is not here; its tokens are refused all the same, and {signing} signs")
+                    } else {
+                        format!("{kid} is out, and its tokens are refused; {signing} signs")
+                    }
+                })
             }
             TokenCommand::Rotate { ahead_s } => {
                 let rotated = Ask::of(folder).post("/token-keys/rotate", Some(json!({ "ahead_s": ahead_s }))).await?;

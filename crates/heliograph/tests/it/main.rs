@@ -17,6 +17,7 @@ mod admin;
 mod admission;
 mod api;
 mod broker;
+mod cluster;
 mod cql;
 mod crash_points;
 mod epochs;

@@ -106,6 +106,23 @@ impl Speaker {
         timeout(SOON, closed).await.expect("it is closed in time")
     }
 
+    /// Whether it is let in; else it is closed.
+    pub(crate) async fn is_welcome(&mut self) -> bool {
+        let answered = async {
+            loop {
+                let message = self.socket.next().await.expect("an answer before the end").unwrap();
+                if let Some(text) = message.as_text() {
+                    if serde_json::from_str::<Value>(text).unwrap().get("welcome").is_some() {
+                        return true;
+                    }
+                } else if message.as_close().is_some() {
+                    return false;
+                }
+            }
+        };
+        timeout(SOON, answered).await.expect("it is answered in time")
+    }
+
     /// Says and hears what the lines say; how much of either.
     pub(crate) async fn hold(&mut self, lines: &str, placeholders: &[(&str, String)]) -> (usize, usize) {
         let filled = |line: &str| {

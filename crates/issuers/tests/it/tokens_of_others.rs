@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use issuers::{Algorithm, user_id};
 use serde_json::{Value, json};
-use tokens::{Grant, NAME_BYTES_MAX, TokenError, VALID_MAX};
+use tokens::{Grant, NAME_BYTES_MAX, SignedBy, TokenError, VALID_MAX};
 
 use crate::signer::{Signer, claims, now_s, part, with};
 use crate::source::{HOUR, Here, ISSUER, MINUTE, Source};
@@ -35,6 +35,7 @@ async fn x10_a_token_of_another_issuer_grants_what_it_says() {
             sign_in: "s1".into(),
             issued_s: claims["iat"].as_u64().unwrap(),
             expires_s: claims["exp"].as_u64().unwrap(),
+            signed_by: SignedBy::Other,
         };
         assert_eq!(here.issuers.check_now(&here.own, &token), Some(Ok(expected)), "{}", signer.kid);
         let grant = here.check(&signer.token()).await.unwrap();

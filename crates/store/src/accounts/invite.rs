@@ -13,6 +13,9 @@ pub const INVITE_USES_MAX: u32 = 1_000;
 /// How long an invite is kept beyond its end: who used it just then may still ask what came of it.
 pub const INVITE_KEPT_US: Micros = 60 * 60 * 1_000_000;
 
+/// Bytes of the hash that name an invite.
+const ID_BYTES: usize = 16;
+
 /// An invite to a chat.
 #[derive(Clone, PartialEq, Eq)]
 pub struct InviteRow {
@@ -52,6 +55,11 @@ impl InviteRow {
         }
         let what = "an invite's list of uses";
         Err(Error::Length { what, length: self.uses_max as usize, min: 1, max: INVITE_USES_MAX as usize })
+    }
+
+    /// Names it to those who may revoke it: the code, which lets in, cannot be told from it.
+    pub fn id(&self) -> String {
+        self.hash[..ID_BYTES].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Whether a further user may use it at `now_us`.

@@ -159,6 +159,10 @@ statements! {
     RaisePlaces: Conditional of "invites_by_chat" = "UPDATE invites_by_chat SET generation = ? WHERE chat = ? IF generation = ?";
     RemovePlace: Conditional of "invites_by_chat" = "DELETE FROM invites_by_chat WHERE chat = ? AND hash = ? IF EXISTS";
     Places: Serial of "invites_by_chat" = "SELECT generation, hash FROM invites_by_chat WHERE chat = ?";
+    PutMade: Plain of "invites_by_maker" = "INSERT INTO invites_by_maker (user_id, hash) VALUES (?, ?) USING TTL ?";
+    RemoveMade: Plain of "invites_by_maker" = "DELETE FROM invites_by_maker WHERE user_id = ? AND hash = ?";
+    Made: Plain of "invites_by_maker" = "SELECT hash FROM invites_by_maker WHERE user_id = ?";
+    MadeAfter: Plain of "invites_by_maker" = "SELECT hash FROM invites_by_maker WHERE user_id = ? AND hash > ?";
 }
 
 /// The text with the keyspace before its table: a name that does not hang on what a session uses.

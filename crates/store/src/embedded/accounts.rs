@@ -360,6 +360,17 @@ impl Embedded {
         self.read(2 * INVITES_MAX, move |view| view.invites_of(chat)).await
     }
 
+    pub(crate) async fn invites_by(
+        &self,
+        maker: UserId,
+        after: Option<[u8; 32]>,
+        limit: usize,
+    ) -> Result<Vec<InviteRow>, Error> {
+        let limit = limit.clamp(1, LIST_ROWS_MAX);
+        // Index and row.
+        self.read(2 * limit, move |view| view.invites_by(maker, after, limit)).await
+    }
+
     pub(crate) async fn use_invite(&self, proposed: InviteUse) -> Result<Option<InviteUse>, Error> {
         let used = self.account(AccountWrite::UseInvite(Box::new(proposed))).await?;
         let Written::InviteUse(used) = used else { return Err(Error::Closed) };

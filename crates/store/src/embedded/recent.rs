@@ -76,7 +76,8 @@ pub(super) const fn is_remembered(table: Table) -> bool {
         Table::Families | Table::UserFamilies | Table::FamilyTimes => false,
         Table::SendClaims | Table::SendClaimTimes => false,
         Table::Devices | Table::Blocks | Table::ChatSettings | Table::Tickets | Table::TicketTimes => false,
-        Table::Invites | Table::ChatInvites | Table::InviteTimes | Table::InviteUses => false,
+        Table::Invites | Table::InviteUses => false,
+        Table::ChatInvites | Table::MakerInvites | Table::InviteTimes => false,
     }
 }
 

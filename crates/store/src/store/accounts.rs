@@ -331,6 +331,21 @@ impl Store {
         }
     }
 
+    /// A page of what a user made, by hash, ended ones included; behind `after`, at most [`crate::LIST_ROWS_MAX`].
+    ///
+    /// Without what was made by a version that kept no such list: an invite of it ends within 90 days.
+    pub async fn invites_by(
+        &self,
+        maker: UserId,
+        after: Option<[u8; 32]>,
+        limit: usize,
+    ) -> Result<Vec<InviteRow>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.invites_by(maker, after, limit).await,
+            Self::Cql(engine) => boxed(engine.invites_by(maker, after, limit)).await,
+        }
+    }
+
     /// Uses an invite at `proposed.at_us`: the use that its user has now, `proposed` or an earlier one.
     ///
     /// Each user is counted once, and never more than the invite lets in; an earlier use holds after the end. None: there
@@ -360,10 +375,11 @@ impl Store {
         }
     }
 
-    /// Removes a user's devices, refresh families, blocks, settings and send claims; asked again, it goes on.
+    /// Removes a user's devices, refresh families, blocks, settings, send claims and invites; asked again, it goes on.
     ///
     /// In steps, so that others do not wait: a crash may leave some, and what is written for the user meanwhile may stay.
-    /// The user's row and handle are the caller's, tickets and invites end by themselves, and blocks of this user by others stay.
+    /// The user's row and handle are the caller's, tickets and uses of others' invites end by themselves, and blocks of
+    /// this user by others stay.
     pub async fn erase_user(&self, user: UserId) -> Result<(), Error> {
         match self {
             Self::Embedded(engine) => engine.erase_user(user).await,

@@ -95,6 +95,7 @@ macro_rules! conformance {
                 invites::a_user_is_counted_once_and_keeps_the_first_use,
                 invites::a_removed_invite_is_gone_with_its_uses,
                 invites::invites_of_a_chat_are_bounded_and_listed_whole,
+                invites::invites_of_a_maker_come_in_pages_and_go_with_them,
             );
         }
     };

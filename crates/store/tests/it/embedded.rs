@@ -7,7 +7,9 @@ use domain::Partition;
 use store::{Config, Error, Store, UserChatRow};
 use testkit::Scratch;
 
-use crate::rows::{append, at, later, message, new_chat, new_partition, new_user, projection, rows, summary};
+use crate::rows::{
+    append, at, invite, invite_use, later, message, new_chat, new_partition, new_user, projection, rows, summary,
+};
 
 /// A fresh engine for the suite; the folder lives as long as what is returned beside it.
 pub(crate) async fn open() -> (Store, Scratch) {
@@ -233,6 +235,34 @@ async fn a_reader_never_sees_half_a_projection() {
     }
     writer.await.unwrap();
     assert!(reads > 10, "{reads} reads beside 200 writes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_goes_on_over_more_uses_of_invites_than_one_commit_takes_out() {
+    const USES: usize = 800;
+    let (store, _scratch) = open().await;
+    let (maker, other) = (new_user(), new_user());
+    let made = [maker, maker, other].map(|maker| invite(new_chat(5), maker, 90, 1_000));
+    let mut used = Vec::new();
+    for row in &made {
+        assert!(store.put_invite(row.clone()).await.unwrap());
+        for _ in 0..USES {
+            let (store, proposed) = (store.clone(), invite_use(row, new_user(), 1));
+            used.push((proposed, tokio::spawn(async move { store.use_invite(proposed).await.unwrap().is_some() })));
+        }
+    }
+    let mut proposed = Vec::new();
+    for (one, used) in used {
+        assert!(used.await.unwrap());
+        proposed.push(one);
+    }
+    store.erase_user(maker).await.unwrap();
+    assert!(store.invites_by(maker, None, 9).await.unwrap().is_empty());
+    for (number, one) in proposed.iter().enumerate() {
+        let is_there = store.invite_use(one.hash, one.user).await.unwrap().is_some();
+        assert_eq!(is_there, number >= 2 * USES, "use {number}");
+    }
+    assert_eq!(store.invites_by(other, None, 9).await.unwrap()[0].uses as usize, USES);
 }
 
 #[tokio::test]

@@ -349,6 +349,8 @@ async fn a_damaged_row_is_an_error_and_stays_as_it_is() {
     overwrite(&folder, "tickets", &[5; 32], &[1]);
     overwrite(&folder, "invites", &[5; 32], &[1]);
     overwrite(&folder, "invites_by_chat", &[&chat.as_bytes()[..], &[6; 32]].concat(), &[1]);
+    let maker = new_user();
+    overwrite(&folder, "invites_by_maker", &[&maker.as_bytes()[..], &[6; 32]].concat(), &[1]);
     overwrite(&folder, "send_claims", &[&user.as_bytes()[..], b"k"].concat(), &[]);
     fn is_corrupt<T: std::fmt::Debug>(read: Result<T, Error>) {
         assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
@@ -376,6 +378,8 @@ async fn a_damaged_row_is_an_error_and_stays_as_it_is() {
         is_corrupt(store.invite([5; 32]).await);
         is_corrupt(store.remove_invite([5; 32]).await);
         is_corrupt(store.invites_of(chat).await);
+        is_corrupt(store.invites_by(maker, None, 1).await);
+        is_corrupt(store.erase_user(maker).await);
         is_corrupt(store.settle_send(user, "k", 1, SendOutcome::Unknown).await);
         is_corrupt(store.erase_user(user).await);
     }

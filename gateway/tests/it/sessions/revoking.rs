@@ -11,6 +11,7 @@ use proto::log;
 use proto::v1::ErrorCode;
 use proto::v1::server_frame::Frame;
 use testkit::{Direction, Gate};
+use tokens::{KeyRing, Rotation};
 use tokio::time::{Instant, timeout};
 
 use super::client::{Client, authenticate, authenticate_as, message};
@@ -19,6 +20,7 @@ use super::setup::{Deployment, SOON, chat, user};
 over_each_sub_protocol! {
     x6_a_revocation_closes_what_it_names_and_lets_nobody_in_with_it_again,
     x6_a_gateway_that_was_cut_off_or_not_there_learns_of_it_all_the_same,
+    x6_a_revoked_key_ends_what_it_signed_also_where_it_is_kept,
     x5_a_socket_outlives_its_token_by_the_grace_unless_it_is_renewed,
     x5_a_renewal_for_somebody_else_or_another_device_ends_the_socket,
 }
@@ -137,6 +139,31 @@ async fn x6_a_gateway_that_was_cut_off_or_not_there_learns_of_it_all_the_same(ov
     }
     // What connects through the gate goes before what it leads to.
     drop((log, gate));
+    deployment.stop().await;
+}
+
+async fn x6_a_revoked_key_ends_what_it_signed_also_where_it_is_kept(over: SubProtocol) {
+    let deployment = Deployment::start(over).await;
+    let ring = KeyRing::generate(now_s()).unwrap();
+    let stolen = ring.known(now_s()).remove(0).kid;
+    deployment.keys.replace(ring.clone());
+    let forged = deployment.token_of(1, "test", "");
+    let mut of_thief = deployment.client_with(&forged).await;
+    let Rotation::To(rotated) = ring.rotated(now_s(), Duration::ZERO).unwrap() else { panic!("no rotation") };
+    deployment.keys.replace(rotated);
+    let mut other = deployment.client_with(&deployment.token_of(2, "test", "")).await;
+
+    let begun = Instant::now();
+    tokens::revoke_key(&deployment.log, &stolen, "1").await.unwrap();
+    assert_eq!(of_thief.closed().await, (vec![], CloseCode::Revoked.number()));
+    assert!(begun.elapsed() < CLOSED_WITHIN, "{:?}", begun.elapsed());
+    assert!(deployment.keys.check(&forged).is_ok(), "the key is here still");
+    let mut again = deployment.connect().await;
+    again.ask(authenticate_as(&forged, "test")).await;
+    assert_eq!(again.closed().await, (vec![ErrorCode::Unauthenticated], CloseCode::Revoked.number()));
+    // The control: what another key signed goes on.
+    let id = other.ask(message(chat(2), 1, "still here")).await;
+    assert_eq!(other.reply(id).await, None);
     deployment.stop().await;
 }
 

@@ -28,11 +28,22 @@ async fn an_export_has_all_own_messages_of_all_chats_and_nobody_elses() {
     })
     .await;
 
+    let invite = alice.http.post(&format!("/v1/chats/{long}/invites"), json!({ "max_uses": 7 })).await;
+    assert_eq!(bob.http.post(&format!("/v1/chats/{short}/invites"), json!({})).await.status, 201);
+
     let text = up.text(&["user", "export", "alice"]).await;
     let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let of = |kind: &str| records.iter().filter(|record| record["kind"] == kind).collect::<Vec<_>>();
     assert_eq!((&of("profile")[0]["id"], &of("profile")[0]["handle"]), (&json!(alice.id), &json!("alice")));
     assert_eq!(of("sign_in").len(), 1);
+    let invites = of("invite");
+    assert_eq!(invites.len(), 1, "{invites:?}");
+    let [id, created_at, expires_at] = ["id", "created_at", "expires_at"].map(|field| invite.body[field].clone());
+    let expected = json!({
+        "kind": "invite", "invite": id, "chat": long, "created_at": created_at, "expires_at": expires_at,
+        "max_uses": 7, "uses": 0,
+    });
+    assert_eq!(*invites[0], expected);
     let mut chats: Vec<_> = of("chat").into_iter().map(|chat| chat["chat"].as_str().unwrap()).collect();
     chats.sort_unstable();
     let mut expected = [&*long, &*short];
@@ -45,7 +56,7 @@ async fn an_export_has_all_own_messages_of_all_chats_and_nobody_elses() {
     expected.sort_unstable();
     assert_eq!(said, expected);
     assert_eq!(records.last().unwrap(), &json!({ "kind": "end", "records": records.len() - 1 }));
-    for secret in ["argon2", "of bob", &signed_in.text("refresh_token")[..20]] {
+    for secret in ["argon2", "of bob", &signed_in.text("refresh_token")[..20], &invite.text("code")] {
         assert!(!text.contains(secret), "{secret}");
     }
     assert!(up.refused(&["user", "export", "nobody"]).await.contains("there is no user"));

@@ -5,8 +5,9 @@ mod exports;
 mod imports;
 mod lists;
 mod orders;
-mod probes;
+pub(crate) mod probes;
 mod rotation;
+mod stolen_keys;
 
 use std::process::{Command, Output};
 

@@ -18,7 +18,7 @@ const NOT_READY_WITHIN: Duration = Duration::from_secs(8);
 const TENURES_LOST_WITHIN: Duration = Duration::from_secs(40);
 
 /// An `up` that is probed.
-pub(super) async fn probed() -> (Up, Http) {
+pub(crate) async fn probed() -> (Up, Http) {
     let mut up = Up::new();
     let address = format!("127.0.0.1:{}", free_port());
     let mut command = up.command();

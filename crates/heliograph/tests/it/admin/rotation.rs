@@ -16,7 +16,7 @@ use crate::cast::SOON;
 use crate::process::Up;
 
 /// The key that signed the access token of this answer.
-fn kid(answer: &Answer) -> String {
+pub(super) fn kid(answer: &Answer) -> String {
     let token = answer.text("access_token");
     let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
     let header: Value = serde_json::from_slice(&header).unwrap();
@@ -25,20 +25,20 @@ fn kid(answer: &Answer) -> String {
 
 impl Up {
     /// The names of the keys that verifiers fetch.
-    async fn published(&self) -> Vec<String> {
+    pub(super) async fn published(&self) -> Vec<String> {
         let answer = self.http().get("/.well-known/jwks.json").await;
         let keys = answer.body["keys"].as_array().unwrap();
         keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
     }
 
     /// Each key's state by its name.
-    async fn states(&self) -> Vec<(String, String)> {
+    pub(super) async fn states(&self) -> Vec<(String, String)> {
         let keys = self.items(&["token", "keys"]).await;
         let text = |key: &Value, field: &str| key[field].as_str().unwrap().to_owned();
         keys.iter().map(|key| (text(key, "kid"), text(key, "state"))).collect()
     }
 
-    async fn status_of(&self, token: String) -> u16 {
+    pub(super) async fn status_of(&self, token: String) -> u16 {
         Http { token: Some(token), ..self.http() }.get("/v1/chats").await.status
     }
 }

@@ -115,7 +115,37 @@ async fn who_is_blocked_starts_no_direct_chat_and_brings_nobody_in() {
     socket.say(json!({ "id": "1", "authenticate": { "token": token, "device": "laptop" } }).to_string()).await;
     socket.hear(&json!({ "id": "1", "welcome": {} })).await;
     socket.say(json!({ "id": "2", "command": command }).to_string()).await;
-    socket.hear(&json!({ "id": "2", "error": { "code": "ERROR_CODE_FORBIDDEN" } })).await;
+    let forbidden = |id: &str| json!({ "id": id, "error": { "code": "ERROR_CODE_FORBIDDEN" } });
+    socket.hear(&forbidden("2")).await;
+    let member = |user: &Person| json!({ "user": base64(&user.id), "role": "ROLE_MEMBER" });
+    let new_group = json!({ "kind": "CHAT_KIND_GROUP", "members": [member(&eve), member(&alice)] });
+    let chat = base64(&domain::ChatId::draw(domain::Partition(0), 1_790_000_000_000, rand::random()).to_string());
+    let command = json!({ "chat": chat, "origin": "8", "createChat": new_group });
+    socket.say(json!({ "id": "3", "command": command }).to_string()).await;
+    socket.hear(&forbidden("3")).await;
+    let add = |id: &str, n: u64, basis: u64, whom: &Person| {
+        let add = json!({ "member": member(whom) });
+        let command = json!({ "chat": base64(&other), "origin": "9", "n": n.to_string(), "basis": basis.to_string(), "addMember": add });
+        json!({ "id": id, "command": command }).to_string()
+    };
+    socket.say(add("4", 1, 1, &alice)).await;
+    socket.hear(&forbidden("4")).await;
+    let command = json!({ "chat": base64(&foreign), "origin": "9", "n": "1", "basis": "1", "addMember": { "member": member(&alice) } });
+    socket.say(json!({ "id": "9", "command": command }).to_string()).await;
+    socket.hear(&json!({ "id": "9", "outcome": { "rejected": { "code": "ERROR_CODE_NOT_A_MEMBER" } } })).await;
+    // Who blocks only later is in, and a copy of the command that did it has its answer.
+    let (carol, _) = up.register("carol").await;
+    let stored = |id: &str| json!({ "id": id, "outcome": { "stored": { "seq": "2" } } });
+    for (id, puts_out) in [("5", false), ("6", true), ("7", false)] {
+        socket.say(add(id, 1, 1, &carol)).await;
+        socket.hear(&stored(id)).await;
+        carol.blocks(&bob).await;
+        if puts_out {
+            assert_eq!(bob.http.delete(&format!("/v1/chats/{other}/members/{}", carol.id)).await.status, 201);
+        }
+    }
+    socket.say(add("8", 2, 3, &carol)).await;
+    socket.hear(&forbidden("8")).await;
 
     // What was done before has the same answer, and what there is stays.
     assert_eq!(bob.adds(&group, &alice, "added").await.body, brought.body);

@@ -2,15 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use client::Settlement;
 use futures_util::future::join_all;
+use proto::v1;
 use serde_json::json;
+use testkit::wait::until;
 use tokio::time::timeout;
 
-use super::accounts::{closes_with, is_revoked, refresh, sign_in, socket, with};
+use super::accounts::{closes_with, is_revoked, refresh, sign_in, socket, socket_on, with};
 use super::http::Answer;
 use super::{PASSWORD, Person};
 use crate::cast::SOON;
 use crate::process::Up;
+use crate::protocol_page::Speaker;
 
 /// Behind the request: tokens pass for two seconds, and what they did shows a moment later.
 const SETTLED_AFTER: Duration = Duration::from_secs(3);
@@ -149,6 +153,172 @@ async fn whoever_comes_into_chats_while_the_account_is_deleted_is_in_none_of_the
     }
     let made = alice.http.post("/v1/chats", json!({ "kind": "group", "members": [] })).await;
     assert_eq!(made.problem(), "unauthenticated");
+    up.stop().await;
+}
+
+/// How long what was given before a revocation may still pass.
+const REVOKED_WITHIN: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x6_whoever_is_being_deleted_sends_no_more_over_http_or_a_socket() {
+    let mut up = Up::new();
+    up.start().await;
+    let (alice, _) = up.register("alice").await;
+    let (bob, _) = up.register("bob").await;
+    let phone = sign_in(&up, "alice", PASSWORD).await;
+    let (client, mut events) = socket(&up, &phone).await;
+    // One that it cannot leave: it is not the leaving that keeps it from sending.
+    let direct = json!({ "kind": "direct", "members": [{ "user": bob.id }] });
+    let direct = alice.http.post("/v1/chats", direct).await.text("chat");
+    let over_http = async {
+        let mut stored = 0;
+        loop {
+            let answer = alice.say(&direct, "over HTTP", &format!("k{stored}")).await;
+            if answer.status != 201 {
+                assert_eq!(answer.problem(), "unauthenticated");
+                return (stored, Instant::now());
+            }
+            stored += 1;
+        }
+    };
+    let over_socket = async {
+        let mut stored = 0;
+        loop {
+            let Ok(sent) = client.send(direct.parse().unwrap(), "over a socket") else {
+                closes_with(&mut events, 4505).await;
+                return (stored, Instant::now());
+            };
+            tokio::select! {
+                () = closes_with(&mut events, 4505) => return (stored, Instant::now()),
+                outcome = sent.outcome => match outcome {
+                    Ok(outcome) => {
+                        assert!(matches!(outcome, Settlement::Stored { .. }), "{outcome:?}");
+                        stored += 1;
+                    }
+                    // The client has ended; why, its events say.
+                    Err(_ended) => {
+                        closes_with(&mut events, 4505).await;
+                        return (stored, Instant::now());
+                    }
+                }
+            }
+        }
+    };
+    // Once both have said something: they cross.
+    let deletes = async {
+        until(SOON, "both are sending", async || {
+            let page = bob.read(&direct, "limit=256").await.body;
+            let said = |text: &str| page["entries"].as_array().unwrap().iter().any(|entry| entry["text"] == text);
+            said("over HTTP") && said("over a socket")
+        })
+        .await;
+        let answer = alice.deletes_itself(PASSWORD).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+        Instant::now()
+    };
+    let ((by_http, http_ended), (by_socket, socket_ended), deleted) = tokio::join!(over_http, over_socket, deletes);
+    for ended in [http_ended, socket_ended] {
+        assert!(ended.saturating_duration_since(deleted) < REVOKED_WITHIN, "{ended:?} {deleted:?}");
+    }
+    // From then on whatever is tried, until the account is gone and after.
+    let url = format!("ws://{}/v1/socket", up.listen);
+    let tried = async || {
+        let again = alice.say(&direct, "over HTTP", "again").await;
+        assert_eq!(again.problem(), "unauthenticated");
+        let mut speaker = Speaker::connect(&url).await;
+        let token = phone.text("access_token");
+        speaker.say(json!({ "id": "1", "authenticate": { "token": token, "device": "phone" } }).to_string()).await;
+        assert_eq!(speaker.closed().await, 4505);
+    };
+    tried().await;
+    is_free(&up, "alice").await;
+    tried().await;
+    let (mut after, mut said) = (0, Vec::new());
+    loop {
+        let page = bob.read(&direct, &format!("limit=256&after={after}")).await.body;
+        let entries = page["entries"].as_array().unwrap();
+        said.extend(entries.iter().filter_map(|entry| entry["text"].as_str().map(str::to_owned)));
+        after = page["through"].as_u64().unwrap();
+        if entries.is_empty() {
+            break;
+        }
+    }
+    let of = |text: &str| said.iter().filter(|said| *said == text).count();
+    // What was under way as the socket closed may be stored without its answer.
+    assert_eq!(of("over HTTP"), by_http, "what was refused is not stored");
+    assert!((by_socket..=by_socket + 1).contains(&of("over a socket")), "{by_socket} of {}", of("over a socket"));
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x6_whoever_is_being_deleted_comes_into_no_chat_over_http_or_a_socket() {
+    let mut up = Up::new();
+    up.start().await;
+    let (alice, _) = up.register("alice").await;
+    let (bob, signed_in) = up.register("bob").await;
+    let (of_bob, _events) = socket_on(&up, &signed_in, "laptop").await;
+    let user = client::UserId(alice.id.parse::<uuid::Uuid>().unwrap().into_bytes());
+    let member = || v1::Member { user: user.to_wire(), role: v1::Role::Member.into() };
+    let adds = async |chat: &str| {
+        let sent = of_bob.add_member(chat.parse().unwrap(), user, v1::Role::Member).unwrap();
+        timeout(SOON, sent.outcome).await.expect("an outcome").unwrap()
+    };
+    let makes = async || {
+        let sent = of_bob.create_chat(v1::ChatKind::Group, vec![member()]).unwrap();
+        timeout(SOON, sent.outcome).await.expect("an outcome").unwrap()
+    };
+    let groups = join_all((0..3).map(|_| bob.group(&[]))).await;
+    let invite = bob.http.post(&format!("/v1/chats/{}/invites", groups[2]), json!({})).await.text("code");
+    let is_in = |settled: &Settlement| matches!(settled, Settlement::Stored { .. });
+    assert!(is_in(&adds(&groups[0]).await) && is_in(&makes().await), "the control");
+
+    assert_eq!(alice.deletes_itself(PASSWORD).await.status, 204);
+    let tried = async || {
+        for settled in [adds(&groups[1]).await, makes().await] {
+            assert!(matches!(settled, Settlement::Rejected { code: v1::ErrorCode::Forbidden, .. }), "{settled:?}");
+        }
+        let added = bob.http.post(&format!("/v1/chats/{}/members", groups[1]), json!({ "user": alice.id })).await;
+        assert_eq!(added.problem(), "not-reachable");
+        let came = alice.http.ask("POST", &format!("/v1/invites/{invite}"), &[], None).await;
+        assert_eq!(came.problem(), "unauthenticated");
+    };
+    tried().await;
+    is_free(&up, "alice").await;
+    tried().await;
+    for chat in &groups {
+        let said = bob.say(chat, "who is here?", chat).await.body["seq"].clone();
+        assert_eq!(bob.read(chat, &format!("at_least={said}")).await.status, 200);
+        assert!(!bob.who_is_in(chat).await.contains(&alice.id));
+    }
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn x6_the_invites_of_a_deleted_account_are_gone_and_those_of_others_are_not() {
+    let mut up = Up::new();
+    up.start().await;
+    let (alice, _) = up.register("alice").await;
+    let (bob, _) = up.register("bob").await;
+    let group = bob.group(&[]).await;
+    let added =
+        bob.http.post(&format!("/v1/chats/{group}/members"), json!({ "user": alice.id, "role": "admin" })).await;
+    assert_eq!(added.status, 201);
+    let path = format!("/v1/chats/{group}/invites");
+    let made = alice.http.post(&path, json!({})).await;
+    let kept = bob.http.post(&path, json!({})).await;
+    assert_eq!((made.status, kept.status), (201, 201));
+    let listed = async || {
+        let listed = bob.http.get(&path).await.body;
+        listed["invites"].as_array().unwrap().iter().map(|invite| invite["id"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await.len(), 2);
+    assert_eq!(alice.deletes_itself(PASSWORD).await.status, 204);
+    let more = alice.http.post(&path, json!({})).await;
+    assert_eq!(more.problem(), "unauthenticated");
+    is_free(&up, "alice").await;
+    assert_eq!(listed().await, [kept.body["id"].clone()]);
+    let looked = bob.http.get(&format!("/v1/invites/{}", made.text("code"))).await;
+    assert_eq!(looked.problem(), "not-found");
     up.stop().await;
 }
 

@@ -9,6 +9,7 @@ use tokens::TokenKeys;
 
 use super::Person;
 use super::http::{Answer, Http};
+use crate::admin::probes::probed;
 use crate::cast::SOON;
 use crate::process::Up;
 
@@ -197,5 +198,46 @@ async fn a_request_past_its_deadline_has_a_status_that_tells_its_end() {
     assert_eq!((again.status, again.text("chat")), (201, made.clone()));
     let told = status(&alice, "/v1/sends/k3").await.body;
     assert_eq!((&told["status"], &told["chat"], &told["seq"]), (&json!("stored"), &json!(made), &json!(1)));
+    up.stop().await;
+}
+
+/// How many rows searches for requests' ends have read.
+async fn rows_searched(probes: &Http) -> u64 {
+    let metrics = probes.get("/metrics").await;
+    let counted = metrics.body.as_str().unwrap().lines().find_map(|line| line.strip_prefix("api_search_rows_total "));
+    counted.map_or(0, |count| count.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_reads_what_came_into_the_chat_since_the_last_one() {
+    const SAID: u64 = 30;
+    let (mut up, probes) = probed().await;
+    let (alice, bob) = (up.somebody(), up.somebody());
+    let chat = alice.group(&[&bob]).await;
+    let add = json!({ "user": up.somebody().id }).to_string();
+    let members = format!("/v1/chats/{chat}/members");
+    let refused = bob.http.ask("POST", &members, &[("idempotency-key", "refused")], Some(add)).await;
+    assert_eq!(refused.problem(), "rejected");
+    for n in 0..SAID {
+        assert_eq!(alice.say(&chat, "more", &format!("k{n}")).await.status, 201);
+    }
+    let polled = async |person: &Person, key: &str| -> (Value, u64) {
+        let before = rows_searched(&probes).await;
+        let told = person.http.get(&format!("/v1/sends/{key}")).await.body;
+        (told["status"].clone(), rows_searched(&probes).await - before)
+    };
+    let (told, read) = polled(&bob, "refused").await;
+    assert!(told == "rejected" && read >= SAID, "the control, {told}: {read} rows");
+    for _ in 0..3 {
+        assert_eq!(polled(&bob, "refused").await, (json!("rejected"), 0));
+    }
+    alice.say(&chat, "one more", "more").await;
+    assert_eq!(polled(&bob, "refused").await, (json!("rejected"), 1));
+    // What was found is read no more.
+    let (told, read) = polled(&alice, "k0").await;
+    assert!(told == "stored" && read > 0, "{told}: {read} rows");
+    assert_eq!(polled(&alice, "k0").await, (json!("stored"), 0));
+    // A key of the same name is another user's.
+    assert_eq!(bob.http.get("/v1/sends/k0").await.problem(), "not-found");
     up.stop().await;
 }

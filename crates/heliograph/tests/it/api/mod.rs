@@ -14,7 +14,7 @@ pub(crate) mod http;
 mod invites;
 mod listing;
 mod refusals;
-mod tickets;
+pub(crate) mod tickets;
 
 use serde_json::json;
 

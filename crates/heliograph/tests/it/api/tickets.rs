@@ -14,7 +14,7 @@ const SPENT: u16 = 4502;
 const REVOKED: u16 = 4505;
 
 impl Person {
-    async fn ticket(&self) -> String {
+    pub(crate) async fn ticket(&self) -> String {
         let minted = self.http.post("/v1/tickets", json!({})).await;
         assert_eq!(minted.status, 201, "{minted:?}");
         minted.text("ticket")
@@ -26,14 +26,21 @@ fn url(up: &Up) -> String {
 }
 
 /// Signs in with the ticket as the page says.
-async fn comes_with(up: &Up, ticket: &str) -> Speaker {
+pub(crate) async fn comes_with(up: &Up, ticket: &str) -> Speaker {
     let mut speaker = Speaker::connect(&url(up)).await;
     assert_eq!(speaker.hold(block("ticket"), &[("TICKET", ticket.to_owned())]).await, (1, 1));
     speaker
 }
 
+/// Whether it lets a socket in.
+pub(crate) async fn is_taken(up: &Up, ticket: &str) -> bool {
+    let mut speaker = Speaker::connect(&url(up)).await;
+    speaker.say(json!({ "id": "1", "authenticate": { "ticket": ticket, "device": "laptop" } }).to_string()).await;
+    speaker.is_welcome().await
+}
+
 /// The code that a socket is closed with that comes with the ticket.
-async fn refused(up: &Up, ticket: &str) -> u16 {
+pub(crate) async fn refused(up: &Up, ticket: &str) -> u16 {
     let mut speaker = Speaker::connect(&url(up)).await;
     speaker.say(json!({ "id": "1", "authenticate": { "ticket": ticket, "device": "laptop" } }).to_string()).await;
     speaker.closed().await

@@ -23,7 +23,8 @@ impl Cql {
                 && self.refresh_families_of(user).await?.is_empty()
                 && self.chat_settings_of(user, None, 1).await?.is_empty();
             if is_gone {
-                return self.erase_claims(user).await;
+                self.erase_claims(user).await?;
+                return self.remove_invites_by(user).await;
             }
         }
         Err(Error::Contended { table: "devices, refresh_families or chat_settings" })

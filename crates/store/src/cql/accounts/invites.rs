@@ -1,7 +1,9 @@
-//! `invites`: hash ▸ user, the invite itself static beside its uses; `invites_by_chat`: chat ▸ hash, its places.
+//! `invites`: hash ▸ user, the invite itself static beside its uses; `invites_by_chat`: chat ▸ hash, its places;
+//! `invites_by_maker`: user ▸ hash.
 //!
 //! A place is taken before the invite is made, and given back after it is removed: a crash between leaves a place that
-//! nobody uses until it ends by itself.
+//! nobody uses until it ends by itself. So it is with the maker's row: it goes after an invite that was there, so that one
+//! that is made while its maker is erased is found the next time.
 
 use std::time::Duration;
 
@@ -14,10 +16,11 @@ use super::super::{
     numbers::{array, big, chat as chat_of, number, user as user_of},
     statements::Statement,
 };
-use crate::{Error, INVITE_KEPT_US, INVITES_MAX, InviteRow, InviteUse};
+use crate::{Error, INVITE_KEPT_US, INVITES_MAX, InviteRow, InviteUse, LIST_ROWS_MAX};
 
 const TABLE: &str = "invites";
 const PLACES: &str = "invites_by_chat";
+const MADE: &str = "invites_by_maker";
 
 /// Chat, inviter, created, expires, most uses, uses, removed.
 type Row = (Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<bool>);
@@ -64,6 +67,8 @@ impl Cql {
         if !self.take_place(&row).await? {
             return Ok(false);
         }
+        let made = (*row.inviter.as_bytes(), row.hash, kept(&row));
+        self.shared.cluster.write(Statement::PutMade, made).await?;
         let values = (
             kept(&row),
             *row.chat.as_bytes(),
@@ -142,6 +147,45 @@ impl Cql {
         Ok(invites)
     }
 
+    pub(crate) async fn invites_by(
+        &self,
+        maker: UserId,
+        after: Option<[u8; 32]>,
+        limit: usize,
+    ) -> Result<Vec<InviteRow>, Error> {
+        let (limit, id) = (limit.clamp(1, LIST_ROWS_MAX), *maker.as_bytes());
+        let (mut made, mut after) = (Vec::new(), after);
+        while made.len() < limit {
+            let wanted = limit - made.len();
+            let hashes: Vec<(Vec<u8>,)> = match after {
+                Some(after) => self.shared.cluster.rows(Statement::MadeAfter, (id, after), wanted).await?,
+                None => self.shared.cluster.rows(Statement::Made, (id,), wanted).await?,
+            };
+            for (hash,) in &hashes {
+                let hash = array(MADE, hash)?;
+                made.extend(self.invite(hash).await?.filter(|invite| invite.inviter == maker));
+                after = Some(hash);
+            }
+            if hashes.len() < wanted {
+                break;
+            }
+        }
+        Ok(made)
+    }
+
+    /// Removes what the user made.
+    pub(crate) async fn remove_invites_by(&self, maker: UserId) -> Result<(), Error> {
+        loop {
+            let made = self.invites_by(maker, None, LIST_ROWS_MAX).await?;
+            for invite in &made {
+                self.remove_invite(invite.hash).await?;
+            }
+            if made.len() < LIST_ROWS_MAX {
+                return Ok(());
+            }
+        }
+    }
+
     pub(crate) async fn use_invite(&self, proposed: InviteUse) -> Result<Option<InviteUse>, Error> {
         let InviteUse { hash, user, origin, basis, at_us } = proposed;
         // Also a code that nobody made is asked for, and costs a read.
@@ -185,6 +229,7 @@ impl Cql {
         drop(turn);
         if is_removed {
             self.give_place_back(invite.chat, hash).await?;
+            self.shared.cluster.write(Statement::RemoveMade, (*invite.inviter.as_bytes(), hash)).await?;
         }
         Ok(is_removed)
     }

@@ -29,7 +29,7 @@ impl Batch<'_> {
             self.take_send_claim_out(key, value)?;
         }
         self.removed(claims.len());
-        Ok(self.removals_left > 0)
+        Ok(self.remove_invites_by(user)? && self.removals_left > 0)
     }
 
     fn removed(&mut self, rows: usize) {

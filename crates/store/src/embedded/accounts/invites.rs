@@ -1,4 +1,4 @@
-//! `invites`: hash; `invite_uses`: hash ▸ user; by chat and by end, `invites_by_chat` and `invites_by_time`.
+//! `invites`: hash; `invite_uses`: hash ▸ user; by chat, maker and end, `invites_by_chat`, `…_by_maker` and `…_by_time`.
 //!
 //! A use is counted in the commit that holds its row, so there are never more rows than the count says, nor fewer. In a
 //! CQL table the count is a static column beside the uses, and needs no index by time: its rows go by a time to live.
@@ -18,6 +18,7 @@ use crate::{Error, INVITES_MAX, InviteRow, InviteUse};
 const TABLE: Table = Table::Invites;
 const USES: Table = Table::InviteUses;
 const BY_CHAT: Table = Table::ChatInvites;
+const BY_MAKER: Table = Table::MakerInvites;
 const BY_TIME: Table = Table::InviteTimes;
 
 fn use_key(hash: [u8; 32], user: UserId) -> [u8; 48] {
@@ -34,6 +35,13 @@ fn chat_key(chat: ChatId, hash: [u8; 32]) -> [u8; 48] {
     key
 }
 
+fn maker_key(maker: UserId, hash: [u8; 32]) -> [u8; 48] {
+    let mut key = [0; 48];
+    key[..16].copy_from_slice(maker.as_bytes());
+    key[16..].copy_from_slice(&hash);
+    key
+}
+
 fn time_key(expires_us: Micros, hash: [u8; 32]) -> [u8; 40] {
     let mut key = [0; 40];
     key[..8].copy_from_slice(&expires_us.to_be_bytes());
@@ -44,6 +52,10 @@ fn time_key(expires_us: Micros, hash: [u8; 32]) -> [u8; 40] {
 /// The hash that an index row's key ends with.
 fn hash_of(table: Table, key: &[u8]) -> Result<[u8; 32], Error> {
     key.last_chunk().copied().ok_or_else(|| Error::corrupt(table.name(), "its key is too short"))
+}
+
+fn missing(index: Table) -> Error {
+    Error::corrupt(index.name(), "it names an invite that is not there")
 }
 
 fn encode(row: &InviteRow) -> Vec<u8> {
@@ -100,6 +112,7 @@ impl Batch<'_> {
         }
         self.stage(TABLE, &row.hash, encode(row));
         self.stage(BY_CHAT, &chat_key(row.chat, row.hash), value(0));
+        self.stage(BY_MAKER, &maker_key(row.inviter, row.hash), value(0));
         self.stage(BY_TIME, &time_key(row.expires_us, row.hash), value(0));
         self.sync = true;
         Ok(true)
@@ -136,8 +149,28 @@ impl Batch<'_> {
         }
         self.remove(TABLE, &hash);
         self.remove(BY_CHAT, &chat_key(invite.chat, hash));
+        self.remove(BY_MAKER, &maker_key(invite.inviter, hash));
         self.remove(BY_TIME, &time_key(invite.expires_us, hash));
         Ok(Written::Flag(true))
+    }
+
+    /// Takes out what the user made, as far as one commit has room; whether nothing is left.
+    pub(super) fn remove_invites_by(&mut self, maker: UserId) -> Result<bool, Error> {
+        let prefix = maker.as_bytes();
+        while self.removals_left > 0 {
+            let made = self.rows(BY_MAKER, prefix, |key| key.starts_with(prefix), 1)?;
+            let Some(key) = made.keys().next() else { return Ok(true) };
+            let hash = hash_of(BY_MAKER, key)?;
+            let removed = self.remove_invite(hash)?;
+            if matches!(removed, Written::Part) {
+                return Ok(false);
+            }
+            if !matches!(removed, Written::Flag(true)) {
+                return Err(missing(BY_MAKER));
+            }
+            self.removals_left -= 1;
+        }
+        Ok(false)
     }
 }
 
@@ -155,7 +188,23 @@ impl View<'_> {
         self.page(BY_CHAT, chat.as_bytes(), None)
             .map(|row| {
                 let hash = hash_of(BY_CHAT, &row?.0)?;
-                self.invite(hash)?.ok_or_else(|| Error::corrupt(BY_CHAT.name(), "it names an invite that is not there"))
+                self.invite(hash)?.ok_or_else(|| missing(BY_CHAT))
+            })
+            .collect()
+    }
+
+    pub(super) fn invites_by(
+        &self,
+        maker: UserId,
+        after: Option<[u8; 32]>,
+        limit: usize,
+    ) -> Result<Vec<InviteRow>, Error> {
+        let after = after.map(|hash| maker_key(maker, hash));
+        self.page(BY_MAKER, maker.as_bytes(), after.as_ref().map(|key| &key[..]))
+            .take(limit)
+            .map(|row| {
+                let hash = hash_of(BY_MAKER, &row?.0)?;
+                self.invite(hash)?.ok_or_else(|| missing(BY_MAKER))
             })
             .collect()
     }
@@ -197,6 +246,7 @@ mod tests {
         assert_eq!(decode_use(used().hash, used().user, &bytes).unwrap(), used());
         assert_eq!(use_key([6; 32], used().user)[..], [&[6; 32][..], &[7; 16]].concat());
         assert_eq!(chat_key(row().chat, [6; 32])[..], [&[8; 16][..], &[6; 32]].concat());
+        assert_eq!(maker_key(row().inviter, [6; 32])[..], [&[7; 16][..], &[6; 32]].concat());
         assert_eq!(time_key(2, [6; 32])[..], [&b"\0\0\0\0\0\0\0\x02"[..], &[6; 32]].concat());
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use domain::UserId;
-use store::{Error, INVITE_USES_MAX, INVITES_MAX, InviteRow, Store};
+use store::{Error, INVITE_USES_MAX, INVITES_MAX, InviteRow, InviteUse, Store};
 
 use crate::rows::{invite, invite_use, new_chat, new_user};
 
@@ -62,10 +62,10 @@ pub(crate) async fn a_user_is_counted_once_and_keeps_the_first_use(store: &Store
     assert_eq!(store.invite(row.hash).await.unwrap().unwrap().uses, 1);
     // Also when nobody else is let in any more.
     let first = store.invite_use(row.hash, user).await.unwrap().unwrap();
-    let late = |user, origin| store::InviteUse { at_us: 90, ..invite_use(&row, user, origin) };
+    let late = |user, origin| InviteUse { at_us: 90, ..invite_use(&row, user, origin) };
     assert_eq!(store.use_invite(late(user, 77)).await.unwrap(), Some(first));
     assert_eq!(store.use_invite(late(new_user(), 78)).await.unwrap(), None, "it has ended");
-    let just_before = store::InviteUse { at_us: 89, ..invite_use(&row, new_user(), 79) };
+    let just_before = InviteUse { at_us: 89, ..invite_use(&row, new_user(), 79) };
     assert!(store.use_invite(just_before).await.unwrap().is_some());
     assert_eq!(store.use_invite(invite_use(&row, new_user(), 80)).await.unwrap(), None, "it is used up");
 }
@@ -116,6 +116,51 @@ pub(crate) async fn invites_of_a_chat_are_bounded_and_listed_whole(store: &Store
         let refused = store.put_invite(invite(new_chat(5), user, 90, uses_max)).await;
         assert!(matches!(refused, Err(Error::Length { .. })), "{refused:?}");
     }
+}
+
+pub(crate) async fn invites_of_a_maker_come_in_pages_and_go_with_them(store: &Store) {
+    let (maker, other) = (new_user(), new_user());
+    let made: Vec<_> = (0..7).map(|_| invite(new_chat(5), maker, 90, 3)).collect();
+    let foreign = invite(made[0].chat, other, 90, 3);
+    for row in made.iter().chain([&foreign]) {
+        assert!(store.put_invite(row.clone()).await.unwrap());
+    }
+    // Whoever comes with a hash that is taken has made nothing.
+    assert!(!store.put_invite(InviteRow { inviter: other, ..made[1].clone() }).await.unwrap());
+    let listed = async |maker| {
+        let (mut all, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.invites_by(maker, after, 2).await.unwrap();
+            after = page.last().map(|row| row.hash);
+            let is_last = page.len() < 2;
+            all.extend(page);
+            if is_last {
+                return all;
+            }
+        }
+    };
+    let sorted = |mut rows: Vec<InviteRow>| {
+        rows.sort_by_key(|row| row.hash);
+        rows
+    };
+    assert_eq!(listed(maker).await, sorted(made.clone()));
+    assert_eq!(listed(other).await, std::slice::from_ref(&foreign));
+    assert!(store.remove_invite(made[3].hash).await.unwrap());
+    assert_eq!(listed(maker).await.len(), 6);
+    assert_eq!(store.invites_by(maker, None, 0).await.unwrap().len(), 1, "at least one");
+    // Of what is removed with its maker, the uses go too; of others nothing does.
+    let used = invite_use(&made[0], new_user(), 1);
+    store.use_invite(used).await.unwrap().unwrap();
+    store.erase_user(maker).await.unwrap();
+    assert!(listed(maker).await.is_empty());
+    for row in &made {
+        assert_eq!(store.invite(row.hash).await.unwrap(), None);
+        assert!(store.invites_of(row.chat).await.unwrap().iter().all(|row| row.inviter == other));
+    }
+    assert_eq!(store.invite_use(used.hash, used.user).await.unwrap(), None);
+    assert_eq!(store.use_invite(InviteUse { user: new_user(), ..used }).await.unwrap(), None);
+    assert_eq!(listed(other).await, [foreign]);
+    store.erase_user(maker).await.unwrap();
 }
 
 pub(crate) async fn ended_invites_are_named_the_oldest_first(store: &Store) {
