@@ -307,7 +307,11 @@ fn import_ended() -> v1::ImportEnded {
 }
 
 fn message_sent() -> v1::MessageSent {
-    v1::MessageSent { body: Bytes::from_static(b"good morning") }
+    v1::MessageSent { body: Bytes::from_static(b"good morning"), ..v1::MessageSent::default() }
+}
+
+fn referring() -> v1::MessageSent {
+    v1::MessageSent { reply_to: 298, mentions: vec![id(3), id(4)], mention_all: true, ..message_sent() }
 }
 
 fn entry(event: v1::entry::Event) -> v1::Entry {
@@ -333,7 +337,11 @@ fn create_chat() -> v1::CreateChat {
 }
 
 fn send_message() -> v1::SendMessage {
-    v1::SendMessage { body: Bytes::from_static(b"good morning") }
+    v1::SendMessage { body: Bytes::from_static(b"good morning"), ..v1::SendMessage::default() }
+}
+
+fn send_referring() -> v1::SendMessage {
+    v1::SendMessage { reply_to: 298, mentions: vec![id(3), id(4)], mention_all: true, ..send_message() }
 }
 
 fn command(action: v1::command::Action) -> v1::Command {
@@ -471,6 +479,7 @@ fn v1_cases() -> Vec<Case> {
         seen_by_clients("heliograph.v1.MemberRemoved", removed()),
         seen_by_clients("heliograph.v1.MemberLeft", v1::MemberLeft {}),
         seen_by_clients("heliograph.v1.MessageSent", message_sent()),
+        seen_by_clients("heliograph.v1.MessageSent-referring", referring()),
         seen_by_clients("heliograph.v1.ImportBegun", import_begun()),
         seen_by_clients("heliograph.v1.ImportEnded", import_ended()),
         seen_by_clients("heliograph.v1.Command-create_chat", command(Action::CreateChat(create_chat()))),
@@ -483,6 +492,7 @@ fn v1_cases() -> Vec<Case> {
         seen_by_clients("heliograph.v1.RemoveMember", remove()),
         seen_by_clients("heliograph.v1.LeaveChat", v1::LeaveChat {}),
         seen_by_clients("heliograph.v1.SendMessage", send_message()),
+        seen_by_clients("heliograph.v1.SendMessage-referring", send_referring()),
         seen_by_clients("heliograph.v1.Outcome-stored", stored_outcome()),
         seen_by_clients("heliograph.v1.Outcome-rejected", outcome(Result::Rejected(rejected()))),
         seen_by_clients("heliograph.v1.Stored", stored()),

@@ -129,12 +129,16 @@ impl Client {
 
     /// Sends a message; it is in the outbox when this returns.
     pub fn send(&self, chat: ChatId, body: impl Into<Bytes>) -> Result<Sent, Error> {
-        let body = body.into();
-        let limit = self.desk.lock().body_bytes;
-        if body.len() > limit {
-            return Err(Error::BodyTooLarge { bytes: body.len(), limit });
+        self.send_message(chat, v1::SendMessage { body: body.into(), ..v1::SendMessage::default() })
+    }
+
+    /// Sends a message that answers another one, or names users; as [`Client::send`].
+    pub fn send_message(&self, chat: ChatId, message: v1::SendMessage) -> Result<Sent, Error> {
+        let (bytes, limit) = (message.body.len(), self.desk.lock().body_bytes);
+        if bytes > limit {
+            return Err(Error::BodyTooLarge { bytes, limit });
         }
-        self.submit(chat, command::Action::SendMessage(v1::SendMessage { body }))
+        self.submit(chat, command::Action::SendMessage(message))
     }
 
     /// Adds a member.

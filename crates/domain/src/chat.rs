@@ -9,8 +9,8 @@ use bytes::Bytes;
 use proto::log;
 
 use crate::{
-    Action, ChatId, ChatKind, Code, Command, Entry, Error, Event, ImportId, Member, Micros, Ordinal, Origin, Role,
-    Rules, Seq, UserId,
+    Action, ChatId, ChatKind, Code, Command, Entry, Error, Event, ImportId, Member, Message, Micros, Ordinal, Origin,
+    Role, Rules, Seq, UserId,
     import::Imported,
     limits::{MEMBERS_MAX, SCHEMA},
     origins::Origins,
@@ -217,12 +217,12 @@ impl Chat {
         let fixed = self.kind == ChatKind::Direct;
         let code = match &command.action {
             Action::CreateChat { .. } => None,
-            Action::SendMessage { .. } => {
+            Action::SendMessage(message) => {
                 let may = match self.kind {
                     ChatKind::Direct | ChatKind::Group => sender.role != Role::Reader,
                     ChatKind::Channel => sender.role <= Role::Admin,
                 };
-                (!may).then_some(Code::Forbidden)
+                if may { self.refuse_reference(message) } else { Some(Code::Forbidden) }
             }
             Action::AddMember { .. } | Action::RemoveMember { .. } | Action::LeaveChat if fixed => {
                 Some(Code::DirectChatIsFixed)
@@ -232,6 +232,12 @@ impl Chat {
             Action::LeaveChat => self.is_last_owner(command.sender).then_some(Code::LastOwner),
         };
         code.map(|code| self.reject(command, code))
+    }
+
+    /// The chat knows which seqs there are, not what stands there nor who may see it: a client shows what it has.
+    fn refuse_reference(&self, message: &Message) -> Option<Code> {
+        let kept = self.first_seq..=self.head;
+        message.reply_to.is_some_and(|seq| !kept.contains(&seq)).then_some(Code::NoSuchMessage)
     }
 
     fn refuse_adding(&self, by: Role, member: Member) -> Option<Code> {

@@ -3,10 +3,7 @@
 use bytes::Bytes;
 use proto::v1;
 
-use crate::{
-    ChatId, ChatKind, Code, Event, Member, Origin, Role, Seq, UserId,
-    limits::{BODY_BYTES_MAX, MEMBERS_MAX},
-};
+use crate::{ChatId, ChatKind, Code, Event, Member, Message, Origin, Role, Seq, UserId, limits::MEMBERS_MAX};
 
 /// What a client asked of one chat.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -50,10 +47,7 @@ pub enum Action {
     /// Go.
     LeaveChat,
     /// Say something.
-    SendMessage {
-        /// Opaque bytes.
-        body: Bytes,
-    },
+    SendMessage(Message),
 }
 
 impl Command {
@@ -78,8 +72,7 @@ impl Command {
             Wire::AddMember(add) => Action::AddMember { member: member(&add.member.ok_or(Code::BadRequest)?)? },
             Wire::RemoveMember(remove) => Action::RemoveMember { user: user(&remove.user)? },
             Wire::LeaveChat(v1::LeaveChat {}) => Action::LeaveChat,
-            Wire::SendMessage(send) if send.body.len() > BODY_BYTES_MAX => return Err(Code::BodyTooLarge),
-            Wire::SendMessage(send) => Action::SendMessage { body: send.body },
+            Wire::SendMessage(send) => Action::SendMessage(Message::from_client(send)?),
         };
         let chat = ChatId::try_from(&wire.chat[..]).map_err(|_fault| Code::BadRequest)?;
         if !chat.is_well_formed() {
@@ -115,7 +108,7 @@ impl Command {
             Action::AddMember { member } => Wire::AddMember(v1::AddMember { member: Some(member.to_wire()) }),
             Action::RemoveMember { user } => Wire::RemoveMember(v1::RemoveMember { user: user.to_wire() }),
             Action::LeaveChat => Wire::LeaveChat(v1::LeaveChat {}),
-            Action::SendMessage { body } => Wire::SendMessage(v1::SendMessage { body: body.clone() }),
+            Action::SendMessage(message) => Wire::SendMessage(message.to_client()),
         };
         v1::Command {
             chat: self.chat.to_wire(),
@@ -136,7 +129,7 @@ impl Command {
             Action::AddMember { member } => Event::MemberAdded { member: *member },
             Action::RemoveMember { user } => Event::MemberRemoved { user: *user },
             Action::LeaveChat => Event::MemberLeft,
-            Action::SendMessage { body } => Event::MessageSent { body: body.clone() },
+            Action::SendMessage(message) => Event::MessageSent(message.clone()),
         }
     }
 

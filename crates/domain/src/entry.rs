@@ -5,7 +5,7 @@ use prost::Message as _;
 use proto::v1;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{ChatId, Error, ImportId, Micros, Ordinal, Origin, Seq, UserId, limits::SCHEMA};
+use crate::{ChatId, Error, ImportId, Message, Micros, Ordinal, Origin, Seq, UserId, limits::SCHEMA};
 
 /// Where people talk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -65,10 +65,7 @@ pub enum Event {
     /// The sender left.
     MemberLeft,
     /// Someone said something.
-    MessageSent {
-        /// Opaque bytes.
-        body: Bytes,
-    },
+    MessageSent(Message),
     /// Seq 1 of a chat that an operator brings in: nobody is in it yet.
     ImportBegun {
         /// Direct, group or channel.
@@ -103,6 +100,9 @@ pub enum EventKind {
     ImportEnded = 33,
 }
 
+/// In the place of a kind in the hash of a message that refers to something: no body alone has the same.
+const REFERRING: u8 = 0;
+
 impl Event {
     /// Which event this is.
     pub const fn kind(&self) -> EventKind {
@@ -123,9 +123,12 @@ impl Event {
     }
 
     /// xxh3-128 over the kind's byte and the content: what a repeat is compared by.
+    ///
+    /// Chats remember hashes, so that of an event never changes, but for one with fields that it could not have before.
     pub fn content_hash(&self) -> u128 {
         let mut hash = Xxh3::new();
-        hash.update(&[self.kind() as u8]);
+        let refers = matches!(self, Self::MessageSent(message) if message.refers());
+        hash.update(&[if refers { REFERRING } else { self.kind() as u8 }]);
         let mut member = |member: &Member| {
             hash.update(member.user.as_bytes());
             hash.update(&[member.role as u8]);
@@ -138,7 +141,7 @@ impl Event {
             Self::MemberAdded { member: added } => member(added),
             Self::MemberRemoved { user } => hash.update(user.as_bytes()),
             Self::MemberLeft => {}
-            Self::MessageSent { body } => hash.update(body),
+            Self::MessageSent(message) => message.add_to(&mut hash),
             Self::ImportBegun { kind, import } => {
                 hash.update(import.as_bytes());
                 hash.update(&[*kind as u8]);
@@ -200,7 +203,7 @@ impl Entry {
             Event::MemberAdded { member } => Wire::MemberAdded(v1::MemberAdded { member: Some(member.to_wire()) }),
             Event::MemberRemoved { user } => Wire::MemberRemoved(v1::MemberRemoved { user: user.to_wire() }),
             Event::MemberLeft => Wire::MemberLeft(v1::MemberLeft {}),
-            Event::MessageSent { body } => Wire::MessageSent(v1::MessageSent { body: body.clone() }),
+            Event::MessageSent(message) => Wire::MessageSent(message.to_entry()),
             Event::ImportBegun { kind, import } => {
                 Wire::ImportBegun(v1::ImportBegun { kind: kind.to_wire().into(), import: import.to_wire() })
             }
@@ -240,7 +243,7 @@ impl Entry {
             }
             Wire::MemberRemoved(removed) => Event::MemberRemoved { user: UserId::try_from(&removed.user[..])? },
             Wire::MemberLeft(v1::MemberLeft {}) => Event::MemberLeft,
-            Wire::MessageSent(sent) => Event::MessageSent { body: sent.body },
+            Wire::MessageSent(sent) => Event::MessageSent(Message::from_entry(sent)?),
             Wire::ImportBegun(begun) => Event::ImportBegun {
                 kind: ChatKind::from_wire(begun.kind)?,
                 import: ImportId::try_from(&begun.import[..])?,
@@ -365,8 +368,14 @@ mod tests {
             Event::MemberAdded { member },
             Event::MemberRemoved { user: user(2) },
             Event::MemberLeft,
-            Event::MessageSent { body: Bytes::from_static(b"hello") },
-            Event::MessageSent { body: Bytes::new() },
+            Event::MessageSent(Message::plain("hello")),
+            Event::MessageSent(Message::default()),
+            Event::MessageSent(Message {
+                body: Bytes::from_static(b"hello"),
+                reply_to: Some(2),
+                mentions: vec![user(3), user(2)],
+                mention_all: true,
+            }),
             Event::ImportBegun { kind: ChatKind::Channel, import: ImportId::new([8; 16]) },
             Event::ImportEnded { members: vec![member] },
         ] {

@@ -60,6 +60,7 @@ pub const fn text(code: Code) -> &'static str {
         Code::TooManyMembers => "the chat is full",
         Code::DirectChatIsFixed => "a direct chat has two members for ever",
         Code::LastOwner => "the last owner cannot go while others stay",
+        Code::NoSuchMessage => "no such message in this chat",
         Code::Undecodable => "the command could not be read",
         Code::Busy => "slow down",
         Code::Unavailable => "try again",

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use client::machine::{Bounds, Endpoint, EndpointAction, Progress, TimelineBounds};
 use client::{Event, SendId, Settlement};
-use domain::{ChatId, Micros, Partition, UserId};
+use domain::{ChatId, Micros, Partition, Seq, UserId};
 use proto::v1::{self, command, server_frame};
 
 use crate::gateways;
@@ -299,6 +299,11 @@ fn caught_up(world: &mut World, number: usize) {
             "N4: {name} is caught up as of event record {as_of} and knows chat {chat} through {known}, not {seq}"
         ));
     }
+}
+
+/// How far the device knows the chat.
+pub(crate) fn known(world: &World, number: usize, chat: ChatId) -> Seq {
+    world.devices[number].endpoint.timeline.known(client::ChatId(*chat.as_bytes()))
 }
 
 /// The user does something.

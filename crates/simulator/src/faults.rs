@@ -76,7 +76,7 @@ pub(crate) fn lone_message(world: &mut World) {
     let loss = std::mem::replace(&mut world.scene.loss, 2);
     let device = world.random.index(world.scene.devices);
     let chat = devices::chat(world.random.index(world.scene.chats));
-    let action = message(world);
+    let action = message(world, device, chat);
     devices::submit(world, device, chat, action);
     let until = world.now + 40_000;
     world.run_until(until);
@@ -117,7 +117,7 @@ fn act(world: &mut World) {
             _ => command::Action::LeaveChat(v1::LeaveChat {}),
         }
     } else {
-        message(world)
+        message(world, device, chat)
     };
     if world.random.one_in(8) {
         devices::ask_again(world, device);
@@ -126,16 +126,27 @@ fn act(world: &mut World) {
     }
 }
 
-fn message(world: &mut World) -> command::Action {
-    let body = Bytes::copy_from_slice(&world.random.next().to_be_bytes());
-    command::Action::SendMessage(v1::SendMessage { body })
+/// Something new, which may answer the last entry that its sender knows, and name somebody.
+///
+/// What it refers to follows from its body: one draw a message, as before there were references, so that a seed goes on
+/// meaning the same.
+fn message(world: &mut World, device: usize, chat: ChatId) -> command::Action {
+    let number = world.random.next();
+    let known = devices::known(world, device, chat);
+    let other = usize::try_from(number % 4).unwrap_or_default();
+    command::Action::SendMessage(v1::SendMessage {
+        body: Bytes::copy_from_slice(&number.to_be_bytes()),
+        reply_to: if number.is_multiple_of(3) { known } else { 0 },
+        mentions: if number.is_multiple_of(5) { vec![devices::user(other).to_wire()] } else { Vec::new() },
+        mention_all: number.is_multiple_of(7),
+    })
 }
 
 /// One user writes more at once than an outbox may have on its way, and loses its socket meanwhile.
 fn burst(world: &mut World, device: usize) {
     let chat: ChatId = devices::chat(world.random.index(world.scene.chats));
     for _ in 0..45 {
-        let action = message(world);
+        let action = message(world, device, chat);
         devices::submit(world, device, chat, action);
     }
     let delay = world.random.between(1_000, 60_000);

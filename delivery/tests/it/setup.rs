@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use delivery::{Config, Dependencies};
 use domain::{
     ChatId, ChatKind, CommandPosition, Entry, Event, EventPosition, LoggedEntry, Member, Origin, Partition,
@@ -119,7 +118,7 @@ impl Chat {
     }
 
     pub(crate) fn message(&mut self, sender: u8) -> LoggedEntry {
-        self.entry(sender, Event::MessageSent { body: Bytes::from_static(b"hello") })
+        self.entry(sender, Event::MessageSent(domain::Message::plain(&b"hello"[..])))
     }
 }
 

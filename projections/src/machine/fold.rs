@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use domain::limits::SCHEMA;
-use domain::{ChatId, Entry, Epoch, Event, LoggedEntry, Seq, UserId, Watermark};
+use domain::{ChatId, Entry, Epoch, Event, LoggedEntry, Message, Seq, UserId, Watermark};
 use prost::Message as _;
 use proto::log::{EventBatch, StatusBatch};
 
@@ -288,7 +288,7 @@ impl Fold {
             summary.head = entry.seq;
             summary.ordinal = entry.ordinal;
             summary.activity = entry.time;
-            if let Event::MessageSent { body } = &entry.event {
+            if let Event::MessageSent(Message { body, .. }) = &entry.event {
                 summary.preview = Some(Preview {
                     seq: entry.seq,
                     sender: entry.sender,

@@ -56,7 +56,7 @@ impl Chat {
     }
 
     fn message(&mut self, sender: u8, body: &str) -> LoggedEntry {
-        self.entry(sender, Event::MessageSent { body: Bytes::copy_from_slice(body.as_bytes()) })
+        self.entry(sender, Event::MessageSent(domain::Message::plain(Bytes::copy_from_slice(body.as_bytes()))))
     }
 }
 
@@ -203,7 +203,7 @@ fn an_imported_chat_is_in_no_list_before_its_end_and_is_read_then() {
         LoggedEntry::encode(Entry { origin: Origin(0), ..entry })
     };
     let begun = Event::ImportBegun { kind: ChatKind::Group, import: domain::ImportId::new([8; 16]) };
-    let said = || Event::MessageSent { body: Bytes::from_static(b"long ago") };
+    let said = || Event::MessageSent(domain::Message::plain(&b"long ago"[..]));
     let members = vec![Member { user: user(1), role: Role::Owner }, Member { user: user(2), role: Role::Member }];
     let entries = [imported(1, begun), imported(2, said()), imported(9, said())];
     let end = imported(1, Event::ImportEnded { members });

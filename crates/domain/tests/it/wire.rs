@@ -1,8 +1,8 @@
 //! A client's command as it comes in: each field that is refused, and the way back.
 
 use bytes::Bytes;
-use domain::limits::{BODY_BYTES_MAX, MEMBERS_MAX};
-use domain::{Action, ChatKind, Code, Command, Origin, Role};
+use domain::limits::{BODY_BYTES_MAX, MEMBERS_MAX, MENTIONS_MAX};
+use domain::{Action, ChatKind, Code, Command, Message, Origin, Role};
 use proto::v1;
 use proto::v1::command::Action as Wire;
 
@@ -27,6 +27,12 @@ fn creation(kind: i32, members: Vec<v1::Member>) -> v1::Command {
 fn every_command_comes_back_as_it_was() {
     let actions = [
         say(""),
+        Action::SendMessage(Message {
+            body: Bytes::from_static(b"yes"),
+            reply_to: Some(2),
+            mentions: vec![user(9), user(2)],
+            mention_all: true,
+        }),
         Action::AddMember { member: member(2, Role::Owner) },
         Action::RemoveMember { user: user(2) },
         Action::LeaveChat,
@@ -82,11 +88,25 @@ fn each_field_out_of_its_range_is_refused() {
 #[test]
 fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
     let body = |bytes: usize| v1::Command {
-        action: Some(Wire::SendMessage(v1::SendMessage { body: vec![1; bytes].into() })),
+        action: Some(Wire::SendMessage(v1::SendMessage { body: vec![1; bytes].into(), ..v1::SendMessage::default() })),
         ..send()
     };
     assert!(read(body(BODY_BYTES_MAX)).is_ok());
     assert_eq!(read(body(BODY_BYTES_MAX + 1)), Err(Code::BodyTooLarge));
+}
+
+#[test]
+fn a_message_names_each_user_once_and_no_more_than_it_may() {
+    let naming = |users: Vec<Bytes>| v1::Command {
+        action: Some(Wire::SendMessage(v1::SendMessage { mentions: users, ..v1::SendMessage::default() })),
+        ..send()
+    };
+    let users = |count: usize| (0..count).map(|n| user(u16::try_from(n).unwrap()).to_wire()).collect::<Vec<_>>();
+    assert!(read(naming(users(MENTIONS_MAX))).is_ok());
+    let twice = vec![user(1).to_wire(), user(2).to_wire(), user(1).to_wire()];
+    for refused in [users(MENTIONS_MAX + 1), twice, vec![Bytes::from_static(b"bob")], vec![Bytes::new()]] {
+        assert_eq!(read(naming(refused.clone())), Err(Code::BadRequest), "{refused:?}");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 pub(super) enum Line<'a> {
     Nothing,
     Say(&'a str),
+    Reply(u64, &'a str),
     Help,
     New(Vec<&'a str>),
     To(&'a str),
@@ -22,6 +23,7 @@ pub(super) enum Line<'a> {
 pub(super) const HELP: &[(&str, &str)] = &[
     ("/to NAME", "talk with NAME alone"),
     ("/new NAME…", "start a group with these people"),
+    ("/reply N TEXT", "answer entry #N; @NAME or @all in a text says whom it is meant for"),
     ("/chats", "list your chats"),
     ("/open N", "go to chat N of the list"),
     ("/add NAME", "add NAME to this group"),
@@ -40,13 +42,13 @@ impl<'a> Line<'a> {
         if !line.starts_with('/') {
             return Self::Say(line);
         }
-        let mut words = line.split_whitespace();
-        let command = words.next().unwrap_or_default();
-        let rest: Vec<_> = words.collect();
+        let (command, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let rest: Vec<_> = text.split_whitespace().collect();
         match (command, rest.as_slice()) {
             ("/help", _) => Self::Help,
             ("/new", [_, ..]) => Self::New(rest),
             ("/to", [name]) => Self::To(name),
+            ("/reply", [_, _, ..]) => numbered(text).map_or(Self::Unknown(line), |(seq, text)| Self::Reply(seq, text)),
             ("/chats", []) => Self::Chats,
             ("/open", [number]) => number.parse().map_or(Self::Unknown(line), Self::Open),
             ("/add", [name]) => Self::Add(name),
@@ -60,6 +62,12 @@ impl<'a> Line<'a> {
     }
 }
 
+/// A number, with or without its #, and the words behind it.
+fn numbered(text: &str) -> Option<(u64, &str)> {
+    let (number, text) = text.trim_start().split_once(char::is_whitespace)?;
+    Some((number.trim_start_matches('#').parse().ok()?, text.trim_start()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +79,9 @@ mod tests {
         assert_eq!(Line::parse("/new bob carol"), Line::New(vec!["bob", "carol"]));
         assert_eq!(Line::parse("/history"), Line::History(20));
         assert_eq!(Line::parse("/history 5"), Line::History(5));
+        assert_eq!(Line::parse("/reply #5  so  be it "), Line::Reply(5, "so  be it"));
+        assert_eq!(Line::parse("/reply 5"), Line::Unknown("/reply 5"));
+        assert_eq!(Line::parse("/reply it is"), Line::Unknown("/reply it is"));
         assert_eq!(Line::parse("/add"), Line::Unknown("/add"));
         assert_eq!(Line::parse("/open x"), Line::Unknown("/open x"));
     }

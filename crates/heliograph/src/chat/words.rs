@@ -28,6 +28,7 @@ pub(super) const fn refusal(code: ErrorCode) -> &'static str {
         ErrorCode::TooManyMembers => "the chat would have too many members",
         ErrorCode::DirectChatIsFixed => "a chat of two stays a chat of these two; /new NAME… starts a group",
         ErrorCode::LastOwner => "you are the only owner, and a chat is never without one",
+        ErrorCode::NoSuchMessage => "there is no such message in this chat",
         ErrorCode::Undecodable => "the server could not read it",
         ErrorCode::Busy | ErrorCode::RateLimited => "the server is busy; try again in a moment",
         ErrorCode::Unavailable => "that part of the server is not available; try again in a moment",
@@ -76,7 +77,10 @@ pub(super) fn line_of(entry: &Entry, names: &Names) -> String {
         Some(entry::Event::MessageSent(message)) => {
             // A body may hold anything: no control character reaches the terminal.
             let body: String = String::from_utf8_lossy(&message.body).chars().filter(|c| !c.is_control()).collect();
-            format!("#{seq} {sender}: {body}")
+            match message.reply_to {
+                0 => format!("#{seq} {sender}: {body}"),
+                answered => format!("#{seq} {sender}, to #{answered}: {body}"),
+            }
         }
         Some(entry::Event::ChatCreated(created)) => {
             let members: Vec<_> = created.members.iter().map(|member| names.on_wire(&member.user)).collect();
@@ -97,6 +101,12 @@ pub(super) fn line_of(entry: &Entry, names: &Names) -> String {
         }
         None => format!("#{seq} · something this version does not know"),
     }
+}
+
+/// Whether a message says that it is meant for this user.
+pub(super) fn is_for(entry: &Entry, user: UserId) -> bool {
+    let Some(entry::Event::MessageSent(message)) = &entry.entry.event else { return false };
+    message.mention_all || message.mentions.iter().any(|mention| UserId::from_wire(mention) == Some(user))
 }
 
 /// What a chat is called by who is in it.

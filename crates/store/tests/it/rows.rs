@@ -76,7 +76,7 @@ pub(crate) fn message(chat: ChatId, sender: UserId, seq: Seq, body: &[u8]) -> Lo
         origin: Origin(9),
         n: seq,
         time: 1_000 + seq,
-        event: Event::MessageSent { body: Bytes::copy_from_slice(body) },
+        event: Event::MessageSent(domain::Message::plain(Bytes::copy_from_slice(body))),
     })
 }
 

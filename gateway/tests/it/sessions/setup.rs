@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use domain::{
     ChatId, ChatKind, CommandPosition, Entry, Epoch, Event, EventPosition, LoggedEntry, Member, Origin, Partition,
     PartitionPosition, Role, Seq, UserId, WriterId,
@@ -223,6 +222,6 @@ impl Chat {
     }
 
     pub(crate) fn message(&mut self) -> LoggedEntry {
-        self.entry(Event::MessageSent { body: Bytes::from_static(b"hello") })
+        self.entry(Event::MessageSent(domain::Message::plain(&b"hello"[..])))
     }
 }

@@ -11,7 +11,8 @@ const CHAT: ChatId = ChatId([0, 0, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 
 const ME: UserId = UserId([1; 16]);
 
 fn entry(seq: u64, text: &str) -> Entry {
-    let event = entry::Event::MessageSent(v1::MessageSent { body: text.to_owned().into() });
+    let event =
+        entry::Event::MessageSent(v1::MessageSent { body: text.to_owned().into(), ..v1::MessageSent::default() });
     let entry = v1::Entry { chat: CHAT.to_wire(), seq, event: Some(event), ..v1::Entry::default() };
     Entry::new(entry).unwrap()
 }

@@ -3,6 +3,7 @@
 //! Never gives a line to another chat than the one that its writer had asked for: while a chat is being opened, lines
 //! wait.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::Result;
@@ -13,6 +14,14 @@ use proto::v1;
 use super::super::line::{HELP, Line};
 use super::super::words::{failure, line_of, quoted};
 use super::{Here, Next, Terminal};
+
+/// As many as the server takes.
+const MENTIONS: usize = 50;
+
+/// The name that a word begins with.
+fn name(word: &str) -> &str {
+    word.trim_end_matches(|c: char| c.is_ascii_punctuation())
+}
 
 impl<W: Write> Terminal<W> {
     pub(in crate::chat) async fn line(&mut self, text: &str) -> Result<Next> {
@@ -29,6 +38,7 @@ impl<W: Write> Terminal<W> {
             }
             Line::Chats => self.list()?,
             Line::Say(_)
+            | Line::Reply(..)
             | Line::To(_)
             | Line::New(_)
             | Line::Open(_)
@@ -89,7 +99,7 @@ impl<W: Write> Terminal<W> {
                 }
                 return Ok(());
             }
-            Line::Say(_) | Line::Add(_) | Line::Leave | Line::History(_) | Line::Who => {}
+            Line::Say(_) | Line::Reply(..) | Line::Add(_) | Line::Leave | Line::History(_) | Line::Who => {}
             Line::Nothing | Line::Help | Line::Chats | Line::Quit | Line::Unknown(_) => return Ok(()),
         }
         let Some(Here { chat, .. }) = self.here else {
@@ -98,7 +108,11 @@ impl<W: Write> Terminal<W> {
             return Ok(());
         };
         let (sent, what): (Sent, _) = match line {
-            Line::Say(text) => (self.client.send(chat, text.to_owned())?, quoted(text)),
+            Line::Say(text) => (self.client.send_message(chat, self.message(chat, text))?, quoted(text)),
+            Line::Reply(reply_to, text) => {
+                let message = v1::SendMessage { reply_to, ..self.message(chat, text) };
+                (self.client.send_message(chat, message)?, quoted(text))
+            }
             Line::Add(name) => {
                 let user = self.names.learn(name);
                 (self.client.add_member(chat, user, v1::Role::Member)?, format!("adding {name}"))
@@ -120,6 +134,19 @@ impl<W: Write> Terminal<W> {
         };
         self.said.insert(sent.id, what);
         Ok(())
+    }
+
+    /// What a text says, and whom it names: members of the chat by `@NAME`, all of them by `@all`.
+    fn message(&self, chat: ChatId, text: &str) -> v1::SendMessage {
+        let named: BTreeSet<_> = text.split_whitespace().filter_map(|word| word.strip_prefix('@')).map(name).collect();
+        let members = self.chats.get(chat).into_iter().flat_map(|chat| chat.members.keys());
+        let mentions = members.filter(|user| named.contains(self.names.of(**user).as_str()));
+        v1::SendMessage {
+            body: text.to_owned().into(),
+            mentions: mentions.take(MENTIONS).map(|user| user.to_wire()).collect(),
+            mention_all: named.contains("all"),
+            ..v1::SendMessage::default()
+        }
     }
 
     pub(super) fn open_direct(&mut self, name: &str) -> Result<(), Error> {

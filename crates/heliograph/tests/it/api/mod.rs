@@ -13,6 +13,7 @@ mod following;
 pub(crate) mod http;
 mod invites;
 mod listing;
+mod references;
 mod refusals;
 mod tickets;
 

@@ -1,6 +1,5 @@
 //! Loading a chat: snapshot, members as of it, and the fold of later rows give what the whole fold gives (M18).
 
-use bytes::Bytes;
 use domain::{Chat, ChatId, ChatKind, Entry, Event, LoggedEntry, Member, MemberState, Origin, Role, Seq, UserId};
 use proptest::{
     collection::vec,
@@ -38,7 +37,7 @@ fn tell(chat: ChatId, users: &[UserId], steps: &[Step]) -> Told {
         let seq = state.head() + 1;
         let inside = |user: UserId| state.members().get(&user).copied();
         let (event, rows) = match *step {
-            Step::Say => (Event::MessageSent { body: Bytes::from(format!("body {seq}")) }, vec![]),
+            Step::Say => (Event::MessageSent(domain::Message::plain(format!("body {seq}"))), vec![]),
             Step::Add(number) if inside(users[number]).is_none() => {
                 let member = Member { user: users[number], role: Role::Member };
                 let row = MemberRow { chat, user: member.user, joined_seq: seq, role: Role::Member, left_seq: None };
