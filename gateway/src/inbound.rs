@@ -45,7 +45,10 @@ fn checked(edge: &Edge, session: &Session, wire: &v1::Command) -> Result<Option<
         | Action::AddMember { .. }
         | Action::RemoveMember { .. }
         | Action::LeaveChat
-        | Action::SendMessage { .. } => Ok(None),
+        | Action::SendMessage { .. }
+        | Action::SetRole { .. }
+        | Action::RenameChat { .. }
+        | Action::TransferOwnership { .. } => Ok(None),
     }
 }
 

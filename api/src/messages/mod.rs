@@ -160,6 +160,20 @@ pub(crate) enum Happened {
         #[serde(skip_serializing_if = "is_false")]
         mention_all: bool,
     },
+    RoleSet {
+        /// The user's id.
+        user: String,
+        role: RoleOfMember,
+    },
+    ChatRenamed {
+        /// Empty: it has no name any more.
+        name: String,
+    },
+    /// The user is an owner in the place of the sender, who is an admin.
+    OwnershipTransferred {
+        /// The user's id.
+        user: String,
+    },
     /// Seq 1 of a chat that an operator brought in, in the place of `chat_created`.
     ImportBegun {
         chat_kind: chats::KindOfChat,
@@ -215,6 +229,11 @@ impl From<&LoggedEntry> for Entry {
             }
             domain::Event::MemberRemoved { user } => Happened::MemberRemoved { user: user.to_string() },
             domain::Event::MemberLeft => Happened::MemberLeft,
+            domain::Event::RoleSet { member } => {
+                Happened::RoleSet { user: member.user.to_string(), role: member.role.into() }
+            }
+            domain::Event::ChatRenamed { name } => Happened::ChatRenamed { name: name.to_string() },
+            domain::Event::OwnershipTransferred { user } => Happened::OwnershipTransferred { user: user.to_string() },
             domain::Event::MessageSent(message) => Happened::MessageSent {
                 text: std::str::from_utf8(&message.body).ok().map(str::to_owned),
                 body: wire::base64(&message.body),

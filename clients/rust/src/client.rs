@@ -152,6 +152,21 @@ impl Client {
         self.submit(chat, command::Action::RemoveMember(v1::RemoveMember { user: user.to_wire() }))
     }
 
+    /// Gives a member another role.
+    pub fn set_role(&self, chat: ChatId, user: UserId, role: v1::Role) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::SetRole(v1::SetRole { user: user.to_wire(), role: role.into() }))
+    }
+
+    /// Gives the chat another name; an empty one takes it away.
+    pub fn rename_chat(&self, chat: ChatId, name: impl Into<String>) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::RenameChat(v1::RenameChat { name: name.into() }))
+    }
+
+    /// Makes another member an owner in this user's place, who is an admin from then on.
+    pub fn transfer_ownership(&self, chat: ChatId, user: UserId) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::TransferOwnership(v1::TransferOwnership { user: user.to_wire() }))
+    }
+
     /// Leaves the chat.
     pub fn leave(&self, chat: ChatId) -> Result<Sent, Error> {
         self.submit(chat, command::Action::LeaveChat(v1::LeaveChat {}))

@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use proto::v1;
 
-use crate::{ChatId, ChatKind, Code, Event, Member, Message, Origin, Role, Seq, UserId, limits::MEMBERS_MAX};
+use crate::{
+    ChatId, ChatKind, Code, Event, Member, Message, Origin, Role, Seq, UserId,
+    limits::{MEMBERS_MAX, NAME_BYTES_MAX},
+};
 
 /// What a client asked of one chat.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -48,6 +51,21 @@ pub enum Action {
     LeaveChat,
     /// Say something.
     SendMessage(Message),
+    /// Give a member another role.
+    SetRole {
+        /// Who and as what.
+        member: Member,
+    },
+    /// Give the chat another name.
+    RenameChat {
+        /// Checked; empty: none.
+        name: Box<str>,
+    },
+    /// Make another member an owner in one's own place.
+    TransferOwnership {
+        /// Who.
+        user: UserId,
+    },
 }
 
 impl Command {
@@ -72,6 +90,15 @@ impl Command {
             Wire::AddMember(add) => Action::AddMember { member: member(&add.member.ok_or(Code::BadRequest)?)? },
             Wire::RemoveMember(remove) => Action::RemoveMember { user: user(&remove.user)? },
             Wire::LeaveChat(v1::LeaveChat {}) => Action::LeaveChat,
+            Wire::SetRole(set) => Action::SetRole {
+                member: Member {
+                    user: user(&set.user)?,
+                    role: Role::from_wire(set.role).map_err(|_fault| Code::BadRequest)?,
+                },
+            },
+            Wire::RenameChat(rename) if is_name(&rename.name) => Action::RenameChat { name: rename.name.into() },
+            Wire::RenameChat(_) => return Err(Code::BadRequest),
+            Wire::TransferOwnership(transfer) => Action::TransferOwnership { user: user(&transfer.user)? },
             Wire::SendMessage(send) => Action::SendMessage(Message::from_client(send)?),
         };
         let chat = ChatId::try_from(&wire.chat[..]).map_err(|_fault| Code::BadRequest)?;
@@ -109,6 +136,13 @@ impl Command {
             Action::RemoveMember { user } => Wire::RemoveMember(v1::RemoveMember { user: user.to_wire() }),
             Action::LeaveChat => Wire::LeaveChat(v1::LeaveChat {}),
             Action::SendMessage(message) => Wire::SendMessage(message.to_client()),
+            Action::SetRole { member } => {
+                Wire::SetRole(v1::SetRole { user: member.user.to_wire(), role: member.role.to_wire().into() })
+            }
+            Action::RenameChat { name } => Wire::RenameChat(v1::RenameChat { name: name.to_string() }),
+            Action::TransferOwnership { user } => {
+                Wire::TransferOwnership(v1::TransferOwnership { user: user.to_wire() })
+            }
         };
         v1::Command {
             chat: self.chat.to_wire(),
@@ -130,6 +164,9 @@ impl Command {
             Action::RemoveMember { user } => Event::MemberRemoved { user: *user },
             Action::LeaveChat => Event::MemberLeft,
             Action::SendMessage(message) => Event::MessageSent(message.clone()),
+            Action::SetRole { member } => Event::RoleSet { member: *member },
+            Action::RenameChat { name } => Event::ChatRenamed { name: name.clone() },
+            Action::TransferOwnership { user } => Event::OwnershipTransferred { user: *user },
         }
     }
 
@@ -144,6 +181,11 @@ impl Command {
         members.sort_unstable();
         members
     }
+}
+
+/// Whether a chat may be called so: one line that a list can show, or nothing.
+pub fn is_name(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX && name.trim() == name && !name.chars().any(char::is_control)
 }
 
 fn member(wire: &v1::Member) -> Result<Member, Code> {

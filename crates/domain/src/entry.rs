@@ -25,7 +25,7 @@ pub enum ChatKind {
 pub enum Role {
     /// May do everything; a group always has one.
     Owner = 1,
-    /// May add and remove members below it.
+    /// May add, remove and change members below it.
     Admin = 2,
     /// May write in groups.
     Member = 3,
@@ -66,6 +66,21 @@ pub enum Event {
     MemberLeft,
     /// Someone said something.
     MessageSent(Message),
+    /// A member has another role.
+    RoleSet {
+        /// Who and as what.
+        member: Member,
+    },
+    /// The chat has another name.
+    ChatRenamed {
+        /// Empty: it has none any more.
+        name: Box<str>,
+    },
+    /// A member is an owner in the place of the sender, who is an admin.
+    OwnershipTransferred {
+        /// Who.
+        user: UserId,
+    },
     /// Seq 1 of a chat that an operator brings in: nobody is in it yet.
     ImportBegun {
         /// Direct, group or channel.
@@ -94,6 +109,12 @@ pub enum EventKind {
     MemberLeft = 19,
     /// [`Event::MessageSent`].
     MessageSent = 20,
+    /// [`Event::RoleSet`].
+    RoleSet = 21,
+    /// [`Event::ChatRenamed`].
+    ChatRenamed = 22,
+    /// [`Event::OwnershipTransferred`].
+    OwnershipTransferred = 23,
     /// [`Event::ImportBegun`].
     ImportBegun = 32,
     /// [`Event::ImportEnded`].
@@ -112,6 +133,9 @@ impl Event {
             Self::MemberRemoved { .. } => EventKind::MemberRemoved,
             Self::MemberLeft => EventKind::MemberLeft,
             Self::MessageSent { .. } => EventKind::MessageSent,
+            Self::RoleSet { .. } => EventKind::RoleSet,
+            Self::ChatRenamed { .. } => EventKind::ChatRenamed,
+            Self::OwnershipTransferred { .. } => EventKind::OwnershipTransferred,
             Self::ImportBegun { .. } => EventKind::ImportBegun,
             Self::ImportEnded { .. } => EventKind::ImportEnded,
         }
@@ -138,8 +162,9 @@ impl Event {
                 members.iter().for_each(&mut member);
                 hash.update(&[*kind as u8]);
             }
-            Self::MemberAdded { member: added } => member(added),
-            Self::MemberRemoved { user } => hash.update(user.as_bytes()),
+            Self::MemberAdded { member: it } | Self::RoleSet { member: it } => member(it),
+            Self::MemberRemoved { user } | Self::OwnershipTransferred { user } => hash.update(user.as_bytes()),
+            Self::ChatRenamed { name } => hash.update(name.as_bytes()),
             Self::MemberLeft => {}
             Self::MessageSent(message) => message.add_to(&mut hash),
             Self::ImportBegun { kind, import } => {
@@ -204,6 +229,13 @@ impl Entry {
             Event::MemberRemoved { user } => Wire::MemberRemoved(v1::MemberRemoved { user: user.to_wire() }),
             Event::MemberLeft => Wire::MemberLeft(v1::MemberLeft {}),
             Event::MessageSent(message) => Wire::MessageSent(message.to_entry()),
+            Event::RoleSet { member } => {
+                Wire::RoleSet(v1::RoleSet { user: member.user.to_wire(), role: member.role.to_wire().into() })
+            }
+            Event::ChatRenamed { name } => Wire::ChatRenamed(v1::ChatRenamed { name: name.to_string() }),
+            Event::OwnershipTransferred { user } => {
+                Wire::OwnershipTransferred(v1::OwnershipTransferred { user: user.to_wire() })
+            }
             Event::ImportBegun { kind, import } => {
                 Wire::ImportBegun(v1::ImportBegun { kind: kind.to_wire().into(), import: import.to_wire() })
             }
@@ -243,6 +275,13 @@ impl Entry {
             }
             Wire::MemberRemoved(removed) => Event::MemberRemoved { user: UserId::try_from(&removed.user[..])? },
             Wire::MemberLeft(v1::MemberLeft {}) => Event::MemberLeft,
+            Wire::RoleSet(set) => Event::RoleSet {
+                member: Member { user: UserId::try_from(&set.user[..])?, role: Role::from_wire(set.role)? },
+            },
+            Wire::ChatRenamed(renamed) => Event::ChatRenamed { name: renamed.name.into() },
+            Wire::OwnershipTransferred(transferred) => {
+                Event::OwnershipTransferred { user: UserId::try_from(&transferred.user[..])? }
+            }
             Wire::MessageSent(sent) => Event::MessageSent(Message::from_entry(sent)?),
             Wire::ImportBegun(begun) => Event::ImportBegun {
                 kind: ChatKind::from_wire(begun.kind)?,
@@ -376,6 +415,10 @@ mod tests {
                 mentions: vec![user(3), user(2)],
                 mention_all: true,
             }),
+            Event::RoleSet { member },
+            Event::ChatRenamed { name: "the café".into() },
+            Event::ChatRenamed { name: "".into() },
+            Event::OwnershipTransferred { user: user(2) },
             Event::ImportBegun { kind: ChatKind::Channel, import: ImportId::new([8; 16]) },
             Event::ImportEnded { members: vec![member] },
         ] {
@@ -391,6 +434,23 @@ mod tests {
             };
             assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
         }
+    }
+
+    #[test]
+    fn an_entry_of_a_kind_that_is_not_known_is_refused_and_never_passed_over() {
+        let wire = v1::Entry {
+            chat: vec![7; 16].into(),
+            seq: 1,
+            sender: vec![1; 16].into(),
+            schema: SCHEMA,
+            ..v1::Entry::default()
+        };
+        // Field 31, which no event has yet, with an empty message.
+        let newer = Bytes::from([&wire.encode_to_vec()[..], &[0xfa, 0x01, 0x00]].concat());
+        assert!(matches!(Entry::decode(&newer), Err(Error::Missing("event"))));
+        let known = v1::Entry { event: Some(v1::entry::Event::MemberLeft(v1::MemberLeft {})), ..wire };
+        let known = Bytes::from([&known.encode_to_vec()[..], &[0xfa, 0x01, 0x00]].concat());
+        assert!(Entry::decode(&known).is_ok(), "a further field of a known one is passed over");
     }
 
     #[test]

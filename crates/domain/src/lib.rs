@@ -19,7 +19,7 @@ mod rules;
 mod watermark;
 
 pub use chat::{Chat, Decision, MemberState, decide};
-pub use command::{Action, Command};
+pub use command::{Action, Command, is_name};
 pub use crash::crash_point;
 pub use entry::{ChatKind, Entry, Event, EventKind, LoggedEntry, Member, Role};
 pub use error::Error;

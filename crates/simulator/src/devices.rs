@@ -337,6 +337,9 @@ fn what(action: &command::Action) -> String {
         command::Action::RemoveMember(remove) => format!("remove {}", last(&remove.user)),
         command::Action::LeaveChat(_) => "leave".to_owned(),
         command::Action::SendMessage(_) => "say something".to_owned(),
+        command::Action::SetRole(set) => format!("give {} the role {}", last(&set.user), set.role),
+        command::Action::RenameChat(rename) => format!("call it {:?}", rename.name),
+        command::Action::TransferOwnership(transfer) => format!("hand it to {}", last(&transfer.user)),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a seed does to the world: what users ask, and what breaks when.
 
 use bytes::Bytes;
-use domain::{ChatId, Micros};
+use domain::{ChatId, Micros, UserId};
 use proto::v1::{self, command};
 
 use crate::store::Reader;
@@ -107,7 +107,9 @@ fn act(world: &mut World) {
     let chat = devices::chat(world.random.index(world.scene.chats + usize::from(world.scene.imports)));
     let times = if world.scene.restless { 2 } else { 6 };
     let other = devices::user(world.random.index(world.scene.users));
-    let action = if world.random.one_in(times) {
+    let action = if world.scene.governs && world.random.one_in(4) {
+        govern(world, other)
+    } else if world.random.one_in(times) {
         match world.random.below(5) {
             0 | 1 => {
                 let member = v1::Member { user: other.to_wire(), role: v1::Role::Member.into() };
@@ -123,6 +125,23 @@ fn act(world: &mut World) {
         devices::ask_again(world, device);
     } else {
         devices::submit(world, device, chat, action);
+    }
+}
+
+/// Somebody runs the chat, or would like to.
+fn govern(world: &mut World, other: UserId) -> command::Action {
+    let user = other.to_wire();
+    match world.random.below(6) {
+        0 => command::Action::TransferOwnership(v1::TransferOwnership { user }),
+        1 | 2 => {
+            let name = format!("{:04x}", world.random.below(1 << 16));
+            command::Action::RenameChat(v1::RenameChat { name })
+        }
+        _ => {
+            let roles = [v1::Role::Owner, v1::Role::Admin, v1::Role::Member, v1::Role::Reader];
+            let role = roles[world.random.index(roles.len())].into();
+            command::Action::SetRole(v1::SetRole { user, role })
+        }
     }
 }
 

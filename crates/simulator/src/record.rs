@@ -194,6 +194,9 @@ fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
         command::Action::CreateChat(_)
         | command::Action::AddMember(_)
         | command::Action::RemoveMember(_)
-        | command::Action::LeaveChat(_) => Some((key, None)),
+        | command::Action::LeaveChat(_)
+        | command::Action::SetRole(_)
+        | command::Action::RenameChat(_)
+        | command::Action::TransferOwnership(_) => Some((key, None)),
     }
 }

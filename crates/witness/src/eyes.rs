@@ -215,6 +215,11 @@ pub fn seen_entry(from: &Entry) -> Option<SeenEntry> {
         }
         entry::Event::MemberRemoved(removed) => (None, Content::MemberRemoved { user: user(&removed.user)? }),
         entry::Event::MemberLeft(_) => (None, Content::MemberLeft),
+        entry::Event::RoleSet(set) => (None, Content::RoleSet { user: user(&set.user)?, role: set.role }),
+        entry::Event::ChatRenamed(_) => (None, Content::ChatRenamed),
+        entry::Event::OwnershipTransferred(transferred) => {
+            (None, Content::OwnershipTransferred { user: user(&transferred.user)? })
+        }
         entry::Event::MessageSent(message) => (Some(content_of(message)), Content::Message),
         entry::Event::ImportBegun(begun) => (None, Content::ImportBegun { kind: begun.kind }),
         entry::Event::ImportEnded(ended) => {
@@ -260,9 +265,12 @@ fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
             let key = SendKey { chat, origin: command.origin, n: command.n };
             Some((key, Some(content_of(&asked_as(message)))))
         }
-        command::Action::AddMember(_) | command::Action::RemoveMember(_) | command::Action::LeaveChat(_) => {
-            Some((SendKey { chat, origin: command.origin, n: command.n }, None))
-        }
+        command::Action::AddMember(_)
+        | command::Action::RemoveMember(_)
+        | command::Action::LeaveChat(_)
+        | command::Action::SetRole(_)
+        | command::Action::RenameChat(_)
+        | command::Action::TransferOwnership(_) => Some((SendKey { chat, origin: command.origin, n: command.n }, None)),
     }
 }
 

@@ -204,7 +204,11 @@ impl Rig {
                 Event::ImportEnded { members } => {
                     stays.extend(members.iter().map(|m| Membership { user: m.user, joined_seq: 1, left_seq: None }))
                 }
-                Event::MessageSent { .. } | Event::ImportBegun { .. } => {}
+                Event::MessageSent { .. }
+                | Event::RoleSet { .. }
+                | Event::ChatRenamed { .. }
+                | Event::OwnershipTransferred { .. }
+                | Event::ImportBegun { .. } => {}
             }
         }
         Some(stays)

@@ -158,6 +158,9 @@ impl Writer {
                 Event::MessageSent { .. } => Vec::new(),
                 Event::MemberRemoved { .. }
                 | Event::MemberLeft
+                | Event::RoleSet { .. }
+                | Event::ChatRenamed { .. }
+                | Event::OwnershipTransferred { .. }
                 | Event::ImportBegun { .. }
                 | Event::ImportEnded { .. } => unimplemented!("no test here needs it"),
             };
@@ -167,7 +170,13 @@ impl Writer {
                     chat.rows.push(logged.clone());
                 }
                 None => {
-                    chats.push(ChatAppend { chat: entry.chat, members, rows: vec![logged.clone()], snapshot: None });
+                    chats.push(ChatAppend {
+                        chat: entry.chat,
+                        members,
+                        roles: Vec::new(),
+                        rows: vec![logged.clone()],
+                        snapshot: None,
+                    });
                 }
             }
         }

@@ -9,12 +9,16 @@ use crate::setup::{STAMP, World, command, create, member, say, user};
 
 fn action() -> impl Strategy<Value = Action> {
     let role = prop::sample::select(vec![Role::Admin, Role::Member, Role::Reader]);
+    let every = prop::sample::select(vec![Role::Owner, Role::Admin, Role::Member, Role::Reader]);
     prop_oneof![
         6 => "[ab]{0,2}".prop_map(say),
         2 => (0..90_u64, prop::collection::btree_set(1..9_u16, 0..3)).prop_map(|(seq, users)| referring(seq, users)),
         2 => (2..7_u16, role).prop_map(|(n, role)| Action::AddMember { member: member(n, role) }),
         1 => (1..7_u16).prop_map(|n| Action::RemoveMember { user: user(n) }),
         1 => Just(Action::LeaveChat),
+        2 => (1..7_u16, every).prop_map(|(n, role)| Action::SetRole { member: member(n, role) }),
+        1 => (1..7_u16).prop_map(|n| Action::TransferOwnership { user: user(n) }),
+        1 => "[ab]{0,2}".prop_map(|name| Action::RenameChat { name: name.into() }),
     ]
 }
 

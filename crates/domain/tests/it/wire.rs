@@ -1,7 +1,7 @@
 //! A client's command as it comes in: each field that is refused, and the way back.
 
 use bytes::Bytes;
-use domain::limits::{BODY_BYTES_MAX, MEMBERS_MAX, MENTIONS_MAX};
+use domain::limits::{BODY_BYTES_MAX, MEMBERS_MAX, MENTIONS_MAX, NAME_BYTES_MAX};
 use domain::{Action, ChatKind, Code, Command, Message, Origin, Role};
 use proto::v1;
 use proto::v1::command::Action as Wire;
@@ -34,6 +34,10 @@ fn every_command_comes_back_as_it_was() {
             mention_all: true,
         }),
         Action::AddMember { member: member(2, Role::Owner) },
+        Action::SetRole { member: member(2, Role::Reader) },
+        Action::RenameChat { name: "the café".into() },
+        Action::RenameChat { name: "".into() },
+        Action::TransferOwnership { user: user(2) },
         Action::RemoveMember { user: user(2) },
         Action::LeaveChat,
     ];
@@ -48,7 +52,7 @@ fn every_command_comes_back_as_it_was() {
 #[test]
 fn each_field_out_of_its_range_is_refused() {
     assert!(read(send()).is_ok());
-    let bad: [(&str, v1::Command); 11] = [
+    let bad: [(&str, v1::Command); 14] = [
         ("no action", v1::Command { action: None, ..send() }),
         ("short chat", v1::Command { chat: vec![1; 15].into(), ..send() }),
         ("chat of another version", v1::Command { chat: vec![0x40; 16].into(), ..send() }),
@@ -72,6 +76,21 @@ fn each_field_out_of_its_range_is_refused() {
                 action: Some(Wire::AddMember(v1::AddMember {
                     member: Some(v1::Member { user: vec![1; 3].into(), role: 3 }),
                 })),
+                ..send()
+            },
+        ),
+        (
+            "a role that there is not",
+            v1::Command { action: Some(Wire::SetRole(v1::SetRole { user: user(2).to_wire(), role: 9 })), ..send() },
+        ),
+        (
+            "nobody's role",
+            v1::Command { action: Some(Wire::SetRole(v1::SetRole { user: Bytes::new(), role: 3 })), ..send() },
+        ),
+        (
+            "handed to nobody",
+            v1::Command {
+                action: Some(Wire::TransferOwnership(v1::TransferOwnership { user: Bytes::new() })),
                 ..send()
             },
         ),
@@ -106,6 +125,19 @@ fn a_message_names_each_user_once_and_no_more_than_it_may() {
     let twice = vec![user(1).to_wire(), user(2).to_wire(), user(1).to_wire()];
     for refused in [users(MENTIONS_MAX + 1), twice, vec![Bytes::from_static(b"bob")], vec![Bytes::new()]] {
         assert_eq!(read(naming(refused.clone())), Err(Code::BadRequest), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_name_is_one_line_within_the_limit() {
+    let named =
+        |name: &str| v1::Command { action: Some(Wire::RenameChat(v1::RenameChat { name: name.to_owned() })), ..send() };
+    for name in ["", "x", "on tuesdays", "\u{1f9d7}", &"ä".repeat(NAME_BYTES_MAX / 2)] {
+        assert!(read(named(name)).is_ok(), "{name}");
+    }
+    let long = "x".repeat(NAME_BYTES_MAX + 1);
+    for name in [" x", "x ", "\u{3000}x", " ", "a\nb", "a\u{1b}[2J", "a\u{85}b", &long] {
+        assert_eq!(read(named(name)), Err(Code::BadRequest), "{name:?}");
     }
 }
 

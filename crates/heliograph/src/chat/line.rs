@@ -1,5 +1,7 @@
 //! What a typed line asks for.
 
+use proto::v1;
+
 /// A typed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
@@ -13,6 +15,9 @@ pub(super) enum Line<'a> {
     Open(usize),
     Add(&'a str),
     Leave,
+    Role(&'a str, v1::Role),
+    Name(&'a str),
+    Transfer(&'a str),
     History(u32),
     Who,
     Quit,
@@ -28,6 +33,9 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("/open N", "go to chat N of the list"),
     ("/add NAME", "add NAME to this group"),
     ("/leave", "leave this group"),
+    ("/role NAME ROLE", "make NAME an owner, admin, member or reader of this group"),
+    ("/name [TEXT]", "call this group so, or nothing"),
+    ("/transfer NAME", "make NAME the owner in your place"),
     ("/history [N]", "read the last N entries again (20)"),
     ("/who", "who is here, and how far they have read"),
     ("/quit", "end"),
@@ -53,6 +61,9 @@ impl<'a> Line<'a> {
             ("/open", [number]) => number.parse().map_or(Self::Unknown(line), Self::Open),
             ("/add", [name]) => Self::Add(name),
             ("/leave", []) => Self::Leave,
+            ("/role", [name, role]) => role_called(role).map_or(Self::Unknown(line), |role| Self::Role(name, role)),
+            ("/name", _) => Self::Name(text.trim_start()),
+            ("/transfer", [name]) => Self::Transfer(name),
             ("/history", []) => Self::History(20),
             ("/history", [count]) => count.parse().map_or(Self::Unknown(line), Self::History),
             ("/who", []) => Self::Who,
@@ -60,6 +71,11 @@ impl<'a> Line<'a> {
             _ => Self::Unknown(line),
         }
     }
+}
+
+fn role_called(name: &str) -> Option<v1::Role> {
+    let role = v1::Role::from_str_name(&format!("ROLE_{}", name.to_uppercase()))?;
+    (role != v1::Role::Unspecified).then_some(role)
 }
 
 /// A number, with or without its #, and the words behind it.
@@ -82,6 +98,11 @@ mod tests {
         assert_eq!(Line::parse("/reply #5  so  be it "), Line::Reply(5, "so  be it"));
         assert_eq!(Line::parse("/reply 5"), Line::Unknown("/reply 5"));
         assert_eq!(Line::parse("/reply it is"), Line::Unknown("/reply it is"));
+        assert_eq!(Line::parse("/role bob admin"), Line::Role("bob", v1::Role::Admin));
+        assert_eq!(Line::parse("/role bob unspecified"), Line::Unknown("/role bob unspecified"));
+        assert_eq!(Line::parse("/name  on  tuesdays"), Line::Name("on  tuesdays"));
+        assert_eq!(Line::parse("/name"), Line::Name(""));
+        assert_eq!(Line::parse("/transfer bob"), Line::Transfer("bob"));
         assert_eq!(Line::parse("/add"), Line::Unknown("/add"));
         assert_eq!(Line::parse("/open x"), Line::Unknown("/open x"));
     }

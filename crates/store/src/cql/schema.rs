@@ -50,6 +50,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     1 "0001_chats",
     2 "0002_read_models",
     3 "0003_accounts",
+    4 "0004_names",
 };
 
 /// A lock whose holder died is free after so long; a holder renews it before each statement.

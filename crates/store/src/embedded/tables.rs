@@ -55,6 +55,7 @@ const NAMES: [&str; Table::COUNT] = [
     "invites_by_time",
     "invite_uses",
     "leaving_users",
+    "chat_names",
 ];
 
 /// One table: a keyspace of the engine.
@@ -87,10 +88,11 @@ pub(super) enum Table {
     InviteTimes,
     InviteUses,
     LeavingUsers,
+    ChatNames,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 27;
+    pub(super) const COUNT: usize = 28;
 
     pub(super) const fn name(self) -> &'static str {
         NAMES[self as usize]

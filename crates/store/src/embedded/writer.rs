@@ -72,6 +72,7 @@ const TABLES: [Table; Table::COUNT] = [
     Table::InviteTimes,
     Table::InviteUses,
     Table::LeavingUsers,
+    Table::ChatNames,
 ];
 
 /// The writer's own state.

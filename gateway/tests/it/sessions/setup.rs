@@ -121,10 +121,16 @@ impl Deployment {
                 Event::ImportEnded { members } => {
                     changed.extend(members.iter().map(|member| MemberRow { joined_seq: 1, ..joined(member) }));
                 }
-                Event::MessageSent { .. } | Event::MemberLeft | Event::ImportBegun { .. } => {}
+                Event::MessageSent { .. }
+                | Event::MemberLeft
+                | Event::RoleSet { .. }
+                | Event::ChatRenamed { .. }
+                | Event::OwnershipTransferred { .. }
+                | Event::ImportBegun { .. } => {}
             }
         }
-        let chats = vec![ChatAppend { chat: id, members: changed, rows: entries.to_vec(), snapshot: None }];
+        let chats =
+            vec![ChatAppend { chat: id, members: changed, roles: Vec::new(), rows: entries.to_vec(), snapshot: None }];
         let sequence = entries.last().unwrap().entry.seq;
         let position = PartitionPosition {
             epoch: self.epoch,
@@ -151,6 +157,7 @@ impl Deployment {
             partition: P0,
             user_chats: users.iter().map(row).collect(),
             summaries: vec![summary],
+            names: Vec::new(),
             watermarks: Vec::new(),
             checkpoint: Checkpoint { epoch: self.epoch, events, statuses: 0 },
         };

@@ -70,6 +70,21 @@ fn page(request: u64, epoch: u64, seqs: std::ops::RangeInclusive<u64>, through: 
 }
 
 #[test]
+fn an_entry_of_a_kind_that_is_not_known_counts_as_known() {
+    let (mut timeline, mut actions) = timeline(Rules::ALL);
+    for input in [ready(1), heads(3, true), push(1, 1)] {
+        timeline.handle(1, input, &mut actions);
+    }
+    // As a binary frame of a newer server decodes: all but the event.
+    let newer = Entry::new(v1::Entry { event: None, ..entry(2, "").entry }).unwrap();
+    timeline.handle(1, TimelineInput::Pushed { epoch: 1, entry: newer }, &mut actions);
+    assert!(!is_caught_up(&actions));
+    timeline.handle(1, push(1, 3), &mut actions);
+    assert_eq!(shown(&actions), [1, 2, 3]);
+    assert!(is_caught_up(&actions));
+}
+
+#[test]
 fn a_gap_is_filled_from_history_and_what_was_held_follows() {
     let (mut timeline, mut actions) = timeline(Rules::ALL);
     for seq in [1, 4, 3, 1] {

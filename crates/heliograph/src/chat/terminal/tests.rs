@@ -185,6 +185,38 @@ async fn a_line_answers_an_entry_and_names_members_only() {
 }
 
 #[tokio::test]
+async fn a_group_is_run_from_the_terminal() {
+    let mut terminal = terminal().await;
+    terminal.names.learn("bob");
+    see(&mut terminal, entry(1, "alice", created())).await;
+    for line in ["/name on tuesdays", "/role bob admin", "/transfer bob"] {
+        terminal.line(line).await.unwrap();
+    }
+    let asked: Vec<_> = terminal.said.values().cloned().collect();
+    assert_eq!(asked, ["the name “on tuesdays”", "making bob an admin", "making bob the owner"]);
+    screen(&mut terminal);
+    let bob = || id_of("bob").to_wire();
+    let events = [
+        entry::Event::ChatRenamed(v1::ChatRenamed { name: "on\u{1b} tuesdays".to_owned() }),
+        entry::Event::RoleSet(v1::RoleSet { user: bob(), role: v1::Role::Reader.into() }),
+        entry::Event::OwnershipTransferred(v1::OwnershipTransferred { user: bob() }),
+    ];
+    for (seq, event) in (2..).zip(events) {
+        see(&mut terminal, entry(seq, "alice", event)).await;
+    }
+    let expected = "#2 · alice calls the chat “on tuesdays”\n#3 · alice made bob a reader\n\
+                    #4 · alice made bob the owner\n";
+    assert_eq!(screen(&mut terminal), expected);
+    terminal.line("/who").await.unwrap();
+    let who = screen(&mut terminal);
+    assert!(who.contains("bob (owner), ") && who.contains("alice (admin), you"), "{who}");
+    terminal.line("/chats").await.unwrap();
+    assert!(screen(&mut terminal).contains("“on tuesdays” (#"));
+    see(&mut terminal, entry(5, "alice", entry::Event::ChatRenamed(v1::ChatRenamed::default()))).await;
+    assert_eq!(screen(&mut terminal), "#5 · alice took the chat's name away\n");
+}
+
+#[tokio::test]
 async fn outside_a_chat_nothing_is_said() {
     let mut terminal = terminal().await;
     terminal.line("hello").await.unwrap();

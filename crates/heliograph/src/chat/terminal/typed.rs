@@ -12,7 +12,7 @@ use client::{ChatId, Error, Sent, UserId};
 use proto::v1;
 
 use super::super::line::{HELP, Line};
-use super::super::words::{failure, line_of, quoted};
+use super::super::words::{failure, line_of, quoted, role_name, with_article};
 use super::{Here, Next, Terminal};
 
 /// As many as the server takes.
@@ -44,6 +44,9 @@ impl<W: Write> Terminal<W> {
             | Line::Open(_)
             | Line::Add(_)
             | Line::Leave
+            | Line::Role(..)
+            | Line::Name(_)
+            | Line::Transfer(_)
             | Line::History(_)
             | Line::Who => {
                 if let Some(until) = self.waits_until() {
@@ -99,7 +102,15 @@ impl<W: Write> Terminal<W> {
                 }
                 return Ok(());
             }
-            Line::Say(_) | Line::Reply(..) | Line::Add(_) | Line::Leave | Line::History(_) | Line::Who => {}
+            Line::Say(_)
+            | Line::Reply(..)
+            | Line::Add(_)
+            | Line::Leave
+            | Line::Role(..)
+            | Line::Name(_)
+            | Line::Transfer(_)
+            | Line::History(_)
+            | Line::Who => {}
             Line::Nothing | Line::Help | Line::Chats | Line::Quit | Line::Unknown(_) => return Ok(()),
         }
         let Some(Here { chat, .. }) = self.here else {
@@ -118,6 +129,16 @@ impl<W: Write> Terminal<W> {
                 (self.client.add_member(chat, user, v1::Role::Member)?, format!("adding {name}"))
             }
             Line::Leave => (self.client.leave(chat)?, "leaving".to_owned()),
+            Line::Role(name, role) => {
+                let user = self.names.learn(name);
+                (self.client.set_role(chat, user, role)?, format!("making {name} {}", with_article(role)))
+            }
+            Line::Name("") => (self.client.rename_chat(chat, "")?, "taking the name away".to_owned()),
+            Line::Name(name) => (self.client.rename_chat(chat, name)?, format!("the name {}", quoted(name))),
+            Line::Transfer(name) => {
+                let user = self.names.learn(name);
+                (self.client.transfer_ownership(chat, user)?, format!("making {name} the owner"))
+            }
             Line::History(count) => return self.history(chat, count).await,
             Line::Who => {
                 self.who(chat);
@@ -189,7 +210,7 @@ impl<W: Write> Terminal<W> {
         let Some(chat) = self.chats.get(id) else { return };
         let line = |(user, role): (&UserId, &v1::Role)| {
             let (delivered, seen) = chat.got(*user);
-            let role = role.as_str_name().trim_start_matches("ROLE_").to_lowercase();
+            let role = role_name(*role);
             let name = self.names.of(*user);
             if *user == self.me {
                 format!("  {name} ({role}), you")

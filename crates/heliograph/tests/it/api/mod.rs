@@ -10,6 +10,7 @@ mod disk;
 mod edge;
 mod endings;
 mod following;
+mod governance;
 pub(crate) mod http;
 mod invites;
 mod listing;
