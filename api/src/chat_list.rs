@@ -71,6 +71,9 @@ pub(crate) struct Line {
     /// The chat's id.
     id: String,
     kind: KindOfChat,
+    /// What it is called, if it is called something; for who has left, as of the leaving.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     /// Its highest seq for the caller.
     head: Seq,
     /// How many messages the caller has not read.
@@ -89,11 +92,12 @@ pub(crate) struct Line {
 
 impl Line {
     /// None while the read models do not know the chat: it takes its place and is shown by a later look.
-    fn of(ChatLine { head, summary, setting }: &ChatLine) -> Option<Self> {
+    fn of(ChatLine { head, summary, name, setting }: &ChatLine) -> Option<Self> {
         let summary = summary.as_ref()?;
         Some(Self {
             id: head.chat.to_string(),
             kind: summary.kind.into(),
+            name: name.as_deref().map(str::to_owned),
             head: head.head,
             unread: head.ordinal.saturating_sub(head.watermark.seen_ordinal),
             seen: head.watermark.seen,

@@ -274,6 +274,9 @@ pub(crate) struct Chat {
     /// The chat's id.
     id: String,
     kind: KindOfChat,
+    /// What it is called, if it is called something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     /// Its highest seq that is stored.
     head: Seq,
     /// Who is in it.
@@ -306,6 +309,7 @@ pub(crate) async fn get(
     let answer = Chat {
         id: chat.to_string(),
         kind: kind_of(&shared, chat).await?.into(),
+        name: name_of(&shared, chat).await?,
         head: shared.store.history(chat, Seq::MAX, 1, 1).await?.through,
         settings: shared.store.chat_setting(caller.user, chat).await?.into(),
         members: present()
@@ -326,6 +330,12 @@ pub(crate) async fn kind_of(shared: &Shared, chat: ChatId) -> Result<ChatKind, P
     }
     // So new that the read models do not know it, and soon folded.
     Ok(shared.store.load_chat(chat).await?.ok_or(Kind::NotFound)?.kind())
+}
+
+/// What the chat is called, if it is called something.
+pub(crate) async fn name_of(shared: &Shared, chat: ChatId) -> Result<Option<String>, Problem> {
+    let name = shared.store.chat_name(chat).await?.map(|row| row.name);
+    Ok(name.filter(|name| !name.is_empty()).map(Into::into))
 }
 
 /// The id of a chat that there can be.

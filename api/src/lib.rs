@@ -18,6 +18,7 @@ mod desk;
 mod docs_page;
 mod edge;
 mod error;
+mod governance;
 mod invites;
 mod members;
 mod messages;

@@ -20,7 +20,7 @@ use crate::invites::{join, manage};
 use crate::messages::{receipts, sends};
 use crate::problem::{Body, Kind, Problem};
 use crate::state::{Shared, State};
-use crate::{chat_list, chats, members, messages, settings};
+use crate::{chat_list, chats, governance, members, messages, settings};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -69,13 +69,14 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(profile::users))
         .routes(routes!(profile::user))
         .routes(routes!(chats::create, chat_list::list))
-        .routes(routes!(chats::get))
+        .routes(routes!(chats::get, governance::rename))
+        .routes(routes!(governance::transfer))
         .routes(routes!(settings::change))
         .routes(routes!(manage::create, manage::list))
         .routes(routes!(manage::revoke))
         .routes(routes!(join::look, join::join))
         .routes(routes!(members::add))
-        .routes(routes!(members::remove))
+        .routes(routes!(members::remove, governance::set_role))
         .routes(routes!(messages::send, messages::read))
         .routes(routes!(receipts::receipts))
         .routes(routes!(receipts::flight))

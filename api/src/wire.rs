@@ -74,10 +74,13 @@ pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializ
 }
 
 /// As [`present`], a whole number however it is written: `5.0` is one in JSON.
-pub(crate) fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    /// Above it a number in JSON may stand for its neighbour.
+    const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
     let number = f64::deserialize(deserializer)?;
-    let is_whole = number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number);
-    is_whole.then_some(Some(number as u32)).ok_or_else(|| D::Error::custom("no whole number"))
+    let is_whole = number.fract() == 0.0 && (0.0..=EXACT_MAX).contains(&number);
+    let whole = is_whole.then_some(number as u64).and_then(|number| T::try_from(number).ok());
+    whole.map(Some).ok_or_else(|| D::Error::custom("no whole number"))
 }
 
 /// Parts of the path; with an id that is none there is nothing.

@@ -223,7 +223,7 @@ mod tests {
     }
 
     fn message(bytes: usize) -> LoggedEntry {
-        row(Event::MessageSent { body: vec![9; bytes].into() })
+        row(Event::MessageSent(domain::Message::plain(vec![9; bytes])))
     }
 
     fn of_json(bytes: &Bytes) -> v1::ServerFrame {

@@ -65,7 +65,12 @@ fn checked(edge: &Edge, session: &Session, wire: &v1::Command) -> Result<Option<
             let (chat, users, basis) = (command.chat, vec![member.user], wire.basis);
             Ok(Some(First::Admission(Admission { chat, users, is_new: false, basis })))
         }
-        Action::RemoveMember { .. } | Action::LeaveChat | Action::SendMessage { .. } => Ok(None),
+        Action::RemoveMember { .. }
+        | Action::LeaveChat
+        | Action::SendMessage { .. }
+        | Action::SetRole { .. }
+        | Action::RenameChat { .. }
+        | Action::TransferOwnership { .. } => Ok(None),
     }
 }
 

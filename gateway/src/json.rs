@@ -60,7 +60,9 @@ mod tests {
         let command =
             |action| Frame::Command(v1::Command { chat: chat(), origin: u64::MAX, n: 3, after: 2, basis: 1, action });
         let create = v1::CreateChat { kind: v1::ChatKind::Group.into(), members: vec![member(), member()] };
-        let send = v1::SendMessage { body: (0..=255).collect::<Vec<u8>>().into() };
+        let send = v1::SendMessage { body: (0..=255).collect::<Vec<u8>>().into(), ..v1::SendMessage::default() };
+        let reply =
+            v1::SendMessage { reply_to: u64::MAX, mentions: vec![chat(), chat()], mention_all: true, ..send.clone() };
         let kinds = [
             Frame::Authenticate(v1::Authenticate {
                 token: "to\"{[ken".to_owned(),
@@ -72,7 +74,11 @@ mod tests {
             command(Some(Action::AddMember(v1::AddMember { member: Some(member()) }))),
             command(Some(Action::RemoveMember(v1::RemoveMember { user: chat() }))),
             command(Some(Action::LeaveChat(v1::LeaveChat {}))),
+            command(Some(Action::SetRole(v1::SetRole { user: chat(), role: v1::Role::Admin.into() }))),
+            command(Some(Action::RenameChat(v1::RenameChat { name: "the \"café\" \u{1f600}".to_owned() }))),
+            command(Some(Action::TransferOwnership(v1::TransferOwnership { user: chat() }))),
             command(Some(Action::SendMessage(send))),
+            command(Some(Action::SendMessage(reply))),
             command(None),
             Frame::ReadHistory(v1::ReadHistory { chat: chat(), after: u64::MAX, limit: 9, at_least: 1 << 53 }),
             Frame::Received(v1::Received { chat: chat(), through: 7 }),

@@ -14,11 +14,11 @@ use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use metrics::counter;
 use prost::Message as _;
 use proto::relay::AnswerBatch;
-use store::{Append, ChatAppend, MemberRow, Store};
+use store::{Append, ChatAppend, MemberRow, RoleRow, Store};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::machine::{Action, ChatRows, HandedRecord, Input, Owner};
+use crate::machine::{Action, ChatRows, HandedRecord, Input, NewRole, Owner};
 use crate::{Config, Dependencies, Error, read, takeover};
 
 /// How long an owner that gives its partition back waits for what is published to be appended.
@@ -310,7 +310,7 @@ async fn append(store: Store, append: Append, rules: Rules) -> Result<Option<Inp
 }
 
 fn rows(rows: ChatRows) -> ChatAppend {
-    let ChatRows { chat, stays, rows, snapshot } = rows;
+    let ChatRows { chat, stays, roles, rows, snapshot } = rows;
     let members = stays
         .into_iter()
         .map(|stay| MemberRow {
@@ -321,5 +321,9 @@ fn rows(rows: ChatRows) -> ChatAppend {
             left_seq: stay.left_seq,
         })
         .collect();
-    ChatAppend { chat, members, rows, snapshot }
+    let roles = roles
+        .into_iter()
+        .map(|NewRole { user, joined_seq, role, seq }| RoleRow { user, joined_seq, role, seq })
+        .collect();
+    ChatAppend { chat, members, roles, rows, snapshot }
 }

@@ -10,11 +10,11 @@ use futures_util::FutureExt as _;
 use metrics::{counter, gauge};
 use prost::Message as _;
 use proto::relay::Written;
-use store::{Checkpoint, Projection, Reader, Store, SummaryRow, UserChatRow};
+use store::{Checkpoint, NameRow, Projection, Reader, Store, SummaryRow, UserChatRow};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::machine::{Action, Fold, Input, Preview, Projected, Raw, Stay, Summary};
+use crate::machine::{Action, Fold, Input, Name, Preview, Projected, Raw, Stay, Summary};
 use crate::{Config, Error};
 
 /// Between two tries to acquire.
@@ -168,6 +168,7 @@ impl<'a> Tenancy<'a> {
             partition: self.tenure.partition(),
             user_chats: projected.stays.into_iter().map(user_chat).collect(),
             summaries: projected.summaries.into_iter().map(|(chat, summary)| row(chat, summary)).collect(),
+            names: projected.names.into_iter().map(name).collect(),
             watermarks: projected.watermarks,
             checkpoint: Checkpoint {
                 epoch: self.tenure.epoch(),
@@ -228,6 +229,10 @@ fn summary(row: SummaryRow) -> Summary {
         activity: row.activity,
         kind: row.kind,
     }
+}
+
+fn name((chat, Name { seq, text }): (ChatId, Name)) -> NameRow {
+    NameRow { chat, seq, name: text }
 }
 
 fn row(chat: ChatId, summary: Summary) -> SummaryRow {

@@ -307,7 +307,27 @@ fn import_ended() -> v1::ImportEnded {
 }
 
 fn message_sent() -> v1::MessageSent {
-    v1::MessageSent { body: Bytes::from_static(b"good morning") }
+    v1::MessageSent { body: Bytes::from_static(b"good morning"), ..v1::MessageSent::default() }
+}
+
+fn referring() -> v1::MessageSent {
+    v1::MessageSent { reply_to: 298, mentions: vec![id(3), id(4)], mention_all: true, ..message_sent() }
+}
+
+fn set_role() -> v1::SetRole {
+    v1::SetRole { user: id(3), role: v1::Role::Reader.into() }
+}
+
+fn role_set() -> v1::RoleSet {
+    v1::RoleSet { user: id(3), role: v1::Role::Reader.into() }
+}
+
+fn rename() -> v1::RenameChat {
+    v1::RenameChat { name: "climbing, \u{1f9d7} on tuesdays".to_owned() }
+}
+
+fn renamed() -> v1::ChatRenamed {
+    v1::ChatRenamed { name: rename().name }
 }
 
 fn entry(event: v1::entry::Event) -> v1::Entry {
@@ -333,7 +353,11 @@ fn create_chat() -> v1::CreateChat {
 }
 
 fn send_message() -> v1::SendMessage {
-    v1::SendMessage { body: Bytes::from_static(b"good morning") }
+    v1::SendMessage { body: Bytes::from_static(b"good morning"), ..v1::SendMessage::default() }
+}
+
+fn send_referring() -> v1::SendMessage {
+    v1::SendMessage { reply_to: 298, mentions: vec![id(3), id(4)], mention_all: true, ..send_message() }
 }
 
 fn command(action: v1::command::Action) -> v1::Command {
@@ -457,12 +481,17 @@ fn v1_cases() -> Vec<Case> {
     let removed = || v1::MemberRemoved { user: id(3) };
     let add = || v1::AddMember { member: Some(member()) };
     let remove = || v1::RemoveMember { user: id(3) };
+    let transfer = || v1::TransferOwnership { user: id(3) };
+    let transferred = || v1::OwnershipTransferred { user: id(3) };
     vec![
         seen_by_clients("heliograph.v1.Entry-chat_created", entry(Event::ChatCreated(chat_created()))),
         seen_by_clients("heliograph.v1.Entry-member_added", entry(Event::MemberAdded(added()))),
         seen_by_clients("heliograph.v1.Entry-member_removed", entry(Event::MemberRemoved(removed()))),
         seen_by_clients("heliograph.v1.Entry-member_left", entry(Event::MemberLeft(v1::MemberLeft {}))),
         seen_by_clients("heliograph.v1.Entry-message_sent", sent_entry()),
+        seen_by_clients("heliograph.v1.Entry-role_set", entry(Event::RoleSet(role_set()))),
+        seen_by_clients("heliograph.v1.Entry-chat_renamed", entry(Event::ChatRenamed(renamed()))),
+        seen_by_clients("heliograph.v1.Entry-ownership_transferred", entry(Event::OwnershipTransferred(transferred()))),
         seen_by_clients("heliograph.v1.Entry-import_begun", entry(Event::ImportBegun(import_begun()))),
         seen_by_clients("heliograph.v1.Entry-import_ended", entry(Event::ImportEnded(import_ended()))),
         seen_by_clients("heliograph.v1.ChatCreated", chat_created()),
@@ -471,6 +500,10 @@ fn v1_cases() -> Vec<Case> {
         seen_by_clients("heliograph.v1.MemberRemoved", removed()),
         seen_by_clients("heliograph.v1.MemberLeft", v1::MemberLeft {}),
         seen_by_clients("heliograph.v1.MessageSent", message_sent()),
+        seen_by_clients("heliograph.v1.MessageSent-referring", referring()),
+        seen_by_clients("heliograph.v1.RoleSet", role_set()),
+        seen_by_clients("heliograph.v1.ChatRenamed", renamed()),
+        seen_by_clients("heliograph.v1.OwnershipTransferred", transferred()),
         seen_by_clients("heliograph.v1.ImportBegun", import_begun()),
         seen_by_clients("heliograph.v1.ImportEnded", import_ended()),
         seen_by_clients("heliograph.v1.Command-create_chat", command(Action::CreateChat(create_chat()))),
@@ -478,11 +511,18 @@ fn v1_cases() -> Vec<Case> {
         seen_by_clients("heliograph.v1.Command-remove_member", command(Action::RemoveMember(remove()))),
         seen_by_clients("heliograph.v1.Command-leave_chat", command(Action::LeaveChat(v1::LeaveChat {}))),
         seen_by_clients("heliograph.v1.Command-send_message", sent_command()),
+        seen_by_clients("heliograph.v1.Command-set_role", command(Action::SetRole(set_role()))),
+        seen_by_clients("heliograph.v1.Command-rename_chat", command(Action::RenameChat(rename()))),
+        seen_by_clients("heliograph.v1.Command-transfer_ownership", command(Action::TransferOwnership(transfer()))),
+        seen_by_clients("heliograph.v1.SetRole", set_role()),
+        seen_by_clients("heliograph.v1.RenameChat", rename()),
+        seen_by_clients("heliograph.v1.TransferOwnership", transfer()),
         seen_by_clients("heliograph.v1.CreateChat", create_chat()),
         seen_by_clients("heliograph.v1.AddMember", add()),
         seen_by_clients("heliograph.v1.RemoveMember", remove()),
         seen_by_clients("heliograph.v1.LeaveChat", v1::LeaveChat {}),
         seen_by_clients("heliograph.v1.SendMessage", send_message()),
+        seen_by_clients("heliograph.v1.SendMessage-referring", send_referring()),
         seen_by_clients("heliograph.v1.Outcome-stored", stored_outcome()),
         seen_by_clients("heliograph.v1.Outcome-rejected", outcome(Result::Rejected(rejected()))),
         seen_by_clients("heliograph.v1.Stored", stored()),

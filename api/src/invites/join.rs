@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::{Code, check_may_add};
 use crate::accounts::check_stays;
 use crate::caller::Caller;
-use crate::chats::{KindOfChat, Stored, kind_of};
+use crate::chats::{KindOfChat, Stored, kind_of, name_of};
 use crate::desk::Outcome;
 use crate::edge::Origin;
 use crate::problem::{Kind, Problem};
@@ -27,6 +27,9 @@ pub(crate) struct Invited {
     /// The chat's id.
     chat: String,
     kind: KindOfChat,
+    /// What it is called, if it is called something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     /// How many are in it.
     members: usize,
     /// The id of who lets in by it.
@@ -93,6 +96,7 @@ pub(crate) async fn look(
     Ok(axum::Json(Invited {
         chat: row.chat.to_string(),
         kind: kind_of(&shared, row.chat).await?.into(),
+        name: name_of(&shared, row.chat).await?,
         members: members.iter().filter(|member| member.left_seq.is_none()).count(),
         invited_by: row.inviter.to_string(),
         expires_at: wire::time(row.expires_us),

@@ -5,8 +5,11 @@ pub(crate) mod receipts;
 pub(crate) mod searched;
 pub(crate) mod sends;
 
+use std::collections::BTreeSet;
+
 use axum::extract::State as Extract;
 use axum::http::HeaderMap;
+use domain::limits::MENTIONS_MAX;
 use domain::{ChatId, LoggedEntry, Seq, UserId};
 use proto::v1::{self, command::Action};
 use serde::{Deserialize, Serialize};
@@ -20,7 +23,7 @@ use crate::members::act;
 use crate::problem::Problem;
 use crate::refusals::{OfCommand, OfThing};
 use crate::state::{Shared, State};
-use crate::wire::{self, Asked, At, Json, present};
+use crate::wire::{self, Asked, At, Json, present, whole};
 
 /// Entries of one page unless told otherwise.
 const PAGE: usize = 50;
@@ -29,10 +32,10 @@ const PAGE_MAX: usize = 256;
 /// Most bytes of the entries of one page.
 const PAGE_BYTES_MAX: usize = 256 * 1024;
 
-/// A message to be sent: a text or bytes.
+/// A message to be sent: a text or bytes, and what it refers to.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(min_properties = 1, max_properties = 1)]
+#[schema(min_properties = 1)]
 pub(crate) struct NewMessage {
     /// What is said, at most 16 KiB of UTF-8.
     #[serde(default, deserialize_with = "present")]
@@ -45,6 +48,44 @@ pub(crate) struct NewMessage {
         pattern = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"
     )]
     body: Option<String>,
+    /// The seq of the entry that it answers.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(nullable = false, minimum = 1)]
+    reply_to: Option<Seq>,
+    /// The ids of those it is meant for, members or not, each once.
+    #[serde(default)]
+    #[schema(max_items = 50)]
+    mentions: Vec<String>,
+    /// It is meant for everybody in the chat.
+    #[serde(default)]
+    mention_all: bool,
+}
+
+impl NewMessage {
+    fn to_wire(&self) -> Result<v1::SendMessage, Problem> {
+        let body = match (&self.text, &self.body) {
+            (Some(text), None) => text.clone().into_bytes(),
+            (None, Some(body)) => wire::from_base64(body)?,
+            (Some(_), Some(_)) | (None, None) => return Err(Problem::bad("either `text` or `body`")),
+        };
+        if self.reply_to == Some(0) {
+            return Err(Problem::bad("`reply_to` is a seq, from 1"));
+        }
+        if self.mentions.len() > MENTIONS_MAX {
+            return Err(Problem::bad("`mentions` has at most 50 ids"));
+        }
+        let ids = self.mentions.iter().map(|user| user.parse().map_err(|_fault| Problem::bad("`mentions` has ids")));
+        let ids = ids.collect::<Result<Vec<UserId>, _>>()?;
+        if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
+            return Err(Problem::bad("`mentions` has each id once"));
+        }
+        Ok(v1::SendMessage {
+            body: body.into(),
+            reply_to: self.reply_to.unwrap_or_default(),
+            mentions: ids.iter().map(|user| user.to_wire()).collect(),
+            mention_all: self.mention_all,
+        })
+    }
 }
 
 /// Sends a message.
@@ -67,13 +108,7 @@ pub(crate) async fn send(
     headers: HeaderMap,
     Json(asked): Json<NewMessage>,
 ) -> Result<Answer, Problem> {
-    let body = match (asked.text, asked.body) {
-        (Some(text), None) => text.into_bytes(),
-        (None, Some(body)) => wire::from_base64(&body)?,
-        (Some(_), Some(_)) | (None, None) => return Err(Problem::bad("either `text` or `body`")),
-    };
-    let action = Action::SendMessage(v1::SendMessage { body: body.into() });
-    act(&shared, &caller, &chat, &headers, action).await
+    act(&shared, &caller, &chat, &headers, Action::SendMessage(asked.to_wire()?)).await
 }
 
 /// What of a chat is read.
@@ -116,6 +151,29 @@ pub(crate) enum Happened {
         text: Option<String>,
         /// The body in base64.
         body: String,
+        /// The seq of the entry that it answers, which may be hidden from the caller.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reply_to: Option<Seq>,
+        /// The ids of those it is meant for, members or not.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        mentions: Vec<String>,
+        /// It is meant for everybody in the chat.
+        #[serde(skip_serializing_if = "is_false")]
+        mention_all: bool,
+    },
+    RoleSet {
+        /// The user's id.
+        user: String,
+        role: RoleOfMember,
+    },
+    ChatRenamed {
+        /// Empty: it has no name any more.
+        name: String,
+    },
+    /// The user is an owner in the place of the sender, who is an admin.
+    OwnershipTransferred {
+        /// The user's id.
+        user: String,
     },
     /// Seq 1 of a chat that an operator brought in, in the place of `chat_created`.
     ImportBegun {
@@ -150,6 +208,11 @@ pub(crate) struct Entry {
     happened: Happened,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl From<&LoggedEntry> for Entry {
     fn from(logged: &LoggedEntry) -> Self {
         let entry = &logged.entry;
@@ -167,9 +230,17 @@ impl From<&LoggedEntry> for Entry {
             }
             domain::Event::MemberRemoved { user } => Happened::MemberRemoved { user: user.to_string() },
             domain::Event::MemberLeft => Happened::MemberLeft,
-            domain::Event::MessageSent { body } => Happened::MessageSent {
-                text: std::str::from_utf8(body).ok().map(str::to_owned),
-                body: wire::base64(body),
+            domain::Event::RoleSet { member } => {
+                Happened::RoleSet { user: member.user.to_string(), role: member.role.into() }
+            }
+            domain::Event::ChatRenamed { name } => Happened::ChatRenamed { name: name.to_string() },
+            domain::Event::OwnershipTransferred { user } => Happened::OwnershipTransferred { user: user.to_string() },
+            domain::Event::MessageSent(message) => Happened::MessageSent {
+                text: std::str::from_utf8(&message.body).ok().map(str::to_owned),
+                body: wire::base64(&message.body),
+                reply_to: message.reply_to,
+                mentions: message.mentions.iter().map(ToString::to_string).collect(),
+                mention_all: message.mention_all,
             },
         };
         Self {

@@ -129,12 +129,16 @@ impl Client {
 
     /// Sends a message; it is in the outbox when this returns.
     pub fn send(&self, chat: ChatId, body: impl Into<Bytes>) -> Result<Sent, Error> {
-        let body = body.into();
-        let limit = self.desk.lock().body_bytes;
-        if body.len() > limit {
-            return Err(Error::BodyTooLarge { bytes: body.len(), limit });
+        self.send_message(chat, v1::SendMessage { body: body.into(), ..v1::SendMessage::default() })
+    }
+
+    /// Sends a message that answers another one, or names users; as [`Client::send`].
+    pub fn send_message(&self, chat: ChatId, message: v1::SendMessage) -> Result<Sent, Error> {
+        let (bytes, limit) = (message.body.len(), self.desk.lock().body_bytes);
+        if bytes > limit {
+            return Err(Error::BodyTooLarge { bytes, limit });
         }
-        self.submit(chat, command::Action::SendMessage(v1::SendMessage { body }))
+        self.submit(chat, command::Action::SendMessage(message))
     }
 
     /// Adds a member.
@@ -146,6 +150,21 @@ impl Client {
     /// Removes a member.
     pub fn remove_member(&self, chat: ChatId, user: UserId) -> Result<Sent, Error> {
         self.submit(chat, command::Action::RemoveMember(v1::RemoveMember { user: user.to_wire() }))
+    }
+
+    /// Gives a member another role.
+    pub fn set_role(&self, chat: ChatId, user: UserId, role: v1::Role) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::SetRole(v1::SetRole { user: user.to_wire(), role: role.into() }))
+    }
+
+    /// Gives the chat another name; an empty one takes it away.
+    pub fn rename_chat(&self, chat: ChatId, name: impl Into<String>) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::RenameChat(v1::RenameChat { name: name.into() }))
+    }
+
+    /// Makes another member an owner in this user's place, who is an admin from then on.
+    pub fn transfer_ownership(&self, chat: ChatId, user: UserId) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::TransferOwnership(v1::TransferOwnership { user: user.to_wire() }))
     }
 
     /// Leaves the chat.

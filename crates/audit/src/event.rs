@@ -26,6 +26,12 @@ pub enum Action {
     AccountDelete,
     /// A chat was made.
     ChatCreate,
+    /// A chat was given another name.
+    ChatRename,
+    /// A member of a chat was given another role.
+    RoleSet,
+    /// An owner put another member in its own place.
+    OwnershipTransfer,
     /// Somebody was let into a chat.
     MemberAdd,
     /// Somebody was put out of a chat, or left it.

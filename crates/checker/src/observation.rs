@@ -171,6 +171,15 @@ pub enum Content {
         user: User,
     },
     MemberLeft,
+    RoleSet {
+        user: User,
+        role: i32,
+    },
+    ChatRenamed,
+    /// The user is an owner in the place of the sender, who is an admin.
+    OwnershipTransferred {
+        user: User,
+    },
     Message,
     /// Begins a chat whose history an operator brings in.
     ImportBegun {

@@ -131,7 +131,11 @@ impl<'a> ChatTruth<'a> {
                 Content::MemberAdded { user, .. } => join(*user),
                 Content::MemberRemoved { user } => leave(&mut intervals, *user, entry.seq),
                 Content::MemberLeft => leave(&mut intervals, entry.sender, entry.seq),
-                Content::Message | Content::ImportBegun { .. } => {}
+                Content::Message
+                | Content::RoleSet { .. }
+                | Content::ChatRenamed
+                | Content::OwnershipTransferred { .. }
+                | Content::ImportBegun { .. } => {}
             }
         }
         (self.intervals, self.imported_to) = (intervals, imported_to);

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use proto::log;
 
 use crate::{
-    Action, ChatId, ChatKind, Code, Command, Entry, Error, Event, ImportId, Member, Micros, Ordinal, Origin, Role,
-    Rules, Seq, UserId,
+    Action, ChatId, ChatKind, Code, Command, Entry, Error, Event, ImportId, Member, Message, Micros, Ordinal, Origin,
+    Role, Rules, Seq, UserId,
     import::Imported,
     limits::{MEMBERS_MAX, SCHEMA},
     origins::Origins,
@@ -68,9 +68,13 @@ pub fn decide(chat: Option<&Chat>, command: &Command, stamp: Micros, rules: &Rul
     let Some(chat) = chat else {
         return match &command.action {
             Action::CreateChat { .. } => Decision::Append(first_entry(command, stamp)),
-            Action::AddMember { .. } | Action::RemoveMember { .. } | Action::LeaveChat | Action::SendMessage { .. } => {
-                Decision::Reject { code: Code::UnknownChat, head: 0 }
-            }
+            Action::AddMember { .. }
+            | Action::RemoveMember { .. }
+            | Action::LeaveChat
+            | Action::SendMessage { .. }
+            | Action::SetRole { .. }
+            | Action::RenameChat { .. }
+            | Action::TransferOwnership { .. } => Decision::Reject { code: Code::UnknownChat, head: 0 },
         };
     };
     if chat.is_importing() {
@@ -114,6 +118,9 @@ impl Chat {
             | Event::MemberRemoved { .. }
             | Event::MemberLeft
             | Event::MessageSent { .. }
+            | Event::RoleSet { .. }
+            | Event::ChatRenamed { .. }
+            | Event::OwnershipTransferred { .. }
             | Event::ImportEnded { .. } => return None,
         };
         (entry.seq == 1).then(|| Self {
@@ -145,7 +152,16 @@ impl Chat {
         self.ordinal = entry.ordinal;
         self.last_time = entry.time;
         match &entry.event {
-            Event::ChatCreated { .. } | Event::ImportBegun { .. } | Event::MessageSent { .. } => {}
+            // The name is of no consequence to what may happen: it stands in the models only.
+            Event::ChatCreated { .. }
+            | Event::ImportBegun { .. }
+            | Event::MessageSent { .. }
+            | Event::ChatRenamed { .. } => {}
+            Event::RoleSet { member } => self.set_role(member.user, member.role),
+            Event::OwnershipTransferred { user } => {
+                self.set_role(entry.sender, Role::Admin);
+                self.set_role(*user, Role::Owner);
+            }
             Event::ImportEnded { members } => {
                 // What was imported is theirs.
                 let member = |member: &Member| (member.user, MemberState { role: member.role, joined_seq: 1 });
@@ -167,6 +183,12 @@ impl Chat {
         // Steps of an import are told apart by their seqs.
         if entry.origin != Origin(0) {
             self.origins.remember(entry);
+        }
+    }
+
+    fn set_role(&mut self, user: UserId, role: Role) {
+        if let Some(member) = self.members.get_mut(&user) {
+            member.role = role;
         }
     }
 
@@ -217,21 +239,44 @@ impl Chat {
         let fixed = self.kind == ChatKind::Direct;
         let code = match &command.action {
             Action::CreateChat { .. } => None,
-            Action::SendMessage { .. } => {
+            Action::SendMessage(message) => {
                 let may = match self.kind {
                     ChatKind::Direct | ChatKind::Group => sender.role != Role::Reader,
                     ChatKind::Channel => sender.role <= Role::Admin,
                 };
-                (!may).then_some(Code::Forbidden)
+                if may { self.refuse_reference(message) } else { Some(Code::Forbidden) }
             }
-            Action::AddMember { .. } | Action::RemoveMember { .. } | Action::LeaveChat if fixed => {
+            Action::AddMember { .. }
+            | Action::RemoveMember { .. }
+            | Action::LeaveChat
+            | Action::SetRole { .. }
+            | Action::RenameChat { .. }
+            | Action::TransferOwnership { .. }
+                if fixed =>
+            {
                 Some(Code::DirectChatIsFixed)
             }
             Action::AddMember { member } => self.refuse_adding(sender.role, *member),
             Action::RemoveMember { user } => self.refuse_removing(sender.role, *user),
-            Action::LeaveChat => self.is_last_owner(command.sender).then_some(Code::LastOwner),
+            // With nobody left, nobody misses an owner.
+            Action::LeaveChat => {
+                (self.members.len() > 1 && self.is_last_owner(command.sender)).then_some(Code::LastOwner)
+            }
+            Action::SetRole { member } => self.refuse_role(command.sender, sender.role, *member),
+            Action::RenameChat { .. } => (sender.role > Role::Admin).then_some(Code::Forbidden),
+            Action::TransferOwnership { user } => match self.members.get(user) {
+                _ if sender.role != Role::Owner => Some(Code::Forbidden),
+                None => Some(Code::NoSuchMember),
+                Some(heir) => (heir.role == Role::Owner).then_some(Code::NoChange),
+            },
         };
         code.map(|code| self.reject(command, code))
+    }
+
+    /// The chat knows which seqs there are, not what stands there nor who may see it: a client shows what it has.
+    fn refuse_reference(&self, message: &Message) -> Option<Code> {
+        let kept = self.first_seq..=self.head;
+        message.reply_to.is_some_and(|seq| !kept.contains(&seq)).then_some(Code::NoSuchMessage)
     }
 
     fn refuse_adding(&self, by: Role, member: Member) -> Option<Code> {
@@ -252,8 +297,25 @@ impl Chat {
     }
 
     fn is_last_owner(&self, user: UserId) -> bool {
-        let owners = || self.members.iter().filter(|(_, member)| member.role == Role::Owner);
-        self.members.len() > 1 && owners().count() == 1 && owners().any(|(owner, _)| *owner == user)
+        let mut owners = self.members.iter().filter(|(_, member)| member.role == Role::Owner);
+        owners.next().is_some_and(|(owner, _)| *owner == user) && owners.next().is_none()
+    }
+
+    /// As with removing: of others only those below are changed. Oneself may step down.
+    fn refuse_role(&self, sender: UserId, by: Role, member: Member) -> Option<Code> {
+        let Some(before) = self.members.get(&member.user).map(|before| before.role) else {
+            return Some(if by > Role::Admin { Code::Forbidden } else { Code::NoSuchMember });
+        };
+        let (own, gives_own) = (member.user == sender, member.role <= by && by != Role::Owner);
+        if by > Role::Admin || (!own && before <= by) {
+            Some(Code::Forbidden)
+        } else if before == member.role {
+            Some(Code::NoChange)
+        } else if gives_own {
+            Some(Code::Forbidden)
+        } else {
+            (own && self.is_last_owner(sender)).then_some(Code::LastOwner)
+        }
     }
 
     fn reject(&self, command: &Command, code: Code) -> Decision {

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use proto::v1;
 
 use crate::{
-    ChatId, ChatKind, Code, Event, Member, Origin, Role, Seq, UserId,
-    limits::{BODY_BYTES_MAX, MEMBERS_MAX},
+    ChatId, ChatKind, Code, Event, Member, Message, Origin, Role, Seq, UserId,
+    limits::{MEMBERS_MAX, NAME_BYTES_MAX},
 };
 
 /// What a client asked of one chat.
@@ -50,9 +50,21 @@ pub enum Action {
     /// Go.
     LeaveChat,
     /// Say something.
-    SendMessage {
-        /// Opaque bytes.
-        body: Bytes,
+    SendMessage(Message),
+    /// Give a member another role.
+    SetRole {
+        /// Who and as what.
+        member: Member,
+    },
+    /// Give the chat another name.
+    RenameChat {
+        /// Checked; empty: none.
+        name: Box<str>,
+    },
+    /// Make another member an owner in one's own place.
+    TransferOwnership {
+        /// Who.
+        user: UserId,
     },
 }
 
@@ -78,8 +90,16 @@ impl Command {
             Wire::AddMember(add) => Action::AddMember { member: member(&add.member.ok_or(Code::BadRequest)?)? },
             Wire::RemoveMember(remove) => Action::RemoveMember { user: user(&remove.user)? },
             Wire::LeaveChat(v1::LeaveChat {}) => Action::LeaveChat,
-            Wire::SendMessage(send) if send.body.len() > BODY_BYTES_MAX => return Err(Code::BodyTooLarge),
-            Wire::SendMessage(send) => Action::SendMessage { body: send.body },
+            Wire::SetRole(set) => Action::SetRole {
+                member: Member {
+                    user: user(&set.user)?,
+                    role: Role::from_wire(set.role).map_err(|_fault| Code::BadRequest)?,
+                },
+            },
+            Wire::RenameChat(rename) if is_name(&rename.name) => Action::RenameChat { name: rename.name.into() },
+            Wire::RenameChat(_) => return Err(Code::BadRequest),
+            Wire::TransferOwnership(transfer) => Action::TransferOwnership { user: user(&transfer.user)? },
+            Wire::SendMessage(send) => Action::SendMessage(Message::from_client(send)?),
         };
         let chat = ChatId::try_from(&wire.chat[..]).map_err(|_fault| Code::BadRequest)?;
         if !chat.is_well_formed() {
@@ -115,7 +135,14 @@ impl Command {
             Action::AddMember { member } => Wire::AddMember(v1::AddMember { member: Some(member.to_wire()) }),
             Action::RemoveMember { user } => Wire::RemoveMember(v1::RemoveMember { user: user.to_wire() }),
             Action::LeaveChat => Wire::LeaveChat(v1::LeaveChat {}),
-            Action::SendMessage { body } => Wire::SendMessage(v1::SendMessage { body: body.clone() }),
+            Action::SendMessage(message) => Wire::SendMessage(message.to_client()),
+            Action::SetRole { member } => {
+                Wire::SetRole(v1::SetRole { user: member.user.to_wire(), role: member.role.to_wire().into() })
+            }
+            Action::RenameChat { name } => Wire::RenameChat(v1::RenameChat { name: name.to_string() }),
+            Action::TransferOwnership { user } => {
+                Wire::TransferOwnership(v1::TransferOwnership { user: user.to_wire() })
+            }
         };
         v1::Command {
             chat: self.chat.to_wire(),
@@ -136,7 +163,10 @@ impl Command {
             Action::AddMember { member } => Event::MemberAdded { member: *member },
             Action::RemoveMember { user } => Event::MemberRemoved { user: *user },
             Action::LeaveChat => Event::MemberLeft,
-            Action::SendMessage { body } => Event::MessageSent { body: body.clone() },
+            Action::SendMessage(message) => Event::MessageSent(message.clone()),
+            Action::SetRole { member } => Event::RoleSet { member: *member },
+            Action::RenameChat { name } => Event::ChatRenamed { name: name.clone() },
+            Action::TransferOwnership { user } => Event::OwnershipTransferred { user: *user },
         }
     }
 
@@ -151,6 +181,11 @@ impl Command {
         members.sort_unstable();
         members
     }
+}
+
+/// Whether a chat may be called so: one line that a list can show, or nothing.
+pub fn is_name(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX && name.trim() == name && !name.chars().any(char::is_control)
 }
 
 fn member(wire: &v1::Member) -> Result<Member, Code> {

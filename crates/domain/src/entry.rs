@@ -5,7 +5,7 @@ use prost::Message as _;
 use proto::v1;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{ChatId, Error, ImportId, Micros, Ordinal, Origin, Seq, UserId, limits::SCHEMA};
+use crate::{ChatId, Error, ImportId, Message, Micros, Ordinal, Origin, Seq, UserId, limits::SCHEMA};
 
 /// Where people talk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -25,7 +25,7 @@ pub enum ChatKind {
 pub enum Role {
     /// May do everything; a group always has one.
     Owner = 1,
-    /// May add and remove members below it.
+    /// May add, remove and change members below it.
     Admin = 2,
     /// May write in groups.
     Member = 3,
@@ -65,9 +65,21 @@ pub enum Event {
     /// The sender left.
     MemberLeft,
     /// Someone said something.
-    MessageSent {
-        /// Opaque bytes.
-        body: Bytes,
+    MessageSent(Message),
+    /// A member has another role.
+    RoleSet {
+        /// Who and as what.
+        member: Member,
+    },
+    /// The chat has another name.
+    ChatRenamed {
+        /// Empty: it has none any more.
+        name: Box<str>,
+    },
+    /// A member is an owner in the place of the sender, who is an admin.
+    OwnershipTransferred {
+        /// Who.
+        user: UserId,
     },
     /// Seq 1 of a chat that an operator brings in: nobody is in it yet.
     ImportBegun {
@@ -97,11 +109,20 @@ pub enum EventKind {
     MemberLeft = 19,
     /// [`Event::MessageSent`].
     MessageSent = 20,
+    /// [`Event::RoleSet`].
+    RoleSet = 21,
+    /// [`Event::ChatRenamed`].
+    ChatRenamed = 22,
+    /// [`Event::OwnershipTransferred`].
+    OwnershipTransferred = 23,
     /// [`Event::ImportBegun`].
     ImportBegun = 32,
     /// [`Event::ImportEnded`].
     ImportEnded = 33,
 }
+
+/// In the place of a kind in the hash of a message that refers to something: no body alone has the same.
+const REFERRING: u8 = 0;
 
 impl Event {
     /// Which event this is.
@@ -112,6 +133,9 @@ impl Event {
             Self::MemberRemoved { .. } => EventKind::MemberRemoved,
             Self::MemberLeft => EventKind::MemberLeft,
             Self::MessageSent { .. } => EventKind::MessageSent,
+            Self::RoleSet { .. } => EventKind::RoleSet,
+            Self::ChatRenamed { .. } => EventKind::ChatRenamed,
+            Self::OwnershipTransferred { .. } => EventKind::OwnershipTransferred,
             Self::ImportBegun { .. } => EventKind::ImportBegun,
             Self::ImportEnded { .. } => EventKind::ImportEnded,
         }
@@ -123,9 +147,12 @@ impl Event {
     }
 
     /// xxh3-128 over the kind's byte and the content: what a repeat is compared by.
+    ///
+    /// Chats remember hashes, so that of an event never changes, but for one with fields that it could not have before.
     pub fn content_hash(&self) -> u128 {
         let mut hash = Xxh3::new();
-        hash.update(&[self.kind() as u8]);
+        let refers = matches!(self, Self::MessageSent(message) if message.refers());
+        hash.update(&[if refers { REFERRING } else { self.kind() as u8 }]);
         let mut member = |member: &Member| {
             hash.update(member.user.as_bytes());
             hash.update(&[member.role as u8]);
@@ -135,10 +162,11 @@ impl Event {
                 members.iter().for_each(&mut member);
                 hash.update(&[*kind as u8]);
             }
-            Self::MemberAdded { member: added } => member(added),
-            Self::MemberRemoved { user } => hash.update(user.as_bytes()),
+            Self::MemberAdded { member: it } | Self::RoleSet { member: it } => member(it),
+            Self::MemberRemoved { user } | Self::OwnershipTransferred { user } => hash.update(user.as_bytes()),
+            Self::ChatRenamed { name } => hash.update(name.as_bytes()),
             Self::MemberLeft => {}
-            Self::MessageSent { body } => hash.update(body),
+            Self::MessageSent(message) => message.add_to(&mut hash),
             Self::ImportBegun { kind, import } => {
                 hash.update(import.as_bytes());
                 hash.update(&[*kind as u8]);
@@ -200,7 +228,14 @@ impl Entry {
             Event::MemberAdded { member } => Wire::MemberAdded(v1::MemberAdded { member: Some(member.to_wire()) }),
             Event::MemberRemoved { user } => Wire::MemberRemoved(v1::MemberRemoved { user: user.to_wire() }),
             Event::MemberLeft => Wire::MemberLeft(v1::MemberLeft {}),
-            Event::MessageSent { body } => Wire::MessageSent(v1::MessageSent { body: body.clone() }),
+            Event::MessageSent(message) => Wire::MessageSent(message.to_entry()),
+            Event::RoleSet { member } => {
+                Wire::RoleSet(v1::RoleSet { user: member.user.to_wire(), role: member.role.to_wire().into() })
+            }
+            Event::ChatRenamed { name } => Wire::ChatRenamed(v1::ChatRenamed { name: name.to_string() }),
+            Event::OwnershipTransferred { user } => {
+                Wire::OwnershipTransferred(v1::OwnershipTransferred { user: user.to_wire() })
+            }
             Event::ImportBegun { kind, import } => {
                 Wire::ImportBegun(v1::ImportBegun { kind: kind.to_wire().into(), import: import.to_wire() })
             }
@@ -240,7 +275,14 @@ impl Entry {
             }
             Wire::MemberRemoved(removed) => Event::MemberRemoved { user: UserId::try_from(&removed.user[..])? },
             Wire::MemberLeft(v1::MemberLeft {}) => Event::MemberLeft,
-            Wire::MessageSent(sent) => Event::MessageSent { body: sent.body },
+            Wire::RoleSet(set) => Event::RoleSet {
+                member: Member { user: UserId::try_from(&set.user[..])?, role: Role::from_wire(set.role)? },
+            },
+            Wire::ChatRenamed(renamed) => Event::ChatRenamed { name: renamed.name.into() },
+            Wire::OwnershipTransferred(transferred) => {
+                Event::OwnershipTransferred { user: UserId::try_from(&transferred.user[..])? }
+            }
+            Wire::MessageSent(sent) => Event::MessageSent(Message::from_entry(sent)?),
             Wire::ImportBegun(begun) => Event::ImportBegun {
                 kind: ChatKind::from_wire(begun.kind)?,
                 import: ImportId::try_from(&begun.import[..])?,
@@ -365,8 +407,18 @@ mod tests {
             Event::MemberAdded { member },
             Event::MemberRemoved { user: user(2) },
             Event::MemberLeft,
-            Event::MessageSent { body: Bytes::from_static(b"hello") },
-            Event::MessageSent { body: Bytes::new() },
+            Event::MessageSent(Message::plain("hello")),
+            Event::MessageSent(Message::default()),
+            Event::MessageSent(Message {
+                body: Bytes::from_static(b"hello"),
+                reply_to: Some(2),
+                mentions: vec![user(3), user(2)],
+                mention_all: true,
+            }),
+            Event::RoleSet { member },
+            Event::ChatRenamed { name: "the café".into() },
+            Event::ChatRenamed { name: "".into() },
+            Event::OwnershipTransferred { user: user(2) },
             Event::ImportBegun { kind: ChatKind::Channel, import: ImportId::new([8; 16]) },
             Event::ImportEnded { members: vec![member] },
         ] {
@@ -382,6 +434,23 @@ mod tests {
             };
             assert_eq!(Entry::decode(&entry.encode()).unwrap(), entry);
         }
+    }
+
+    #[test]
+    fn an_entry_of_a_kind_that_is_not_known_is_refused_and_never_passed_over() {
+        let wire = v1::Entry {
+            chat: vec![7; 16].into(),
+            seq: 1,
+            sender: vec![1; 16].into(),
+            schema: SCHEMA,
+            ..v1::Entry::default()
+        };
+        // Field 31, which no event has yet, with an empty message.
+        let newer = Bytes::from([&wire.encode_to_vec()[..], &[0xfa, 0x01, 0x00]].concat());
+        assert!(matches!(Entry::decode(&newer), Err(Error::Missing("event"))));
+        let known = v1::Entry { event: Some(v1::entry::Event::MemberLeft(v1::MemberLeft {})), ..wire };
+        let known = Bytes::from([&known.encode_to_vec()[..], &[0xfa, 0x01, 0x00]].concat());
+        assert!(Entry::decode(&known).is_ok(), "a further field of a known one is passed over");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use proto::log;
 
 use crate::chat::Decision;
 use crate::limits::{BODY_BYTES_MAX, MEMBERS_MAX};
-use crate::{Chat, ChatId, ChatKind, Code, Entry, Event, ImportId, Member, Micros, Origin, Role, Seq, UserId};
+use crate::{Chat, ChatId, ChatKind, Code, Entry, Event, ImportId, Member, Message, Micros, Origin, Role, Seq, UserId};
 
 /// One step of an import.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -113,7 +113,7 @@ impl Import {
     fn event(&self) -> Event {
         match &self.step {
             Step::Begin { kind, .. } => Event::ImportBegun { kind: *kind, import: self.import },
-            Step::Message { body, .. } => Event::MessageSent { body: body.clone() },
+            Step::Message { body, .. } => Event::MessageSent(Message::plain(body.clone())),
             Step::End { members } => Event::ImportEnded { members: members.clone() },
         }
     }

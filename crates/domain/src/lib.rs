@@ -11,6 +11,7 @@ mod error;
 mod ids;
 mod import;
 pub mod limits;
+mod message;
 mod origins;
 mod outcome;
 mod position;
@@ -18,7 +19,7 @@ mod rules;
 mod watermark;
 
 pub use chat::{Chat, Decision, MemberState, decide};
-pub use command::{Action, Command};
+pub use command::{Action, Command, is_name};
 pub use crash::crash_point;
 pub use entry::{ChatKind, Entry, Event, EventKind, LoggedEntry, Member, Role};
 pub use error::Error;
@@ -27,6 +28,7 @@ pub use ids::{
     UserId, WriterId,
 };
 pub use import::{Import, Step, decide_import};
+pub use message::Message;
 pub use outcome::{Code, Outcome, text};
 pub use position::{CommandPosition, EventPosition, PartitionPosition};
 pub use rules::Rules;

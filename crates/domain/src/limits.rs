@@ -2,6 +2,10 @@
 
 /// Largest message body, in bytes: what a push frame and a row carry with ease; larger things are files.
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Most users that one message mentions: what a person types, and less than a twentieth of its body's bytes.
+pub const MENTIONS_MAX: usize = 50;
+/// Longest name of a chat, in bytes of UTF-8: one line of a list, in any script.
+pub const NAME_BYTES_MAX: usize = 256;
 /// Largest client frame, in bytes: a body or a thousand members with room to spare.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Most members of one chat until large chats are expanded at the gateways.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use client::machine::{Bounds, Endpoint, EndpointAction, Progress, TimelineBounds};
 use client::{Event, SendId, Settlement};
-use domain::{ChatId, Micros, Partition, UserId};
+use domain::{ChatId, Micros, Partition, Seq, UserId};
 use proto::v1::{self, command, server_frame};
 
 use crate::gateways;
@@ -301,6 +301,11 @@ fn caught_up(world: &mut World, number: usize) {
     }
 }
 
+/// How far the device knows the chat.
+pub(crate) fn known(world: &World, number: usize, chat: ChatId) -> Seq {
+    world.devices[number].endpoint.timeline.known(client::ChatId(*chat.as_bytes()))
+}
+
 /// The user does something.
 pub(crate) fn submit(world: &mut World, number: usize, chat: ChatId, action: command::Action) {
     let now = world.now;
@@ -332,6 +337,9 @@ fn what(action: &command::Action) -> String {
         command::Action::RemoveMember(remove) => format!("remove {}", last(&remove.user)),
         command::Action::LeaveChat(_) => "leave".to_owned(),
         command::Action::SendMessage(_) => "say something".to_owned(),
+        command::Action::SetRole(set) => format!("give {} the role {}", last(&set.user), set.role),
+        command::Action::RenameChat(rename) => format!("call it {:?}", rename.name),
+        command::Action::TransferOwnership(transfer) => format!("hand it to {}", last(&transfer.user)),
     }
 }
 

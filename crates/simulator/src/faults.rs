@@ -1,7 +1,7 @@
 //! What a seed does to the world: what users ask, and what breaks when.
 
 use bytes::Bytes;
-use domain::{ChatId, Micros};
+use domain::{ChatId, Micros, UserId};
 use proto::v1::{self, command};
 
 use crate::store::Reader;
@@ -76,7 +76,7 @@ pub(crate) fn lone_message(world: &mut World) {
     let loss = std::mem::replace(&mut world.scene.loss, 2);
     let device = world.random.index(world.scene.devices);
     let chat = devices::chat(world.random.index(world.scene.chats));
-    let action = message(world);
+    let action = message(world, device, chat);
     devices::submit(world, device, chat, action);
     let until = world.now + 40_000;
     world.run_until(until);
@@ -107,7 +107,9 @@ fn act(world: &mut World) {
     let chat = devices::chat(world.random.index(world.scene.chats + usize::from(world.scene.imports)));
     let times = if world.scene.restless { 2 } else { 6 };
     let other = devices::user(world.random.index(world.scene.users));
-    let action = if world.random.one_in(times) {
+    let action = if world.scene.governs && world.random.one_in(4) {
+        govern(world, other)
+    } else if world.random.one_in(times) {
         match world.random.below(5) {
             0 | 1 => {
                 let member = v1::Member { user: other.to_wire(), role: v1::Role::Member.into() };
@@ -117,7 +119,7 @@ fn act(world: &mut World) {
             _ => command::Action::LeaveChat(v1::LeaveChat {}),
         }
     } else {
-        message(world)
+        message(world, device, chat)
     };
     if world.random.one_in(8) {
         devices::ask_again(world, device);
@@ -126,16 +128,44 @@ fn act(world: &mut World) {
     }
 }
 
-fn message(world: &mut World) -> command::Action {
-    let body = Bytes::copy_from_slice(&world.random.next().to_be_bytes());
-    command::Action::SendMessage(v1::SendMessage { body })
+/// Somebody runs the chat, or would like to.
+fn govern(world: &mut World, other: UserId) -> command::Action {
+    let user = other.to_wire();
+    match world.random.below(6) {
+        0 => command::Action::TransferOwnership(v1::TransferOwnership { user }),
+        1 | 2 => {
+            let name = format!("{:04x}", world.random.below(1 << 16));
+            command::Action::RenameChat(v1::RenameChat { name })
+        }
+        _ => {
+            let roles = [v1::Role::Owner, v1::Role::Admin, v1::Role::Member, v1::Role::Reader];
+            let role = roles[world.random.index(roles.len())].into();
+            command::Action::SetRole(v1::SetRole { user, role })
+        }
+    }
+}
+
+/// Something new, which may answer the last entry that its sender knows, and name somebody.
+///
+/// What it refers to follows from its body: one draw a message, as before there were references, so that a seed goes on
+/// meaning the same.
+fn message(world: &mut World, device: usize, chat: ChatId) -> command::Action {
+    let number = world.random.next();
+    let known = devices::known(world, device, chat);
+    let other = usize::try_from(number % 4).unwrap_or_default();
+    command::Action::SendMessage(v1::SendMessage {
+        body: Bytes::copy_from_slice(&number.to_be_bytes()),
+        reply_to: if number.is_multiple_of(3) { known } else { 0 },
+        mentions: if number.is_multiple_of(5) { vec![devices::user(other).to_wire()] } else { Vec::new() },
+        mention_all: number.is_multiple_of(7),
+    })
 }
 
 /// One user writes more at once than an outbox may have on its way, and loses its socket meanwhile.
 fn burst(world: &mut World, device: usize) {
     let chat: ChatId = devices::chat(world.random.index(world.scene.chats));
     for _ in 0..45 {
-        let action = message(world);
+        let action = message(world, device, chat);
         devices::submit(world, device, chat, action);
     }
     let delay = world.random.between(1_000, 60_000);

@@ -172,8 +172,8 @@ pub(crate) fn judge(world: &mut World) {
         let entry = &row.entry;
         let is_it = match (&step.step, &entry.event) {
             (Step::Begin { time, .. }, Event::ImportBegun { .. }) => *time == entry.time,
-            (Step::Message { time, body }, Event::MessageSent { body: stored }) => {
-                *time == entry.time && body == stored
+            (Step::Message { time, body }, Event::MessageSent(stored)) => {
+                *time == entry.time && *stored == domain::Message::plain(body.clone())
             }
             (Step::End { members }, Event::ImportEnded { members: stored }) => members == stored,
             _ => false,

@@ -218,6 +218,14 @@ fn receipts(world: &mut World) {
     wrong.into_iter().for_each(|what| world.fault(what));
 }
 
+/// The chat that these entries come to.
+fn fold(entries: &[(Seq, LoggedEntry)]) -> Option<domain::Chat> {
+    let (first, later) = entries.split_first()?;
+    let mut chat = domain::Chat::create(&first.1.entry)?;
+    later.iter().for_each(|(_, row)| chat.apply(&row.entry));
+    Some(chat)
+}
+
 /// N10 in part: the models are the fold of the log.
 fn models(world: &mut World) {
     let mut wrong = Vec::new();
@@ -226,6 +234,16 @@ fn models(world: &mut World) {
         let told = world.store.summary(chat).map_or(0, |summary| summary.head);
         if told != head {
             wrong.push(format!("N10: the summary of chat {} says {told}, its log {head}", short(chat.as_bytes())));
+        }
+        let name = world.store.name(chat);
+        if name.as_ref().map(|name| (name.seq, &*name.text)) != Truth::name(entries) {
+            let (called, short) = (Truth::name(entries), short(chat.as_bytes()));
+            wrong.push(format!("N10: the name of chat {short} is {name:?}, in its log {called:?}"));
+        }
+        let folded = fold(entries);
+        let loaded = world.store.load_chat(chat).ok().flatten();
+        if loaded.as_deref() != folded.as_ref() {
+            wrong.push(format!("M18: chat {} as it is loaded is not the fold of its log", short(chat.as_bytes())));
         }
         for user in Truth::ever_members(entries) {
             let user: UserId = user;

@@ -9,7 +9,7 @@ use client::machine::{Progress, Source};
 use client::{ChatId, Event, SendId, Settlement};
 use domain::Micros;
 use proto::v1::{self, command, outcome};
-use witness::seen_entry;
+use witness::{asked_as, content_of, seen_entry};
 
 /// One device's record.
 #[derive(Debug)]
@@ -190,10 +190,13 @@ fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
     let chat = Chat::from(ChatId::from_wire(&command.chat)?.0);
     let key = SendKey { chat, origin: command.origin, n: command.n };
     match command.action.as_ref()? {
-        command::Action::SendMessage(message) => Some((key, Some(Hash::of(&message.body)))),
+        command::Action::SendMessage(message) => Some((key, Some(content_of(&asked_as(message))))),
         command::Action::CreateChat(_)
         | command::Action::AddMember(_)
         | command::Action::RemoveMember(_)
-        | command::Action::LeaveChat(_) => Some((key, None)),
+        | command::Action::LeaveChat(_)
+        | command::Action::SetRole(_)
+        | command::Action::RenameChat(_)
+        | command::Action::TransferOwnership(_) => Some((key, None)),
     }
 }

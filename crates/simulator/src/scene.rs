@@ -48,6 +48,8 @@ pub(crate) struct Scene {
     pub(crate) hands_over: bool,
     /// An operator brings in a further chat with its history.
     pub(crate) imports: bool,
+    /// Chats are given names, members other roles.
+    pub(crate) governs: bool,
 }
 
 impl Scene {
@@ -87,6 +89,7 @@ impl Scene {
             kept: Kept { frames: usize::try_from(pick(random, &[0, 3, 12, 64])).unwrap_or_default(), bytes: 8_192 },
             hands_over: seed.is_multiple_of(2),
             imports: matches!(seed % 7, 0 | 6),
+            governs: seed.is_multiple_of(9),
         }
     }
 }

@@ -7,8 +7,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use domain::{Chat, ChatId, LoggedEntry, MemberState, PartitionPosition, Role, Seq, UserId, Watermark};
-use ingest::machine::ChatRows;
-use projections::machine::{Projected, Stay, Summary};
+use ingest::machine::{ChatRows, NewRole};
+use projections::machine::{Name, Projected, Stay, Summary};
 use prost::Message as _;
 use proto::log::ChatSnapshot;
 
@@ -42,10 +42,19 @@ impl MemberRow {
     }
 }
 
+/// What is stored of a stay.
+#[derive(Clone, Copy, Debug)]
+struct Stored {
+    role: Role,
+    /// The entry that gave the role.
+    role_seq: Seq,
+    left_seq: Option<Seq>,
+}
+
 #[derive(Clone, Debug, Default)]
 struct ChatTable {
     rows: BTreeMap<Seq, LoggedEntry>,
-    members: BTreeMap<(UserId, Seq), (Role, Option<Seq>)>,
+    members: BTreeMap<(UserId, Seq), Stored>,
     snapshot: Option<(Seq, Bytes)>,
 }
 
@@ -56,6 +65,7 @@ struct Tables {
     chats: BTreeMap<ChatId, ChatTable>,
     stays: BTreeMap<(UserId, ChatId), Stay>,
     summaries: BTreeMap<ChatId, Summary>,
+    names: BTreeMap<ChatId, Name>,
     watermarks: BTreeMap<(ChatId, UserId), Watermark>,
     checkpoints: BTreeMap<Reader, (Seq, Seq)>,
 }
@@ -130,7 +140,7 @@ impl Store {
         }
         let rows = table.into_iter().flat_map(|table| &table.members);
         Some(
-            rows.map(|((user, joined_seq), (role, left_seq))| MemberRow {
+            rows.map(|((user, joined_seq), Stored { role, left_seq, .. })| MemberRow {
                 user: *user,
                 joined_seq: *joined_seq,
                 role: *role,
@@ -191,6 +201,10 @@ impl Store {
         self.live.summaries.get(&chat).cloned()
     }
 
+    pub(crate) fn name(&self, chat: ChatId) -> Option<Name> {
+        self.live.names.get(&chat).cloned()
+    }
+
     pub(crate) fn stay(&self, user: UserId, chat: ChatId) -> Option<Stay> {
         self.live.stays.get(&(user, chat)).copied()
     }
@@ -244,9 +258,18 @@ impl Tables {
     fn append(&mut self, rows: &ChatRows, forward: bool, differing: &mut Vec<(ChatId, Seq)>) {
         let table = self.chats.entry(rows.chat).or_default();
         for stay in &rows.stays {
-            let stored = table.members.entry((stay.user, stay.joined_seq)).or_insert((stay.role, stay.left_seq));
-            let left = if forward { stored.1.max(stay.left_seq) } else { stay.left_seq };
-            *stored = (stay.role, left);
+            let ingest::machine::Stay { user, joined_seq, role, left_seq } = *stay;
+            let new = Stored { role, role_seq: joined_seq, left_seq };
+            let stored = table.members.entry((user, joined_seq)).or_insert(new);
+            *stored = if forward { Stored { left_seq: stored.left_seq.max(left_seq), ..*stored } } else { new };
+        }
+        for new in &rows.roles {
+            let NewRole { user, joined_seq, role, seq } = *new;
+            let given = Stored { role, role_seq: seq, left_seq: None };
+            let stored = table.members.entry((user, joined_seq)).or_insert(given);
+            if !forward || stored.role_seq < seq {
+                *stored = Stored { left_seq: stored.left_seq, ..given };
+            }
         }
         for row in &rows.rows {
             let stored = table.rows.entry(row.entry.seq).or_insert_with(|| row.clone());
@@ -273,6 +296,12 @@ impl Tables {
             let stored = self.summaries.entry(*chat).or_insert_with(|| summary.clone());
             if !forward || stored.head < summary.head {
                 *stored = summary.clone();
+            }
+        }
+        for (chat, name) in &projected.names {
+            let stored = self.names.entry(*chat).or_insert_with(|| name.clone());
+            if !forward || stored.seq < name.seq {
+                *stored = name.clone();
             }
         }
         for (chat, user, mark) in &projected.watermarks {

@@ -65,6 +65,9 @@ impl Truth {
                 Event::MemberRemoved { .. }
                 | Event::MemberLeft
                 | Event::MessageSent { .. }
+                | Event::RoleSet { .. }
+                | Event::ChatRenamed { .. }
+                | Event::OwnershipTransferred { .. }
                 | Event::ImportBegun { .. } => {}
             }
         }
@@ -90,6 +93,9 @@ impl Truth {
                 | Event::MemberRemoved { .. }
                 | Event::MemberLeft
                 | Event::MessageSent { .. }
+                | Event::RoleSet { .. }
+                | Event::ChatRenamed { .. }
+                | Event::OwnershipTransferred { .. }
                 | Event::ImportBegun { .. }
                 | Event::ImportEnded { .. } => {}
             }
@@ -108,6 +114,14 @@ impl Truth {
         Self::shown_to(entries, user).filter(move |(at, _)| *at <= record && !importing)
     }
 
+    /// What the chat is called as the entries end, and since which seq; none: nobody ever said.
+    pub(crate) fn name(entries: &[(Seq, LoggedEntry)]) -> Option<(Seq, &str)> {
+        entries.iter().rev().find_map(|(_, logged)| {
+            let Event::ChatRenamed { name } = &logged.entry.event else { return None };
+            Some((logged.entry.seq, &**name))
+        })
+    }
+
     /// Whether this user is in the chat as the entries end.
     pub(crate) fn is_member(entries: &[(Seq, LoggedEntry)], user: UserId) -> bool {
         let last = entries.last().map(|(_, logged)| logged.entry.seq);
@@ -118,6 +132,9 @@ impl Truth {
             Event::ChatCreated { .. }
             | Event::MemberAdded { .. }
             | Event::MessageSent { .. }
+            | Event::RoleSet { .. }
+            | Event::ChatRenamed { .. }
+            | Event::OwnershipTransferred { .. }
             | Event::ImportBegun { .. }
             | Event::ImportEnded { .. } => false,
         };

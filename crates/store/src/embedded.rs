@@ -41,7 +41,7 @@ use tables::Tables;
 
 use crate::{
     Append, ChatLine, Checkpoint, Config, Error, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow,
-    Projection, Reader, Receipt, SummaryRow, UserChatRow, waiters::Waiters,
+    NameRow, Projection, Reader, Receipt, SummaryRow, UserChatRow, waiters::Waiters,
 };
 
 /// Reads of more rows than this run on a blocking thread.
@@ -283,6 +283,10 @@ impl Embedded {
     pub(crate) async fn summaries(&self, chats: &[ChatId]) -> Result<Vec<Option<SummaryRow>>, Error> {
         let chats = chats.to_vec();
         self.read(chats.len(), move |view| chats.iter().map(|chat| view.summary(*chat)).collect()).await
+    }
+
+    pub(crate) async fn chat_name(&self, chat: ChatId) -> Result<Option<NameRow>, Error> {
+        self.read(1, move |view| view.name(chat)).await
     }
 
     pub(crate) async fn watermarks(&self, chat: ChatId, users: &[UserId]) -> Result<Vec<Watermark>, Error> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use domain::{ChatId, Entry, LoggedEntry, Seq, Watermark};
 use prost::Message;
 
-use crate::{Error, Head, SummaryRow, UserChatRow};
+use crate::{Error, Head, NameRow, SummaryRow, UserChatRow};
 
 /// Head and first seq of a snapshot; the rest of its state is skipped unread.
 #[derive(Clone, PartialEq, Message)]
@@ -31,6 +31,12 @@ pub(crate) fn logged(chat: ChatId, seq: Seq, bytes: Bytes) -> Result<LoggedEntry
         return Err(Error::corrupt("chat_log", format!("under {chat} {seq} stands {} {}", entry.chat, entry.seq)));
     }
     Ok(LoggedEntry { entry, bytes })
+}
+
+/// What the chat is called, as far as this user may know: who has left does not learn of later names.
+pub(crate) fn name(row: &UserChatRow, name: Option<NameRow>) -> Option<Box<str>> {
+    let name = name.filter(|name| row.left_seq.is_none_or(|left_seq| name.seq <= left_seq))?;
+    (!name.name.is_empty()).then_some(name.name)
 }
 
 /// The chat's head for one user, and what is shown of the chat: nothing from before or after the stay.

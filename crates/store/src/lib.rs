@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ingest ──append──▶ chat_log, chat_members, chat_snapshots, partitions ──▶ history, members, load_chat, position
-//! projections ──project──▶ chats_by_user, chat_summaries, watermarks, checkpoints ──▶ chats_of, summaries, all_summaries, heads
+//! projections ──project──▶ chats_by_user, chat_summaries, chat_names, watermarks, checkpoints ──▶ chats_of, summaries, all_summaries, heads
 //! gateway, api ──claim_direct──▶ direct_chats
 //! api ──put_user, claim_handle──▶ users, leaving_users, handles ──▶ user, leaving_users, user_of_handle, handles
 //! api ──put_refresh_family──▶ refresh_families and two indices ──▶ refresh_family, refresh_families_of, forget_refresh_families
@@ -42,8 +42,8 @@ pub use cql::{AddressError, Cql, CqlConfig, Dialect, KeyspaceOptions, SchemaErro
 pub use embedded::Embedded;
 pub use error::{Cause, Error};
 pub use rows::{
-    Append, ChatAppend, ChatLine, Checkpoint, Head, HistoryPage, MemberRow, Preview, Projection, Reader, Receipt,
-    SummaryRow, UserChatRow,
+    Append, ChatAppend, ChatLine, Checkpoint, Head, HistoryPage, MemberRow, NameRow, Preview, Projection, Reader,
+    Receipt, RoleRow, SummaryRow, UserChatRow,
 };
 pub use store::{Asked, ReadError, Store};
 

@@ -3,9 +3,9 @@
 //! Each function is a maximum over a total order, so the rows that remain do not depend on the order, the grouping or
 //! the repetition of the writes. `None` means that the stored row stays as it is.
 
-use domain::{PartitionPosition, Watermark};
+use domain::{ChatId, PartitionPosition, Seq, Watermark};
 
-use crate::{Checkpoint, MemberRow, Preview, SummaryRow, UserChatRow};
+use crate::{Checkpoint, MemberRow, Preview, RoleRow, SummaryRow, UserChatRow};
 
 /// Of one stay: its end, once known, is never taken back by a write that does not know it.
 pub(crate) fn member(stored: Option<MemberRow>, new: MemberRow) -> Option<MemberRow> {
@@ -13,6 +13,18 @@ pub(crate) fn member(stored: Option<MemberRow>, new: MemberRow) -> Option<Member
     // The end of a stay is one entry, so two ends are the same one.
     let merged = MemberRow { left_seq: stored.left_seq.max(new.left_seq), ..stored };
     (merged != stored).then_some(merged)
+}
+
+/// Of one stay: the role that the latest entry gave, whichever write brings it last.
+///
+/// A stored role goes with the entry that gave it: the joining, or a later change.
+pub(crate) fn role(stored: Option<(MemberRow, Seq)>, chat: ChatId, new: RoleRow) -> Option<(MemberRow, Seq)> {
+    let RoleRow { user, joined_seq, role, seq } = new;
+    match stored {
+        Some((_, since)) if since >= seq => None,
+        Some((row, _)) => Some((MemberRow { role, ..row }, seq)),
+        None => Some((MemberRow { chat, user, joined_seq, role, left_seq: None }, seq)),
+    }
 }
 
 /// Of one chat in one list: the later stay, and of one stay its end.
@@ -70,7 +82,7 @@ pub(crate) fn position(stored: Option<&PartitionPosition>, new: &PartitionPositi
 
 #[cfg(test)]
 mod tests {
-    use domain::{ChatId, CommandPosition, Epoch, EventPosition, Partition, Role, UserId, WriterId};
+    use domain::{CommandPosition, Epoch, EventPosition, Partition, Role, UserId, WriterId};
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
@@ -88,6 +100,16 @@ mod tests {
         assert_eq!(member(Some(stay(None)), stay(Some(9))), Some(stay(Some(9))));
         assert_eq!(member(Some(stay(Some(9))), stay(None)), None);
         assert_eq!(member(Some(stay(Some(9))), stay(Some(9))), None);
+    }
+
+    #[test]
+    fn a_role_follows_the_latest_entry_whatever_comes_last() {
+        let given = |role, seq| RoleRow { user: UserId::new([1; 16]), joined_seq: 4, role, seq };
+        let first = role(Some((stay(Some(9)), 4)), chat(), given(Role::Admin, 6)).unwrap();
+        assert_eq!(first, (MemberRow { role: Role::Admin, ..stay(Some(9)) }, 6));
+        assert_eq!(role(Some(first), chat(), given(Role::Reader, 5)), None);
+        assert_eq!(role(Some(first), chat(), given(Role::Admin, 6)), None);
+        assert_eq!(role(None, chat(), given(Role::Member, 5)), Some((stay(None), 5)));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct ChatAppend {
     pub chat: ChatId,
     /// Intervals that began or ended with these rows.
     pub members: Vec<MemberRow>,
+    /// Roles that changed within stays that are stored, or among `members`.
+    pub roles: Vec<RoleRow>,
     /// Log rows in seq order.
     pub rows: Vec<LoggedEntry>,
     /// An encoded `heliograph.log.v1.ChatSnapshot` as of the last of these rows, or of an earlier one.
@@ -45,7 +47,7 @@ pub struct MemberRow {
     pub user: UserId,
     /// The entry that made the user a member.
     pub joined_seq: Seq,
-    /// What the member may do.
+    /// What the member may do: as of the last change, which may be of an entry that is not stored yet.
     pub role: Role,
     /// The entry that ended the stay. The interval is inclusive: its member gets and keeps that entry.
     pub left_seq: Option<Seq>,
@@ -56,6 +58,19 @@ impl MemberRow {
     pub fn is_member_after(&self, seq: Seq) -> bool {
         self.joined_seq <= seq && self.left_seq.is_none_or(|left| left > seq)
     }
+}
+
+/// Another role of a member: a cell of its stay, which follows the highest `seq` (M8).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RoleRow {
+    /// The member.
+    pub user: UserId,
+    /// Which stay.
+    pub joined_seq: Seq,
+    /// What the member may do from now on.
+    pub role: Role,
+    /// The entry that says so.
+    pub seq: Seq,
 }
 
 /// A whole part of a chat's log.
@@ -102,6 +117,8 @@ pub struct Projection {
     pub user_chats: Vec<UserChatRow>,
     /// Rows of `chat_summaries`: the higher head wins.
     pub summaries: Vec<SummaryRow>,
+    /// Rows of `chat_names`: the higher seq wins.
+    pub names: Vec<NameRow>,
     /// Rows of `watermarks`: merged by maximum.
     pub watermarks: Vec<(ChatId, UserId, Watermark)>,
     /// How far the records go.
@@ -155,6 +172,17 @@ pub struct SummaryRow {
     pub kind: ChatKind,
 }
 
+/// What a chat is called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NameRow {
+    /// The chat.
+    pub chat: ChatId,
+    /// The entry that says so.
+    pub seq: Seq,
+    /// Empty: it has no name any more.
+    pub name: Box<str>,
+}
+
 /// One line of a user's heads: the list joined with summary and own watermark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Head {
@@ -181,6 +209,8 @@ pub struct ChatLine {
     pub head: Head,
     /// For one who left as of the leaving, its preview only if it is of the stay; none: not folded yet.
     pub summary: Option<SummaryRow>,
+    /// What the chat is called; none for one who left before it was called so.
+    pub name: Option<Box<str>>,
     /// How the user wants to see it, if that was ever said.
     pub setting: Option<ChatSetting>,
 }

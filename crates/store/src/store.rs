@@ -16,8 +16,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
-    Append, ChatLine, Checkpoint, Cql, Embedded, Error, Head, HistoryPage, MemberRow, Projection, Reader, Receipt,
-    StoreConfig, Summary, UserChat, load,
+    Append, ChatLine, Checkpoint, Cql, Embedded, Error, Head, HistoryPage, MemberRow, NameRow, Projection, Reader,
+    Receipt, StoreConfig, Summary, UserChat, load,
 };
 
 /// A future of an engine whose futures are large, and of a type that callers need not look into.
@@ -221,6 +221,14 @@ impl Store {
         match self {
             Self::Embedded(engine) => engine.summaries(chats).await,
             Self::Cql(engine) => boxed(engine.summaries(chats)).await,
+        }
+    }
+
+    /// What the chat is called; none: nobody ever said.
+    pub async fn chat_name(&self, chat: ChatId) -> Result<Option<NameRow>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.chat_name(chat).await,
+            Self::Cql(engine) => boxed(engine.chat_name(chat)).await,
         }
     }
 

@@ -215,7 +215,12 @@ pub fn seen_entry(from: &Entry) -> Option<SeenEntry> {
         }
         entry::Event::MemberRemoved(removed) => (None, Content::MemberRemoved { user: user(&removed.user)? }),
         entry::Event::MemberLeft(_) => (None, Content::MemberLeft),
-        entry::Event::MessageSent(message) => (Some(Hash::of(&message.body)), Content::Message),
+        entry::Event::RoleSet(set) => (None, Content::RoleSet { user: user(&set.user)?, role: set.role }),
+        entry::Event::ChatRenamed(_) => (None, Content::ChatRenamed),
+        entry::Event::OwnershipTransferred(transferred) => {
+            (None, Content::OwnershipTransferred { user: user(&transferred.user)? })
+        }
+        entry::Event::MessageSent(message) => (Some(content_of(message)), Content::Message),
         entry::Event::ImportBegun(begun) => (None, Content::ImportBegun { kind: begun.kind }),
         entry::Event::ImportEnded(ended) => {
             let members = ended.members.iter().filter_map(|member| Some((user(&member.user)?, member.role)));
@@ -236,6 +241,21 @@ pub fn seen_entry(from: &Entry) -> Option<SeenEntry> {
     })
 }
 
+/// What is compared of a message: its body where it refers to nothing, as the checker's users name it, else all of it.
+pub fn content_of(message: &v1::MessageSent) -> Hash {
+    let v1::MessageSent { body, reply_to, mentions, mention_all } = message;
+    if *reply_to == 0 && mentions.is_empty() && !mention_all {
+        return Hash::of(body);
+    }
+    Hash::of(format!("{body:?} {reply_to} {mentions:?} {mention_all}").as_bytes())
+}
+
+/// The message that a granted send becomes.
+pub fn asked_as(send: &v1::SendMessage) -> v1::MessageSent {
+    let v1::SendMessage { body, reply_to, mentions, mention_all } = send.clone();
+    v1::MessageSent { body, reply_to, mentions, mention_all }
+}
+
 /// What the checker knows a command by; its content where it stands unchanged in the entry.
 fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
     let chat = chat_of(ChatId::from_wire(&command.chat)?);
@@ -243,11 +263,14 @@ fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
         command::Action::CreateChat(_) => Some((SendKey { chat, origin: 0, n: 0 }, None)),
         command::Action::SendMessage(message) => {
             let key = SendKey { chat, origin: command.origin, n: command.n };
-            Some((key, Some(Hash::of(&message.body))))
+            Some((key, Some(content_of(&asked_as(message)))))
         }
-        command::Action::AddMember(_) | command::Action::RemoveMember(_) | command::Action::LeaveChat(_) => {
-            Some((SendKey { chat, origin: command.origin, n: command.n }, None))
-        }
+        command::Action::AddMember(_)
+        | command::Action::RemoveMember(_)
+        | command::Action::LeaveChat(_)
+        | command::Action::SetRole(_)
+        | command::Action::RenameChat(_)
+        | command::Action::TransferOwnership(_) => Some((SendKey { chat, origin: command.origin, n: command.n }, None)),
     }
 }
 

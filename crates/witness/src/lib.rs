@@ -5,4 +5,4 @@
 
 mod eyes;
 
-pub use eyes::{Eyes, Seen, chat_of, seen_entry, user_of};
+pub use eyes::{Eyes, Seen, asked_as, chat_of, content_of, seen_entry, user_of};

@@ -111,7 +111,10 @@ impl HotChat {
             // Pushed to nobody, also where the rows tell of members already: the history has ended since.
             Event::ImportBegun { .. } => Vec::new(),
             Event::MessageSent { .. } if entry.is_imported_message() => Vec::new(),
-            Event::MessageSent { .. } => self.members.keys().copied().collect(),
+            Event::MessageSent { .. }
+            | Event::RoleSet { .. }
+            | Event::ChatRenamed { .. }
+            | Event::OwnershipTransferred { .. } => self.members.keys().copied().collect(),
         };
         self.head = entry.seq;
         self.live = true;

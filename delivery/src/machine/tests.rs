@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use domain::{
     ChatId, ChatKind, Entry, Epoch, Event, GatewayId, LoggedEntry, Member, Origin, Partition, Role, Rules, Seq,
     TenureId, UserId,
@@ -71,7 +70,7 @@ impl Chat {
     }
 
     fn message(&mut self, sender: u8) -> LoggedEntry {
-        self.entry(sender, Event::MessageSent { body: Bytes::from(format!("{}", self.seq + 1)) })
+        self.entry(sender, Event::MessageSent(domain::Message::plain(format!("{}", self.seq + 1))))
     }
 }
 
@@ -205,7 +204,11 @@ impl Rig {
                 Event::ImportEnded { members } => {
                     stays.extend(members.iter().map(|m| Membership { user: m.user, joined_seq: 1, left_seq: None }))
                 }
-                Event::MessageSent { .. } | Event::ImportBegun { .. } => {}
+                Event::MessageSent { .. }
+                | Event::RoleSet { .. }
+                | Event::ChatRenamed { .. }
+                | Event::OwnershipTransferred { .. }
+                | Event::ImportBegun { .. } => {}
             }
         }
         Some(stays)

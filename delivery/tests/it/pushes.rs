@@ -110,7 +110,7 @@ async fn what_does_not_fit_the_queue_is_dropped_and_its_number_is_missing() {
     let mut chat = Chat::new(1);
     writer.write(chat.created([1])).await;
     gateway.until("the creation", |g| g.seqs(1, chat.id) == [1]).await;
-    writer.write(chat.entry(1, Event::MessageSent { body: vec![0; 5_000].into() })).await;
+    writer.write(chat.entry(1, Event::MessageSent(domain::Message::plain(vec![0; 5_000])))).await;
     gateway
         .until("a batch number that did not come", |g| {
             g.throughs.last().is_some_and(|through| through.events == 2 && through.last_batch == 2)

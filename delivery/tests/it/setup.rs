@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use delivery::{Config, Dependencies};
 use domain::{
     ChatId, ChatKind, CommandPosition, Entry, Event, EventPosition, LoggedEntry, Member, Origin, Partition,
@@ -119,7 +118,7 @@ impl Chat {
     }
 
     pub(crate) fn message(&mut self, sender: u8) -> LoggedEntry {
-        self.entry(sender, Event::MessageSent { body: Bytes::from_static(b"hello") })
+        self.entry(sender, Event::MessageSent(domain::Message::plain(&b"hello"[..])))
     }
 }
 
@@ -159,6 +158,9 @@ impl Writer {
                 Event::MessageSent { .. } => Vec::new(),
                 Event::MemberRemoved { .. }
                 | Event::MemberLeft
+                | Event::RoleSet { .. }
+                | Event::ChatRenamed { .. }
+                | Event::OwnershipTransferred { .. }
                 | Event::ImportBegun { .. }
                 | Event::ImportEnded { .. } => unimplemented!("no test here needs it"),
             };
@@ -168,7 +170,13 @@ impl Writer {
                     chat.rows.push(logged.clone());
                 }
                 None => {
-                    chats.push(ChatAppend { chat: entry.chat, members, rows: vec![logged.clone()], snapshot: None });
+                    chats.push(ChatAppend {
+                        chat: entry.chat,
+                        members,
+                        roles: Vec::new(),
+                        rows: vec![logged.clone()],
+                        snapshot: None,
+                    });
                 }
             }
         }

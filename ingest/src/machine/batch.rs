@@ -21,6 +21,19 @@ pub struct Stay {
     pub left_seq: Option<Seq>,
 }
 
+/// The role of a member, as it changed within a stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NewRole {
+    /// Who.
+    pub user: UserId,
+    /// The entry that let the user in.
+    pub joined_seq: Seq,
+    /// As what, from now on.
+    pub role: Role,
+    /// The entry that says so.
+    pub seq: Seq,
+}
+
 /// What is written of one chat.
 #[derive(Clone, Debug)]
 pub struct ChatRows {
@@ -28,6 +41,8 @@ pub struct ChatRows {
     pub chat: ChatId,
     /// Stays that began or ended.
     pub stays: Vec<Stay>,
+    /// Roles that changed, of stays that go on.
+    pub roles: Vec<NewRole>,
     /// Its entries, in order.
     pub rows: Vec<LoggedEntry>,
     /// An encoded `ChatSnapshot` as of the last row, now and then.
@@ -56,10 +71,12 @@ impl Batch {
         let rows = self.chats.entry(chat).or_insert_with(|| ChatRows {
             chat,
             stays: Vec::new(),
+            roles: Vec::new(),
             rows: Vec::new(),
             snapshot: None,
         });
         rows.stays.extend(stays(before, &entry.entry));
+        rows.roles.extend(new_roles(before, &entry.entry));
         self.bytes += entry.bytes.len() + 8;
         self.entries.push(entry.bytes.clone());
         rows.rows.push(entry);
@@ -78,6 +95,7 @@ impl Batch {
             match self.chats.get_mut(&id) {
                 Some(own) => {
                     own.stays.extend(rows.stays);
+                    own.roles.extend(rows.roles);
                     own.rows.extend(rows.rows);
                     own.snapshot = rows.snapshot.or_else(|| own.snapshot.take());
                 }
@@ -116,6 +134,30 @@ fn stays(before: Option<&Chat>, entry: &Entry) -> Vec<Stay> {
         Event::ImportEnded { members } => {
             members.iter().map(|member| Stay { joined_seq: 1, ..begun(member) }).collect()
         }
-        Event::ImportBegun { .. } | Event::MessageSent { .. } => Vec::new(),
+        Event::ImportBegun { .. }
+        | Event::MessageSent { .. }
+        | Event::RoleSet { .. }
+        | Event::ChatRenamed { .. }
+        | Event::OwnershipTransferred { .. } => Vec::new(),
     }
+}
+
+/// The roles that an entry changes.
+fn new_roles(before: Option<&Chat>, entry: &Entry) -> impl Iterator<Item = NewRole> {
+    let changed = match &entry.event {
+        Event::RoleSet { member } => [Some((member.user, member.role)), None],
+        Event::OwnershipTransferred { user } => [Some((entry.sender, Role::Admin)), Some((*user, Role::Owner))],
+        Event::ChatCreated { .. }
+        | Event::MemberAdded { .. }
+        | Event::MemberRemoved { .. }
+        | Event::MemberLeft
+        | Event::MessageSent { .. }
+        | Event::ChatRenamed { .. }
+        | Event::ImportBegun { .. }
+        | Event::ImportEnded { .. } => [None, None],
+    };
+    changed.into_iter().flatten().filter_map(move |(user, role)| {
+        let joined_seq = before?.members().get(&user)?.joined_seq;
+        Some(NewRole { user, joined_seq, role, seq: entry.seq })
+    })
 }

@@ -20,7 +20,7 @@ use domain::{Chat, ChatId, Code, CommandPosition, GatewayId, LoggedEntry, Micros
 use proto::relay::Answer;
 
 pub use asked::Asked;
-pub use batch::{ChatRows, Stay};
+pub use batch::{ChatRows, NewRole, Stay};
 pub use owner::{Owner, Settings};
 pub use takeover::{CommandFacts, EventFacts, Facts, Halt, Plan, TailRecord, plan};
 

@@ -29,7 +29,7 @@ fn create(id: ChatId) -> Command {
 }
 
 fn send(id: ChatId, n: u64) -> Command {
-    let action = Ask::SendMessage { body: Bytes::from(format!("message {n}")) };
+    let action = Ask::SendMessage(domain::Message::plain(format!("message {n}")));
     Command { chat: id, sender: user(1), origin: Origin(9), n, after: n - 1, basis: 1, action }
 }
 
@@ -319,7 +319,7 @@ fn check_one_log(world: &World) -> Result<(), TestCaseError> {
             let entry = LoggedEntry::decode(bytes.clone()).unwrap().entry;
             prop_assert_eq!(entry.n, n as u64 + 1);
             let body = Bytes::from(format!("message {}", n + 1));
-            prop_assert_eq!(entry.event, Event::MessageSent { body });
+            prop_assert_eq!(entry.event, Event::MessageSent(domain::Message::plain(body)));
         }
     }
     // Every event record stands in the store, in order, each entry once.

@@ -16,7 +16,7 @@ async fn what_is_answered_as_stored_stands_in_the_history() {
     assert_eq!(stored(&answers), [1, 2, 3]);
     let rows = deployment.history(id).await;
     assert_eq!(rows.len(), 3);
-    assert!(matches!(&rows[2].entry.event, Event::MessageSent { body } if &body[..] == b"two"));
+    assert!(matches!(&rows[2].entry.event, Event::MessageSent(message) if &message.body[..] == b"two"));
     assert_eq!(rows[2].entry.ordinal, 2);
     ingest.stop().await;
     deployment.watch.finish();

@@ -39,7 +39,7 @@ pub(crate) fn create(id: ChatId) -> Command {
 }
 
 pub(crate) fn send(id: ChatId, n: u64, body: &str) -> Command {
-    let action = Action::SendMessage { body: Bytes::copy_from_slice(body.as_bytes()) };
+    let action = Action::SendMessage(domain::Message::plain(body.to_owned()));
     Command { chat: id, sender: user(1), origin: Origin(9), n, after: n - 1, basis: 1, action }
 }
 

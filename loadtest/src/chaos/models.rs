@@ -117,6 +117,9 @@ fn fold(entries: &[SeenEntry], user: checker::User, seen: u64) -> Listed {
         | Content::MemberRemoved { .. }
         | Content::MemberLeft
         | Content::Message
+        | Content::RoleSet { .. }
+        | Content::ChatRenamed
+        | Content::OwnershipTransferred { .. }
         | Content::ImportBegun { .. }
         | Content::ImportEnded { .. } => None,
     });

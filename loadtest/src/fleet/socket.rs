@@ -145,7 +145,10 @@ impl Fleet {
                 // Outcomes come in the order of n: whatever is not stored ends right below this one.
                 after: if account.stored + 1 < n { n - 1 } else { 0 },
                 basis: account.head,
-                action: Some(command::Action::SendMessage(v1::SendMessage { body: body(due) })),
+                action: Some(command::Action::SendMessage(v1::SendMessage {
+                    body: body(due),
+                    ..v1::SendMessage::default()
+                })),
             };
             let frame = v1::ClientFrame { id: request(at, n), frame: Some(client_frame::Frame::Command(wire)) };
             wire::put_binary(&frame, &mut lock(&sender.out));

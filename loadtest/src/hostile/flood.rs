@@ -171,7 +171,10 @@ impl Source {
                     n: self.number,
                     after: 0,
                     basis: u64::MAX,
-                    action: Some(command::Action::SendMessage(v1::SendMessage { body: vec![7; body_bytes].into() })),
+                    action: Some(command::Action::SendMessage(v1::SendMessage {
+                        body: vec![7; body_bytes].into(),
+                        ..v1::SendMessage::default()
+                    })),
                 };
                 let frame = client_frame::Frame::Command(wire);
                 wire::put_binary(&v1::ClientFrame { id: self.number + 1, frame: Some(frame) }, out);

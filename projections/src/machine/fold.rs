@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use domain::limits::SCHEMA;
-use domain::{ChatId, Entry, Epoch, Event, LoggedEntry, Seq, UserId, Watermark};
+use domain::{ChatId, Entry, Epoch, Event, LoggedEntry, Message, Seq, UserId, Watermark};
 use prost::Message as _;
 use proto::log::{EventBatch, StatusBatch};
 
-use super::rows::{PREVIEW_BYTES, Preview, Projected, Stay, Summary};
+use super::rows::{Name, PREVIEW_BYTES, Preview, Projected, Stay, Summary};
 use crate::error::FoldError;
 
 /// A record as it was read.
@@ -205,6 +205,9 @@ impl Fold {
                 Event::ChatCreated { .. }
                 | Event::MemberAdded { .. }
                 | Event::MessageSent { .. }
+                | Event::RoleSet { .. }
+                | Event::ChatRenamed { .. }
+                | Event::OwnershipTransferred { .. }
                 | Event::ImportBegun { .. }
                 | Event::ImportEnded { .. } => false,
             };
@@ -228,6 +231,7 @@ impl Fold {
         let mut marks = batch.marks;
         let mut stays: BTreeMap<(UserId, ChatId), Stay> = BTreeMap::new();
         let mut changed = BTreeSet::new();
+        let mut names = BTreeMap::new();
         for entry in &batch.entries {
             let hole = |head| FoldError::Hole { chat: entry.chat, head, seq: entry.seq };
             let head = self.summaries.get(&entry.chat).map_or(0, |summary| summary.head);
@@ -265,6 +269,11 @@ impl Fold {
                 Event::MessageSent { .. } if entry.is_imported_message() => {}
                 // Own sends are never unread.
                 Event::MessageSent { .. } => lift(entry.sender),
+                // Roles stand in the members' rows.
+                Event::RoleSet { .. } | Event::OwnershipTransferred { .. } => {}
+                Event::ChatRenamed { name } => {
+                    names.insert(entry.chat, Name { seq: entry.seq, text: name.clone() });
+                }
                 Event::ImportBegun { kind, .. } => {
                     self.summaries.insert(entry.chat, Summary::first(entry.seq, *kind));
                 }
@@ -288,7 +297,7 @@ impl Fold {
             summary.head = entry.seq;
             summary.ordinal = entry.ordinal;
             summary.activity = entry.time;
-            if let Event::MessageSent { body } = &entry.event {
+            if let Event::MessageSent(Message { body, .. }) = &entry.event {
                 summary.preview = Some(Preview {
                     seq: entry.seq,
                     sender: entry.sender,
@@ -303,6 +312,7 @@ impl Fold {
         Ok(Projected {
             stays: stays.into_iter().map(|((user, chat), stay)| (user, chat, stay)).collect(),
             summaries: changed.into_iter().filter_map(summary).collect(),
+            names: names.into_iter().collect(),
             watermarks: marks.into_iter().map(|((chat, user), mark)| (chat, user, mark)).collect(),
             events: batch.events,
             statuses: batch.statuses,

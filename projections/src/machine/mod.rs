@@ -6,7 +6,7 @@ mod fold;
 mod rows;
 
 pub use fold::{Action, Fold, Input, Raw};
-pub use rows::{PREVIEW_BYTES, Preview, Projected, Stay, Summary};
+pub use rows::{Name, PREVIEW_BYTES, Preview, Projected, Stay, Summary};
 
 #[cfg(test)]
 mod tests;

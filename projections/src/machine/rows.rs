@@ -54,6 +54,15 @@ impl Summary {
     }
 }
 
+/// What a chat is called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Name {
+    /// The entry that says so.
+    pub seq: Seq,
+    /// Empty: it has no name any more.
+    pub text: Box<str>,
+}
+
 /// One atomic write: rows, and how far they go.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Projected {
@@ -61,6 +70,8 @@ pub struct Projected {
     pub stays: Vec<(UserId, ChatId, Stay)>,
     /// Summaries that changed.
     pub summaries: Vec<(ChatId, Summary)>,
+    /// Names that changed.
+    pub names: Vec<(ChatId, Name)>,
     /// Watermarks that may have moved.
     pub watermarks: Vec<(ChatId, UserId, Watermark)>,
     /// Sequence in EVENTS-p of the last record folded.

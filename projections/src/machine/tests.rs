@@ -56,7 +56,7 @@ impl Chat {
     }
 
     fn message(&mut self, sender: u8, body: &str) -> LoggedEntry {
-        self.entry(sender, Event::MessageSent { body: Bytes::copy_from_slice(body.as_bytes()) })
+        self.entry(sender, Event::MessageSent(domain::Message::plain(Bytes::copy_from_slice(body.as_bytes()))))
     }
 }
 
@@ -87,6 +87,7 @@ fn status_record(sequence: Seq, statuses: &[(u64, u8, Watermark)]) -> Raw {
 struct Rows {
     stays: BTreeMap<(UserId, ChatId), Stay>,
     summaries: BTreeMap<ChatId, Summary>,
+    names: BTreeMap<ChatId, Name>,
     marks: BTreeMap<(ChatId, UserId), Watermark>,
     events: Seq,
     statuses: Seq,
@@ -103,6 +104,11 @@ impl Rows {
         for (chat, summary) in projected.summaries {
             if self.summaries.get(&chat).is_none_or(|stored| stored.head < summary.head) {
                 self.summaries.insert(chat, summary);
+            }
+        }
+        for (chat, name) in projected.names {
+            if self.names.get(&chat).is_none_or(|stored| stored.seq < name.seq) {
+                self.names.insert(chat, name);
             }
         }
         for (chat, user, mark) in projected.watermarks {
@@ -203,7 +209,7 @@ fn an_imported_chat_is_in_no_list_before_its_end_and_is_read_then() {
         LoggedEntry::encode(Entry { origin: Origin(0), ..entry })
     };
     let begun = Event::ImportBegun { kind: ChatKind::Group, import: domain::ImportId::new([8; 16]) };
-    let said = || Event::MessageSent { body: Bytes::from_static(b"long ago") };
+    let said = || Event::MessageSent(domain::Message::plain(&b"long ago"[..]));
     let members = vec![Member { user: user(1), role: Role::Owner }, Member { user: user(2), role: Role::Member }];
     let entries = [imported(1, begun), imported(2, said()), imported(9, said())];
     let end = imported(1, Event::ImportEnded { members });
@@ -253,6 +259,31 @@ fn a_member_who_left_in_an_earlier_write_keeps_the_stay_and_a_later_one_replaces
     let back = chat.entry(1, Event::MemberAdded { member: Member { user: user(2), role: Role::Member } });
     rig.read(vec![event_record(3, &[back])], vec![]).unwrap();
     assert_eq!(rig.rows.stays[&(user(2), chat.id)], Stay { joined_seq: 3, left_seq: None });
+}
+
+#[test]
+fn what_is_no_message_moves_the_head_alone_and_the_latest_name_stays() {
+    let mut rig = Rig::new();
+    let mut chat = Chat::new(1);
+    let rename = |name: &str| Event::ChatRenamed { name: name.into() };
+    let first =
+        [chat.created(&[1, 2]), chat.message(1, "a"), chat.entry(2, rename("one")), chat.entry(1, rename("two"))];
+    rig.read(vec![event_record(1, &first)], vec![]).unwrap();
+    assert_eq!(rig.rows.names[&chat.id], Name { seq: 4, text: "two".into() });
+    let member = Member { user: user(2), role: Role::Reader };
+    let later = [
+        chat.entry(1, Event::RoleSet { member }),
+        chat.entry(1, Event::OwnershipTransferred { user: user(2) }),
+        chat.entry(1, rename("")),
+    ];
+    rig.read(vec![event_record(2, &later)], vec![]).unwrap();
+    let summary = &rig.rows.summaries[&chat.id];
+    assert_eq!((summary.head, summary.ordinal, summary.activity), (7, 1, 1_007));
+    assert_eq!(summary.preview.as_ref().map(|last| last.seq), Some(2));
+    // Nothing of it is read by having done it, and nobody's stay is another one.
+    assert_eq!(rig.rows.marks[&(chat.id, user(1))], mark(2, 2, 1));
+    assert_eq!(rig.rows.stays[&(user(2), chat.id)], Stay { joined_seq: 1, left_seq: None });
+    assert_eq!(rig.rows.names[&chat.id], Name { seq: 7, text: "".into() });
 }
 
 #[test]

@@ -116,7 +116,7 @@ impl Chat {
     }
 
     pub(crate) fn message(&mut self, sender: u8, body: &str) -> LoggedEntry {
-        self.entry(sender, Event::MessageSent { body: Bytes::copy_from_slice(body.as_bytes()) })
+        self.entry(sender, Event::MessageSent(domain::Message::plain(Bytes::copy_from_slice(body.as_bytes()))))
     }
 }
 

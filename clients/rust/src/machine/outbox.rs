@@ -537,9 +537,14 @@ const fn is_retryable(code: ErrorCode) -> bool {
 /// A command's weight against the bound in bytes: its variable part and its share of the maps.
 fn size_of_action(action: &command::Action) -> usize {
     256 + match action {
-        command::Action::SendMessage(send) => send.body.len(),
+        command::Action::SendMessage(send) => send.body.len() + send.mentions.len() * 48,
         command::Action::CreateChat(create) => create.members.len() * 48,
-        command::Action::AddMember(_) | command::Action::RemoveMember(_) | command::Action::LeaveChat(_) => 48,
+        command::Action::RenameChat(rename) => rename.name.len(),
+        command::Action::AddMember(_)
+        | command::Action::RemoveMember(_)
+        | command::Action::LeaveChat(_)
+        | command::Action::SetRole(_)
+        | command::Action::TransferOwnership(_) => 48,
     }
 }
 

@@ -139,7 +139,10 @@ impl Peer {
 }
 
 pub(crate) fn entry(seq: u64, origin: u64, n: u64) -> v1::Entry {
-    let event = v1::entry::Event::MessageSent(v1::MessageSent { body: format!("message {seq}").into() });
+    let event = v1::entry::Event::MessageSent(v1::MessageSent {
+        body: format!("message {seq}").into(),
+        ..v1::MessageSent::default()
+    });
     let (chat, sender) = (chat().to_wire(), ME.to_wire());
     v1::Entry { chat, seq, ordinal: seq, sender, origin, n, time_us: seq, schema: 1, event: Some(event) }
 }

@@ -91,6 +91,33 @@ impl Members {
                 Some("leaves as the last owner")
             }
             Content::MemberLeft => None,
+            Content::RoleSet { .. } | Content::ChatRenamed | Content::OwnershipTransferred { .. } if fixed => {
+                Some("governs a direct chat")
+            }
+            Content::RoleSet { user, role } => self.wrong_role(entry.sender, sender, *user, *role),
+            Content::ChatRenamed if sender > ADMIN => Some("renames the chat although its role may not"),
+            Content::ChatRenamed => None,
+            Content::OwnershipTransferred { .. } if sender != OWNER => Some("hands on what it does not own"),
+            Content::OwnershipTransferred { user } => match self.roles.get(user) {
+                None => Some("makes an owner of who is no member"),
+                Some(&OWNER) => Some("changes nothing"),
+                Some(_) => None,
+            },
+        }
+    }
+
+    /// What is wrong with giving a member this role.
+    fn wrong_role(&self, by: User, sender: i32, user: User, role: i32) -> Option<&'static str> {
+        let before = self.roles.get(&user).copied();
+        match before {
+            _ if sender > ADMIN => Some("changes roles although its own may not"),
+            None => Some("changes the role of who is no member"),
+            _ if !is_role(role) => Some("gives a role that there is not"),
+            Some(before) if before == role => Some("changes nothing"),
+            Some(before) if user != by && before <= sender => Some("changes a role that is not below its own"),
+            _ if sender == ADMIN && role <= ADMIN => Some("gives a role that is not below its own"),
+            Some(OWNER) if self.owners == 1 => Some("steps down as the last owner"),
+            Some(_) => None,
         }
     }
 
@@ -114,7 +141,10 @@ impl Members {
             Content::ChatCreated { .. }
             | Content::MemberAdded { .. }
             | Content::MemberRemoved { .. }
-            | Content::MemberLeft => Some("imports what is no message"),
+            | Content::MemberLeft
+            | Content::RoleSet { .. }
+            | Content::ChatRenamed
+            | Content::OwnershipTransferred { .. } => Some("imports what is no message"),
         }
     }
 
@@ -135,7 +165,12 @@ impl Members {
             Content::MemberAdded { user, role } => self.put(*user, Some(*role)),
             Content::MemberRemoved { user } => self.put(*user, None),
             Content::MemberLeft => self.put(entry.sender, None),
-            Content::Message => {}
+            Content::RoleSet { user, role } => self.put(*user, Some(*role)),
+            Content::OwnershipTransferred { user } => {
+                self.put(entry.sender, Some(ADMIN));
+                self.put(*user, Some(OWNER));
+            }
+            Content::Message | Content::ChatRenamed => {}
         }
     }
 

@@ -19,8 +19,11 @@ enum Did {
     Add(u8, i32),
     Remove(u8),
     Leave,
+    Role(u8, i32),
+    Rename,
+    Hand(u8),
 }
-use Did::{Add, Leave, Remove, Say};
+use Did::{Add, Hand, Leave, Remove, Rename, Role, Say};
 
 /// What the chat's first members did, one after the other.
 type Deeds<'a> = &'a [(u8, Did)];
@@ -41,6 +44,9 @@ fn faults(kind: i32, members: Members<'_>, deeds: Deeds<'_>) -> Vec<String> {
             Add(who, role) => Content::MemberAdded { user: user(*who), role: *role },
             Remove(who) => Content::MemberRemoved { user: user(*who) },
             Leave => Content::MemberLeft,
+            Role(who, role) => Content::RoleSet { user: user(*who), role: *role },
+            Rename => Content::ChatRenamed,
+            Hand(who) => Content::OwnershipTransferred { user: user(*who) },
         };
         (*sender, event)
     });
@@ -67,6 +73,13 @@ fn what_roles_allow_is_no_fault() {
         (GROUP, ALL, &[(2, Add(6, MEMBER)), (2, Add(7, READER)), (2, Remove(5)), (2, Remove(3))]),
         (CHANNEL, ALL, &[(1, Say), (2, Say), (3, Leave)]),
         (GROUP, &[(1, OWNER)], &[(1, Leave)]),
+        (
+            GROUP,
+            ALL,
+            &[(1, Role(3, OWNER)), (1, Role(1, MEMBER)), (3, Role(2, READER)), (3, Role(5, ADMIN)), (5, Rename)],
+        ),
+        (GROUP, ALL, &[(2, Role(3, READER)), (2, Role(5, MEMBER)), (2, Role(2, MEMBER)), (5, Say), (1, Rename)]),
+        (CHANNEL, ALL, &[(1, Hand(5)), (5, Role(1, READER)), (5, Hand(3)), (3, Rename)]),
     ];
     for (place, (kind, members, deeds)) in allowed.iter().enumerate() {
         assert_eq!(faults(*kind, members, deeds), Vec::<String>::new(), "log {place}");
@@ -100,6 +113,24 @@ fn what_kinds_and_roles_forbid_is_named() {
         ("removes whose role is not below its own", GROUP, ALL, &[(1, Add(6, OWNER)), (1, Remove(6))]),
         ("leaves as the last owner", GROUP, ALL, &[(1, Leave)]),
         ("leaves as the last owner", GROUP, ALL, &[(1, Add(6, OWNER)), (6, Leave), (1, Leave)]),
+        ("governs a direct chat", DIRECT, TWO, &[(1, Rename)]),
+        ("governs a direct chat", DIRECT, TWO, &[(1, Role(2, READER))]),
+        ("governs a direct chat", DIRECT, TWO, &[(1, Hand(2))]),
+        ("changes roles although", GROUP, ALL, &[(3, Role(4, READER))]),
+        ("changes roles although", GROUP, ALL, &[(3, Role(3, READER))]),
+        ("of who is no member", GROUP, ALL, &[(1, Role(6, READER))]),
+        ("a role that there is not", GROUP, ALL, &[(1, Role(3, 0))]),
+        ("changes nothing", GROUP, ALL, &[(1, Role(3, MEMBER))]),
+        ("changes a role that is not below", GROUP, ALL, &[(2, Role(1, MEMBER))]),
+        ("changes a role that is not below", GROUP, ALL, &[(1, Role(3, OWNER)), (1, Role(3, MEMBER))]),
+        ("gives a role that is not below", GROUP, ALL, &[(2, Role(3, ADMIN))]),
+        ("gives a role that is not below", GROUP, ALL, &[(2, Role(2, OWNER))]),
+        ("steps down as the last owner", GROUP, ALL, &[(1, Role(1, ADMIN))]),
+        ("renames the chat although", GROUP, ALL, &[(3, Rename)]),
+        ("hands on what it does not own", GROUP, ALL, &[(2, Hand(3))]),
+        ("hands on what it does not own", GROUP, ALL, &[(1, Hand(3)), (1, Hand(2))]),
+        ("makes an owner of who is no member", GROUP, ALL, &[(1, Hand(6))]),
+        ("changes nothing", GROUP, ALL, &[(1, Hand(1))]),
         ("creates a chat that it is not in", GROUP, &[(2, OWNER)], &[]),
         ("of no kind", 0, ALL, &[]),
         ("in twice", GROUP, &[(1, OWNER), (2, MEMBER), (2, MEMBER)], &[]),

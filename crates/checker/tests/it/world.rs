@@ -221,7 +221,14 @@ impl World {
                 log.roles.remove(&sender);
             }
             Content::ImportEnded { members } => log.roles.extend(members.iter().copied()),
-            Content::ChatCreated { .. } | Content::ImportBegun { .. } | Content::Message => {}
+            Content::RoleSet { user, role } => {
+                log.roles.insert(*user, *role);
+            }
+            Content::OwnershipTransferred { user } => {
+                log.roles.insert(sender, ROLE_ADMIN);
+                log.roles.insert(*user, ROLE_OWNER);
+            }
+            Content::ChatCreated { .. } | Content::ImportBegun { .. } | Content::ChatRenamed | Content::Message => {}
         }
         let after: BTreeSet<User> = log.roles.keys().copied().collect();
         log.ever.extend(&after);

@@ -66,7 +66,7 @@ fn entries_keep_their_times_and_the_chat_goes_on_behind_them() {
     assert_eq!((chat.head(), chat.ordinal(), chat.last_time()), (4, 2, NOW), "it ends when it ends");
     assert_eq!(chat.members().keys().copied().collect::<Vec<_>>(), [user(1), user(2)]);
     assert!(chat.members().values().all(|member| member.joined_seq == 1), "what is before is theirs");
-    let hello = command(2, Action::SendMessage { body: Bytes::from_static(b"hello") });
+    let hello = command(2, Action::SendMessage(Message::plain("hello")));
     let Decision::Append(next) = decide(Some(&chat), &hello, NOW, &Rules::ALL) else { panic!("refused") };
     assert_eq!((next.seq, next.ordinal, next.time), (5, 3, NOW + 1));
 }
@@ -131,7 +131,7 @@ fn nobody_gets_anything_into_it_before_its_end_or_learns_that_it_is_there() {
     take(&mut chat, &begin(ChatKind::Group));
     take(&mut chat, &said(2, "a"));
     for action in [
-        Action::SendMessage { body: Bytes::new() },
+        Action::SendMessage(Message::default()),
         Action::LeaveChat,
         Action::AddMember { member: Member { user: user(3), role: Role::Member } },
         Action::RemoveMember { user: user(1) },

@@ -2,19 +2,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use domain::{Action, ChatKind, Command, Decision, Entry, Micros, Origin, Role};
+use domain::{Action, ChatKind, Command, Decision, Entry, Message, Micros, Origin, Role};
 use proptest::prelude::*;
 
 use crate::setup::{STAMP, World, command, create, member, say, user};
 
 fn action() -> impl Strategy<Value = Action> {
     let role = prop::sample::select(vec![Role::Admin, Role::Member, Role::Reader]);
+    let every = prop::sample::select(vec![Role::Owner, Role::Admin, Role::Member, Role::Reader]);
     prop_oneof![
         6 => "[ab]{0,2}".prop_map(say),
+        2 => (0..90_u64, prop::collection::btree_set(1..9_u16, 0..3)).prop_map(|(seq, users)| referring(seq, users)),
         2 => (2..7_u16, role).prop_map(|(n, role)| Action::AddMember { member: member(n, role) }),
         1 => (1..7_u16).prop_map(|n| Action::RemoveMember { user: user(n) }),
         1 => Just(Action::LeaveChat),
+        2 => (1..7_u16, every).prop_map(|(n, role)| Action::SetRole { member: member(n, role) }),
+        1 => (1..7_u16).prop_map(|n| Action::TransferOwnership { user: user(n) }),
+        1 => "[ab]{0,2}".prop_map(|name| Action::RenameChat { name: name.into() }),
     ]
+}
+
+fn referring(seq: u64, users: BTreeSet<u16>) -> Action {
+    let reply_to = (seq > 0).then_some(seq);
+    let mentions = users.into_iter().map(user).collect();
+    Action::SendMessage(Message { reply_to, mentions, mention_all: seq.is_multiple_of(5), ..Message::plain("a") })
 }
 
 /// Any command, sensible or not, and its record's stamp, which may go back.

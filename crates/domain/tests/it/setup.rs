@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use domain::{
-    Action, Chat, ChatId, ChatKind, Code, Command, Decision, Entry, LoggedEntry, Member, MemberState, Micros, Origin,
-    Partition, Role, Rules, Seq, UserId, decide,
+    Action, Chat, ChatId, ChatKind, Code, Command, Decision, Entry, LoggedEntry, Member, MemberState, Message, Micros,
+    Origin, Partition, Role, Rules, Seq, UserId, decide,
 };
 use prost::Message as _;
 use proto::log::ChatSnapshot;
@@ -26,7 +26,7 @@ pub(crate) fn member(n: u16, role: Role) -> Member {
 }
 
 pub(crate) fn say(body: impl Into<String>) -> Action {
-    Action::SendMessage { body: body.into().into_bytes().into() }
+    Action::SendMessage(Message::plain(body.into()))
 }
 
 /// A command of origin 1 with `n` and nothing unsettled, made now.

@@ -1,8 +1,8 @@
 //! A client's command as it comes in: each field that is refused, and the way back.
 
 use bytes::Bytes;
-use domain::limits::{BODY_BYTES_MAX, MEMBERS_MAX};
-use domain::{Action, ChatKind, Code, Command, Origin, Role};
+use domain::limits::{BODY_BYTES_MAX, MEMBERS_MAX, MENTIONS_MAX, NAME_BYTES_MAX};
+use domain::{Action, ChatKind, Code, Command, Message, Origin, Role};
 use proto::v1;
 use proto::v1::command::Action as Wire;
 
@@ -27,7 +27,17 @@ fn creation(kind: i32, members: Vec<v1::Member>) -> v1::Command {
 fn every_command_comes_back_as_it_was() {
     let actions = [
         say(""),
+        Action::SendMessage(Message {
+            body: Bytes::from_static(b"yes"),
+            reply_to: Some(2),
+            mentions: vec![user(9), user(2)],
+            mention_all: true,
+        }),
         Action::AddMember { member: member(2, Role::Owner) },
+        Action::SetRole { member: member(2, Role::Reader) },
+        Action::RenameChat { name: "the café".into() },
+        Action::RenameChat { name: "".into() },
+        Action::TransferOwnership { user: user(2) },
         Action::RemoveMember { user: user(2) },
         Action::LeaveChat,
     ];
@@ -42,7 +52,7 @@ fn every_command_comes_back_as_it_was() {
 #[test]
 fn each_field_out_of_its_range_is_refused() {
     assert!(read(send()).is_ok());
-    let bad: [(&str, v1::Command); 11] = [
+    let bad: [(&str, v1::Command); 14] = [
         ("no action", v1::Command { action: None, ..send() }),
         ("short chat", v1::Command { chat: vec![1; 15].into(), ..send() }),
         ("chat of another version", v1::Command { chat: vec![0x40; 16].into(), ..send() }),
@@ -70,6 +80,21 @@ fn each_field_out_of_its_range_is_refused() {
             },
         ),
         (
+            "a role that there is not",
+            v1::Command { action: Some(Wire::SetRole(v1::SetRole { user: user(2).to_wire(), role: 9 })), ..send() },
+        ),
+        (
+            "nobody's role",
+            v1::Command { action: Some(Wire::SetRole(v1::SetRole { user: Bytes::new(), role: 3 })), ..send() },
+        ),
+        (
+            "handed to nobody",
+            v1::Command {
+                action: Some(Wire::TransferOwnership(v1::TransferOwnership { user: Bytes::new() })),
+                ..send()
+            },
+        ),
+        (
             "short user",
             v1::Command { action: Some(Wire::RemoveMember(v1::RemoveMember { user: vec![1; 17].into() })), ..send() },
         ),
@@ -82,11 +107,38 @@ fn each_field_out_of_its_range_is_refused() {
 #[test]
 fn a_body_may_be_as_long_as_the_limit_and_no_longer() {
     let body = |bytes: usize| v1::Command {
-        action: Some(Wire::SendMessage(v1::SendMessage { body: vec![1; bytes].into() })),
+        action: Some(Wire::SendMessage(v1::SendMessage { body: vec![1; bytes].into(), ..v1::SendMessage::default() })),
         ..send()
     };
     assert!(read(body(BODY_BYTES_MAX)).is_ok());
     assert_eq!(read(body(BODY_BYTES_MAX + 1)), Err(Code::BodyTooLarge));
+}
+
+#[test]
+fn a_message_names_each_user_once_and_no_more_than_it_may() {
+    let naming = |users: Vec<Bytes>| v1::Command {
+        action: Some(Wire::SendMessage(v1::SendMessage { mentions: users, ..v1::SendMessage::default() })),
+        ..send()
+    };
+    let users = |count: usize| (0..count).map(|n| user(u16::try_from(n).unwrap()).to_wire()).collect::<Vec<_>>();
+    assert!(read(naming(users(MENTIONS_MAX))).is_ok());
+    let twice = vec![user(1).to_wire(), user(2).to_wire(), user(1).to_wire()];
+    for refused in [users(MENTIONS_MAX + 1), twice, vec![Bytes::from_static(b"bob")], vec![Bytes::new()]] {
+        assert_eq!(read(naming(refused.clone())), Err(Code::BadRequest), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_name_is_one_line_within_the_limit() {
+    let named =
+        |name: &str| v1::Command { action: Some(Wire::RenameChat(v1::RenameChat { name: name.to_owned() })), ..send() };
+    for name in ["", "x", "on tuesdays", "\u{1f9d7}", &"ä".repeat(NAME_BYTES_MAX / 2)] {
+        assert!(read(named(name)).is_ok(), "{name}");
+    }
+    let long = "x".repeat(NAME_BYTES_MAX + 1);
+    for name in [" x", "x ", "\u{3000}x", " ", "a\nb", "a\u{1b}[2J", "a\u{85}b", &long] {
+        assert_eq!(read(named(name)), Err(Code::BadRequest), "{name:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Extension, Path, Query, State};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use domain::{ChatId, Event, LoggedEntry, Seq, UserId};
+use domain::{ChatId, Event, LoggedEntry, Message, Seq, UserId};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Store, UserRow};
@@ -202,10 +202,12 @@ async fn page(store: &Store, user: UserId, cursor: Cursor) -> Result<Found, Refu
 
 fn message(row: &LoggedEntry) -> Option<Value> {
     let entry = &row.entry;
-    let Event::MessageSent { body } = &entry.event else { return None };
+    let Event::MessageSent(Message { body, reply_to, mentions, mention_all }) = &entry.event else { return None };
+    let mentions: Vec<_> = mentions.iter().map(ToString::to_string).collect();
     Some(json!({
         "kind": "message", "chat": entry.chat.to_string(), "seq": entry.seq, "time": rfc3339(entry.time),
         "text": std::str::from_utf8(body).ok(), "body": STANDARD.encode(body),
+        "reply_to": reply_to, "mentions": mentions, "mention_all": mention_all,
     }))
 }
 

@@ -12,6 +12,7 @@ pub(super) const SHOWN_AT_OPEN: usize = 10;
 #[derive(Debug, Default)]
 pub(super) struct Chat {
     pub(super) kind: v1::ChatKind,
+    pub(super) name: String,
     pub(super) members: BTreeMap<UserId, v1::Role>,
     pub(super) last: VecDeque<Entry>,
     // (delivered, seen)
@@ -77,6 +78,14 @@ impl Chats {
             }
             Some(entry::Event::MemberLeft(_)) => {
                 chat.members.remove(&sender);
+            }
+            Some(entry::Event::RoleSet(set)) => {
+                UserId::from_wire(&set.user).map(|user| chat.members.insert(user, set.role()));
+            }
+            Some(entry::Event::ChatRenamed(renamed)) => chat.name.clone_from(&renamed.name),
+            Some(entry::Event::OwnershipTransferred(transferred)) => {
+                chat.members.insert(sender, v1::Role::Admin);
+                UserId::from_wire(&transferred.user).map(|user| chat.members.insert(user, v1::Role::Owner));
             }
             Some(entry::Event::MessageSent(_)) if sender == me => {
                 chat.own.insert(entry.entry.seq);

@@ -1,10 +1,13 @@
 //! What a typed line asks for.
 
+use proto::v1;
+
 /// A typed line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     Nothing,
     Say(&'a str),
+    Reply(u64, &'a str),
     Help,
     New(Vec<&'a str>),
     To(&'a str),
@@ -12,6 +15,9 @@ pub(super) enum Line<'a> {
     Open(usize),
     Add(&'a str),
     Leave,
+    Role(&'a str, v1::Role),
+    Name(&'a str),
+    Transfer(&'a str),
     History(u32),
     Who,
     Quit,
@@ -22,10 +28,14 @@ pub(super) enum Line<'a> {
 pub(super) const HELP: &[(&str, &str)] = &[
     ("/to NAME", "talk with NAME alone"),
     ("/new NAME…", "start a group with these people"),
+    ("/reply N TEXT", "answer entry #N; @NAME or @all in a text says whom it is meant for"),
     ("/chats", "list your chats"),
     ("/open N", "go to chat N of the list"),
     ("/add NAME", "add NAME to this group"),
     ("/leave", "leave this group"),
+    ("/role NAME ROLE", "make NAME an owner, admin, member or reader of this group"),
+    ("/name [TEXT]", "call this group so, or nothing"),
+    ("/transfer NAME", "make NAME the owner in your place"),
     ("/history [N]", "read the last N entries again (20)"),
     ("/who", "who is here, and how far they have read"),
     ("/quit", "end"),
@@ -40,17 +50,20 @@ impl<'a> Line<'a> {
         if !line.starts_with('/') {
             return Self::Say(line);
         }
-        let mut words = line.split_whitespace();
-        let command = words.next().unwrap_or_default();
-        let rest: Vec<_> = words.collect();
+        let (command, text) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+        let rest: Vec<_> = text.split_whitespace().collect();
         match (command, rest.as_slice()) {
             ("/help", _) => Self::Help,
             ("/new", [_, ..]) => Self::New(rest),
             ("/to", [name]) => Self::To(name),
+            ("/reply", [_, _, ..]) => numbered(text).map_or(Self::Unknown(line), |(seq, text)| Self::Reply(seq, text)),
             ("/chats", []) => Self::Chats,
             ("/open", [number]) => number.parse().map_or(Self::Unknown(line), Self::Open),
             ("/add", [name]) => Self::Add(name),
             ("/leave", []) => Self::Leave,
+            ("/role", [name, role]) => role_called(role).map_or(Self::Unknown(line), |role| Self::Role(name, role)),
+            ("/name", _) => Self::Name(text.trim_start()),
+            ("/transfer", [name]) => Self::Transfer(name),
             ("/history", []) => Self::History(20),
             ("/history", [count]) => count.parse().map_or(Self::Unknown(line), Self::History),
             ("/who", []) => Self::Who,
@@ -58,6 +71,17 @@ impl<'a> Line<'a> {
             _ => Self::Unknown(line),
         }
     }
+}
+
+fn role_called(name: &str) -> Option<v1::Role> {
+    let role = v1::Role::from_str_name(&format!("ROLE_{}", name.to_uppercase()))?;
+    (role != v1::Role::Unspecified).then_some(role)
+}
+
+/// A number, with or without its #, and the words behind it.
+fn numbered(text: &str) -> Option<(u64, &str)> {
+    let (number, text) = text.trim_start().split_once(char::is_whitespace)?;
+    Some((number.trim_start_matches('#').parse().ok()?, text.trim_start()))
 }
 
 #[cfg(test)]
@@ -71,6 +95,14 @@ mod tests {
         assert_eq!(Line::parse("/new bob carol"), Line::New(vec!["bob", "carol"]));
         assert_eq!(Line::parse("/history"), Line::History(20));
         assert_eq!(Line::parse("/history 5"), Line::History(5));
+        assert_eq!(Line::parse("/reply #5  so  be it "), Line::Reply(5, "so  be it"));
+        assert_eq!(Line::parse("/reply 5"), Line::Unknown("/reply 5"));
+        assert_eq!(Line::parse("/reply it is"), Line::Unknown("/reply it is"));
+        assert_eq!(Line::parse("/role bob admin"), Line::Role("bob", v1::Role::Admin));
+        assert_eq!(Line::parse("/role bob unspecified"), Line::Unknown("/role bob unspecified"));
+        assert_eq!(Line::parse("/name  on  tuesdays"), Line::Name("on  tuesdays"));
+        assert_eq!(Line::parse("/name"), Line::Name(""));
+        assert_eq!(Line::parse("/transfer bob"), Line::Transfer("bob"));
         assert_eq!(Line::parse("/add"), Line::Unknown("/add"));
         assert_eq!(Line::parse("/open x"), Line::Unknown("/open x"));
     }

@@ -28,6 +28,8 @@ pub(super) const fn refusal(code: ErrorCode) -> &'static str {
         ErrorCode::TooManyMembers => "the chat would have too many members",
         ErrorCode::DirectChatIsFixed => "a chat of two stays a chat of these two; /new NAME… starts a group",
         ErrorCode::LastOwner => "you are the only owner, and a chat is never without one",
+        ErrorCode::NoChange => "it is so already",
+        ErrorCode::NoSuchMessage => "there is no such message in this chat",
         ErrorCode::Undecodable => "the server could not read it",
         ErrorCode::Busy | ErrorCode::RateLimited => "the server is busy; try again in a moment",
         ErrorCode::Unavailable => "that part of the server is not available; try again in a moment",
@@ -76,7 +78,10 @@ pub(super) fn line_of(entry: &Entry, names: &Names) -> String {
         Some(entry::Event::MessageSent(message)) => {
             // A body may hold anything: no control character reaches the terminal.
             let body: String = String::from_utf8_lossy(&message.body).chars().filter(|c| !c.is_control()).collect();
-            format!("#{seq} {sender}: {body}")
+            match message.reply_to {
+                0 => format!("#{seq} {sender}: {body}"),
+                answered => format!("#{seq} {sender}, to #{answered}: {body}"),
+            }
         }
         Some(entry::Event::ChatCreated(created)) => {
             let members: Vec<_> = created.members.iter().map(|member| names.on_wire(&member.user)).collect();
@@ -90,6 +95,18 @@ pub(super) fn line_of(entry: &Entry, names: &Names) -> String {
             format!("#{seq} · {sender} removed {}", names.on_wire(&removed.user))
         }
         Some(entry::Event::MemberLeft(_)) => format!("#{seq} · {sender} left"),
+        Some(entry::Event::RoleSet(set)) => {
+            format!("#{seq} · {sender} made {} {}", names.on_wire(&set.user), with_article(set.role()))
+        }
+        Some(entry::Event::ChatRenamed(renamed)) if renamed.name.is_empty() => {
+            format!("#{seq} · {sender} took the chat's name away")
+        }
+        Some(entry::Event::ChatRenamed(renamed)) => {
+            format!("#{seq} · {sender} calls the chat {}", shown(&renamed.name))
+        }
+        Some(entry::Event::OwnershipTransferred(transferred)) => {
+            format!("#{seq} · {sender} made {} the owner", names.on_wire(&transferred.user))
+        }
         Some(entry::Event::ImportBegun(_)) => format!("#{seq} · {sender} opened the chat, elsewhere"),
         Some(entry::Event::ImportEnded(ended)) => {
             let members: Vec<_> = ended.members.iter().map(|member| names.on_wire(&member.user)).collect();
@@ -99,16 +116,42 @@ pub(super) fn line_of(entry: &Entry, names: &Names) -> String {
     }
 }
 
-/// What a chat is called by who is in it.
+/// Whether a message says that it is meant for this user.
+pub(super) fn is_for(entry: &Entry, user: UserId) -> bool {
+    let Some(entry::Event::MessageSent(message)) = &entry.entry.event else { return false };
+    message.mention_all || message.mentions.iter().any(|mention| UserId::from_wire(mention) == Some(user))
+}
+
+/// What a chat is called: by its name, else by who is in it.
 pub(super) fn title(chat: &Chat, me: UserId, names: &Names) -> String {
     let others: Vec<_> = chat.members.keys().filter(|user| **user != me).map(|user| names.of(*user)).collect();
     let others = others.join(", ");
+    if !chat.name.is_empty() {
+        return shown(&chat.name);
+    }
     match chat.kind {
         v1::ChatKind::Direct => format!("the chat with {others}"),
         v1::ChatKind::Channel => format!("the channel with {others}"),
         v1::ChatKind::Group | v1::ChatKind::Unspecified if others.is_empty() => "a group of your own".to_owned(),
         v1::ChatKind::Group | v1::ChatKind::Unspecified => format!("the group with {others}"),
     }
+}
+
+/// What a role is called.
+pub(super) fn role_name(role: v1::Role) -> String {
+    role.as_str_name().trim_start_matches("ROLE_").to_lowercase()
+}
+
+/// The same, as what somebody is made.
+pub(super) fn with_article(role: v1::Role) -> String {
+    let article = if matches!(role, v1::Role::Owner | v1::Role::Admin) { "an" } else { "a" };
+    format!("{article} {}", role_name(role))
+}
+
+/// A chat's name: whatever a server sends, no control character reaches the terminal.
+fn shown(name: &str) -> String {
+    let name: String = name.chars().filter(|c| !c.is_control()).collect();
+    format!("\u{201c}{name}\u{201d}")
 }
 
 /// A line as it is named later, quoted.

@@ -109,7 +109,7 @@ async fn the_command_applies_a_schema_and_says_how_it_stands() {
         (output.status.success(), lines, String::from_utf8(output.stderr).unwrap())
     };
     let (is_whole, files, error) = run(&["status"]);
-    assert!(!is_whole && error.contains("4 of 4 files"), "{error}");
+    assert!(!is_whole && error.contains("5 of 5 files"), "{error}");
     assert!(files.iter().all(|line| line.contains(r#""state":"pending""#)), "{files:?}");
     let (is_done, applied, error) = run(&["apply", "--replicas", "datacenter1=1"]);
     assert!(is_done && error.is_empty(), "{error}");

@@ -79,7 +79,10 @@ async fn the_same_identity_with_another_body_is_a_conflict() {
 
 /// An outbox that holds a settled command's identity with another body.
 fn forge(mut kept: Kept, id: SendId, Identity { chat, origin, n }: Identity) -> Kept {
-    let action = command::Action::SendMessage(proto::v1::SendMessage { body: "another body".into() });
+    let action = command::Action::SendMessage(proto::v1::SendMessage {
+        body: "another body".into(),
+        ..proto::v1::SendMessage::default()
+    });
     kept.lanes.push(KeptLane { chat, sends: vec![KeptSend { id, origin, n, basis: 1, action }] });
     kept
 }

@@ -24,7 +24,7 @@ use super::{
     numbers::{big, bucket, stamp},
     statements::Statement,
 };
-use crate::{Append, ChatAppend, Error, MemberRow, codes::role_code, join, merge};
+use crate::{Append, ChatAppend, Error, MemberRow, RoleRow, codes::role_code, join, merge};
 
 /// Rows of one batch: more do not go faster, and make long pauses for others.
 const BATCH_ROWS: usize = 256;
@@ -78,7 +78,7 @@ impl Lanes {
 fn weight(append: &Append) -> usize {
     let of_chat = |chat: &ChatAppend| {
         let rows = chat.rows.iter().map(|row| ROW_OVERHEAD + row.bytes.len()).sum::<usize>();
-        ROW_OVERHEAD * (1 + chat.members.len()) + rows + chat.snapshot.as_ref().map_or(0, Bytes::len)
+        ROW_OVERHEAD * (1 + chat.members.len() + chat.roles.len()) + rows + chat.snapshot.as_ref().map_or(0, Bytes::len)
     };
     append.chats.iter().map(of_chat).sum()
 }
@@ -157,6 +157,7 @@ impl Drop for Lane {
 #[derive(Default)]
 struct Staged {
     members: BTreeMap<(UserId, Seq), MemberRow>,
+    roles: BTreeMap<(UserId, Seq), RoleRow>,
     rows: BTreeMap<Seq, LoggedEntry>,
     /// Head, lowest kept seq, state.
     snapshot: Option<(Seq, Seq, Bytes)>,
@@ -252,6 +253,7 @@ impl Shared {
             // Never a null: a stay that goes on says nothing of its end.
             stays.extend(row.left_seq.map(|left_seq| self.end_stay(row, left_seq)));
         }
+        stays.extend(staged.roles.values().map(|row| self.put_role(chat, row)));
         self.write_parts(stays).await?;
         // In seq order, so that what a crash leaves has no hole.
         let mut batch: Vec<(Statement, Values)> = Vec::new();
@@ -286,6 +288,13 @@ impl Shared {
     fn put_stay(&self, row: &MemberRow) -> (Statement, Values) {
         let (role, stamp) = (i16::from(role_code(row.role)), self.stamp(row.joined_seq));
         let values = (*row.chat.as_bytes(), *row.user.as_bytes(), big(row.joined_seq), role, stamp);
+        (Statement::PutStay, Box::new(values))
+    }
+
+    /// The cell that the stay has had from its joining on, under the later seq.
+    fn put_role(&self, chat: ChatId, row: &RoleRow) -> (Statement, Values) {
+        let (role, stamp) = (i16::from(role_code(row.role)), self.stamp(row.seq));
+        let values = (*chat.as_bytes(), *row.user.as_bytes(), big(row.joined_seq), role, stamp);
         (Statement::PutStay, Box::new(values))
     }
 
@@ -343,6 +352,12 @@ fn stage(staged: &mut HashMap<ChatId, Staged>, stored: &Stored, append: &Append)
             let key = (row.user, row.joined_seq);
             if let Some(merged) = merge::member(staged.members.get(&key).copied(), *row) {
                 staged.members.insert(key, merged);
+            }
+        }
+        for row in &part.roles {
+            let latest = staged.roles.entry((row.user, row.joined_seq)).or_insert(*row);
+            if latest.seq < row.seq {
+                *latest = *row;
             }
         }
         staged.rows.extend(part.rows.iter().map(|row| (row.entry.seq, row.clone())));

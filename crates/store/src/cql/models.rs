@@ -19,7 +19,8 @@ use super::{
     statements::Statement,
 };
 use crate::{
-    ChatLine, Checkpoint, Error, Head, LIST_ROWS_MAX, Preview, Projection, Reader, Receipt, SummaryRow, UserChatRow,
+    ChatLine, Checkpoint, Error, Head, LIST_ROWS_MAX, NameRow, Preview, Projection, Reader, Receipt, SummaryRow,
+    UserChatRow,
     codes::{kind_code, kind_of, reader_code},
     join,
 };
@@ -35,11 +36,11 @@ type WatermarkRow = (Vec<u8>, Option<i64>, Option<i64>, Option<i64>);
 
 impl Cql {
     pub(crate) async fn project(&self, projection: Projection) -> Result<(), Error> {
-        let Projection { reader, partition, user_chats, summaries, watermarks, checkpoint } = projection;
+        let Projection { reader, partition, user_chats, summaries, names, watermarks, checkpoint } = projection;
         // Carried out whether or not the caller waits: a part of it would only be repeated.
         let shared = std::sync::Arc::clone(&self.shared);
         let done = tokio::spawn(async move {
-            shared.write_models(user_chats, summaries, watermarks).await?;
+            shared.write_models(user_chats, summaries, names, watermarks).await?;
             // Last, when all that it stands for is there.
             shared.write_checkpoint(reader, partition, checkpoint).await
         });
@@ -134,6 +135,11 @@ impl Cql {
         row.map(summary).transpose()
     }
 
+    pub(crate) async fn chat_name(&self, chat: ChatId) -> Result<Option<NameRow>, Error> {
+        let row = self.shared.cluster.row::<(i64, String)>(Statement::Name, (*chat.as_bytes(),)).await?;
+        Ok(row.map(|(seq, name)| NameRow { chat, seq: number(seq), name: name.into() }))
+    }
+
     pub(crate) async fn watermarks(&self, chat: ChatId, users: &[UserId]) -> Result<Vec<Watermark>, Error> {
         let parts = users.chunks(USERS_TOGETHER).map(<[UserId]>::to_vec).collect::<Vec<_>>();
         let reads = parts.into_iter().map(|users| self.watermark_rows(chat, users).boxed()).collect();
@@ -176,9 +182,9 @@ impl Cql {
     }
 
     async fn chat_line(&self, row: UserChatRow) -> Result<ChatLine, Error> {
-        let setting = self.chat_setting(row.user, row.chat);
-        let ((head, summary), setting) = futures_util::try_join!(self.head(row), setting)?;
-        Ok(ChatLine { head, summary, setting })
+        let (name, setting) = (self.chat_name(row.chat), self.chat_setting(row.user, row.chat));
+        let ((head, summary), name, setting) = futures_util::try_join!(self.head(row), name, setting)?;
+        Ok(ChatLine { head, summary, name: join::name(&row, name), setting })
     }
 
     /// The chat's head for one user, and what is shown of the chat.
@@ -242,9 +248,10 @@ impl Shared {
         &self,
         user_chats: Vec<UserChatRow>,
         summaries: Vec<SummaryRow>,
+        names: Vec<NameRow>,
         watermarks: Vec<(ChatId, UserId, Watermark)>,
     ) -> Result<(), Error> {
-        // By CQL partition: the lists of one user, the summary of one chat, the watermarks of one chat.
+        // By CQL partition: the lists of one user; summary, name and watermarks of one chat.
         let mut lists: HashMap<UserId, Vec<(Statement, Values)>> = HashMap::new();
         for row in &user_chats {
             let list = lists.entry(row.user).or_default();
@@ -268,6 +275,7 @@ impl Shared {
         }
         let mut writes: Vec<_> = lists.into_values().chain(marks.into_values()).collect();
         writes.extend(summaries.iter().map(|row| vec![self.put_summary(row)]));
+        writes.extend(names.iter().map(|row| vec![self.put_name(row)]));
         let writes: Vec<_> = writes.into_iter().map(|parts| self.write_parts(parts)).collect();
         stream::iter(writes).buffer_unordered(self.config.concurrency.max(1)).try_collect().await
     }
@@ -306,6 +314,11 @@ impl Shared {
         let key = (*row.user.as_bytes(), small(row.chat.partition()), *row.chat.as_bytes());
         let values = (self.stamp(left_seq), big(left_seq), key.0, key.1, key.2);
         (Statement::LeaveUserChat, Box::new(values))
+    }
+
+    fn put_name(&self, row: &NameRow) -> (Statement, Values) {
+        let values = (*row.chat.as_bytes(), big(row.seq), row.name.to_string(), self.stamp(row.seq));
+        (Statement::PutName, Box::new(values))
     }
 
     fn put_summary(&self, row: &SummaryRow) -> (Statement, Values) {

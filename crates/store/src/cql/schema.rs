@@ -51,6 +51,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     2 "0002_read_models",
     3 "0003_accounts",
     4 "0004_invites_by_maker",
+    5 "0005_names",
 };
 
 /// A lock whose holder died is free after so long; a holder renews it before each statement.

@@ -71,6 +71,9 @@ statements! {
     Summary: Plain of "chat_summaries" = "SELECT chat, head, ordinal, first_seq, activity_us, kind, preview_seq, preview_sender, preview_time_us, preview_length, preview_body FROM chat_summaries WHERE chat = ?";
     Summaries: Plain of "chat_summaries" = "SELECT chat, head, ordinal, first_seq, activity_us, kind, preview_seq, preview_sender, preview_time_us, preview_length, preview_body FROM chat_summaries";
     SummariesFrom: Plain of "chat_summaries" = "SELECT chat, head, ordinal, first_seq, activity_us, kind, preview_seq, preview_sender, preview_time_us, preview_length, preview_body FROM chat_summaries WHERE token(chat) >= token(?)";
+    // chat_names
+    PutName: Plain of "chat_names" = "INSERT INTO chat_names (chat, seq, name) VALUES (?, ?, ?) USING TIMESTAMP ?";
+    Name: Plain of "chat_names" = "SELECT seq, name FROM chat_names WHERE chat = ?";
     // watermarks
     Deliver: Plain of "watermarks" = "UPDATE watermarks USING TIMESTAMP ? SET delivered = ? WHERE chat = ? AND user_id = ?";
     See: Plain of "watermarks" = "UPDATE watermarks USING TIMESTAMP ? SET seen = ? WHERE chat = ? AND user_id = ?";
@@ -203,6 +206,7 @@ mod tests {
             "partitions",
             "chats_by_user",
             "chat_summaries",
+            "chat_names",
             "watermarks",
             "checkpoints",
         ];

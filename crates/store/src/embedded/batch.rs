@@ -162,8 +162,19 @@ impl<'a> Batch<'a> {
                 .newest(Table::Members, &key)?
                 .map(|value| codec::member(row.chat, row.user, row.joined_seq, &value))
                 .transpose()?;
-            if let Some(merged) = merge::member(stored, *row) {
-                self.stage(Table::Members, &key, codec::put_member(&merged));
+            let role_seq = stored.map_or(row.joined_seq, |(_, role_seq)| role_seq);
+            if let Some(merged) = merge::member(stored.map(|(row, _)| row), *row) {
+                self.stage(Table::Members, &key, codec::put_member(&merged, role_seq));
+            }
+        }
+        for row in &append.roles {
+            let key = keys::member(append.chat, row.user, row.joined_seq);
+            let stored = self
+                .newest(Table::Members, &key)?
+                .map(|value| codec::member(append.chat, row.user, row.joined_seq, &value))
+                .transpose()?;
+            if let Some((merged, role_seq)) = merge::role(stored, append.chat, *row) {
+                self.stage(Table::Members, &key, codec::put_member(&merged, role_seq));
             }
         }
         Ok(())
@@ -218,6 +229,13 @@ impl<'a> Batch<'a> {
                 self.newest(Table::Summaries, key)?.map(|value| codec::summary(row.chat, &value)).transpose()?;
             if merge::summary(stored.as_ref(), row) {
                 self.stage(Table::Summaries, key, codec::put_summary(row));
+            }
+        }
+        for row in &projection.names {
+            let key = row.chat.as_bytes();
+            let stored = self.newest(Table::ChatNames, key)?.map(|value| codec::name(row.chat, &value)).transpose()?;
+            if stored.is_none_or(|stored| stored.seq < row.seq) {
+                self.stage(Table::ChatNames, key, codec::put_name(row));
             }
         }
         for (chat, user, watermark) in &projection.watermarks {

@@ -7,12 +7,14 @@ use domain::{ChatId, CommandPosition, Epoch, EventPosition, PartitionPosition, S
 
 use super::keys;
 use crate::{
-    Checkpoint, Error, MemberRow, Preview, SummaryRow, UserChatRow,
+    Checkpoint, Error, MemberRow, NameRow, Preview, SummaryRow, UserChatRow,
     codes::{kind_code, kind_of, role_code, role_of},
 };
 
 /// Version byte of the values that still are as they were at first.
 const VERSION: u8 = 1;
+/// Version byte of stays whose role was changed: the entry that did it follows. One that was not is as it was at first.
+const CHANGED_STAY_VERSION: u8 = 2;
 /// Version byte of summaries: the ones before it had the last message's first bytes, and nothing else of it.
 const SUMMARY_VERSION: u8 = 2;
 
@@ -115,19 +117,40 @@ fn put_option(value: &mut Vec<u8>, number: Option<u64>) {
     value.put_u64(number.unwrap_or_default());
 }
 
-pub(super) fn put_member(row: &MemberRow) -> Vec<u8> {
-    let mut value = value(10);
+/// A stay, and the entry that gave its role.
+pub(super) fn put_member(row: &MemberRow, role_seq: Seq) -> Vec<u8> {
+    let is_changed = role_seq != row.joined_seq;
+    let mut value = value_of(if is_changed { CHANGED_STAY_VERSION } else { VERSION }, 18);
     value.put_u8(role_code(row.role));
     put_option(&mut value, row.left_seq);
+    if is_changed {
+        value.put_u64(role_seq);
+    }
     value
 }
 
-pub(super) fn member(chat: ChatId, user: UserId, joined_seq: Seq, bytes: &[u8]) -> Result<MemberRow, Error> {
+/// A stay, and the entry that gave its role.
+pub(super) fn member(chat: ChatId, user: UserId, joined_seq: Seq, bytes: &[u8]) -> Result<(MemberRow, Seq), Error> {
     const TABLE: &str = "chat_members";
-    let mut fields = Fields::of(TABLE, bytes)?;
+    let (version, mut fields) = Fields::up_to(CHANGED_STAY_VERSION, TABLE, bytes)?;
     let role = role_of(TABLE, fields.byte()?)?;
     let left_seq = fields.option()?;
-    fields.end(MemberRow { chat, user, joined_seq, role, left_seq })
+    let role_seq = if version == CHANGED_STAY_VERSION { fields.number()? } else { joined_seq };
+    fields.end((MemberRow { chat, user, joined_seq, role, left_seq }, role_seq))
+}
+
+pub(super) fn put_name(row: &NameRow) -> Vec<u8> {
+    let mut value = value(8 + row.name.len());
+    value.put_u64(row.seq);
+    value.put_slice(row.name.as_bytes());
+    value
+}
+
+pub(super) fn name(chat: ChatId, bytes: &[u8]) -> Result<NameRow, Error> {
+    const TABLE: &str = "chat_names";
+    let mut fields = Fields::of(TABLE, bytes)?;
+    let seq = fields.number()?;
+    Ok(NameRow { chat, seq, name: text_of(TABLE, fields.rest())? })
 }
 
 pub(super) fn put_user_chat(row: &UserChatRow) -> Vec<u8> {
@@ -277,7 +300,7 @@ pub(super) fn direct(bytes: &[u8]) -> Result<ChatId, Error> {
 pub(super) fn member_of(chat: ChatId, key: &[u8], bytes: &[u8]) -> Result<MemberRow, Error> {
     let (user, joined_seq) =
         keys::member_parts(key).ok_or_else(|| Error::corrupt("chat_members", "its key has another length"))?;
-    member(chat, user, joined_seq, bytes)
+    member(chat, user, joined_seq, bytes).map(|(row, _)| row)
 }
 
 #[cfg(test)]
@@ -292,7 +315,10 @@ mod tests {
         let user = UserId::new([7; 16]);
         for left_seq in [None, Some(0), Some(9)] {
             let row = MemberRow { chat, user, joined_seq: 4, role: Role::Admin, left_seq };
-            assert_eq!(member(chat, user, 4, &put_member(&row)).unwrap(), row);
+            for role_seq in [4, 7] {
+                assert_eq!(member(chat, user, 4, &put_member(&row, role_seq)).unwrap(), (row, role_seq));
+            }
+            assert_eq!(put_member(&row, 4)[0], VERSION, "as before there were changes");
             let row = UserChatRow { user, chat, joined_seq: 4, left_seq };
             assert_eq!(user_chat(user, chat, &put_user_chat(&row)).unwrap(), row);
         }
@@ -301,6 +327,10 @@ mod tests {
             let row =
                 SummaryRow { chat, head: 9, ordinal: 5, first_seq: 1, preview, activity: 77, kind: ChatKind::Channel };
             assert_eq!(summary(chat, &put_summary(&row)).unwrap(), row);
+        }
+        for text in ["", "the café"] {
+            let row = NameRow { chat, seq: 6, name: text.into() };
+            assert_eq!(name(chat, &put_name(&row)).unwrap(), row);
         }
         let row = PartitionPosition {
             epoch: Epoch(3),

@@ -13,8 +13,8 @@ use super::{
     tables::{Table, Tables},
 };
 use crate::{
-    ChatLine, Checkpoint, Error, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, Reader, Receipt, SummaryRow, UserChatRow,
-    join, page::Page,
+    ChatLine, Checkpoint, Error, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, NameRow, Reader, Receipt, SummaryRow,
+    UserChatRow, join, page::Page,
 };
 
 /// The engine as of one moment.
@@ -220,6 +220,10 @@ impl<'a> View<'a> {
         self.get(Table::Summaries, chat.as_bytes())?.map(|value| codec::summary(chat, &value)).transpose()
     }
 
+    pub(super) fn name(&self, chat: ChatId) -> Result<Option<NameRow>, Error> {
+        self.get(Table::ChatNames, chat.as_bytes())?.map(|value| codec::name(chat, &value)).transpose()
+    }
+
     /// Over the whole table, as a CQL engine would page through it by token.
     pub(super) fn all_summaries(&self, after: Option<ChatId>, limit: usize) -> Result<Vec<SummaryRow>, Error> {
         let after = after.as_ref().map(|chat| &chat.as_bytes()[..]);
@@ -272,7 +276,8 @@ impl<'a> View<'a> {
         let chats = self.chats_of(user, None, after, limit)?;
         let line = |row: UserChatRow| {
             let (head, summary) = self.head(&row)?;
-            Ok(ChatLine { head, summary, setting: self.chat_setting(user, row.chat)? })
+            let name = join::name(&row, self.name(row.chat)?);
+            Ok(ChatLine { head, summary, name, setting: self.chat_setting(user, row.chat)? })
         };
         chats.into_iter().map(line).collect()
     }

@@ -56,6 +56,7 @@ const NAMES: [&str; Table::COUNT] = [
     "invite_uses",
     "leaving_users",
     "invites_by_maker",
+    "chat_names",
 ];
 
 /// One table: a keyspace of the engine.
@@ -89,10 +90,11 @@ pub(super) enum Table {
     InviteUses,
     LeavingUsers,
     MakerInvites,
+    ChatNames,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 28;
+    pub(super) const COUNT: usize = 29;
 
     pub(super) const fn name(self) -> &'static str {
         NAMES[self as usize]

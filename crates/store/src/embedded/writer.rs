@@ -73,6 +73,7 @@ const TABLES: [Table; Table::COUNT] = [
     Table::InviteUses,
     Table::LeavingUsers,
     Table::MakerInvites,
+    Table::ChatNames,
 ];
 
 /// The writer's own state.

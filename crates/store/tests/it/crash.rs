@@ -58,6 +58,7 @@ fn append(partition: u16, sequence: Seq, bytes: usize) -> Append {
         ChatAppend {
             chat,
             members: vec![stay(chat, user(), sequence, None)],
+            roles: Vec::new(),
             rows: vec![message(chat, user(), sequence, &body(partition, sequence, bytes))],
             snapshot: sequence.is_multiple_of(16).then(|| snapshot(sequence, 1)),
         }

@@ -76,7 +76,7 @@ pub(crate) fn message(chat: ChatId, sender: UserId, seq: Seq, body: &[u8]) -> Lo
         origin: Origin(9),
         n: seq,
         time: 1_000 + seq,
-        event: Event::MessageSent { body: Bytes::copy_from_slice(body) },
+        event: Event::MessageSent(domain::Message::plain(Bytes::copy_from_slice(body))),
     })
 }
 
@@ -121,7 +121,7 @@ pub(crate) fn append(chat: ChatId, position: PartitionPosition, rows: Vec<Logged
     Append {
         partition: chat.partition(),
         position,
-        chats: vec![ChatAppend { chat, members: Vec::new(), rows, snapshot: None }],
+        chats: vec![ChatAppend { chat, members: Vec::new(), roles: Vec::new(), rows, snapshot: None }],
     }
 }
 
@@ -166,6 +166,7 @@ pub(crate) fn projection(partition: u16, epoch: u64, events: Seq, statuses: Seq)
         partition: Partition(partition),
         user_chats: Vec::new(),
         summaries: Vec::new(),
+        names: Vec::new(),
         watermarks: Vec::new(),
         checkpoint: Checkpoint { epoch: Epoch(epoch), events, statuses },
     }

@@ -27,7 +27,7 @@ fn an_entry_goes_to_members_before_it_and_after_it() {
 
 fn imported(chat: &mut Chat) -> Vec<LoggedEntry> {
     let begun = Event::ImportBegun { kind: ChatKind::Group, import: domain::ImportId::new([8; 16]) };
-    let said = || Event::MessageSent { body: "long ago".into() };
+    let said = || Event::MessageSent(domain::Message::plain("long ago"));
     vec![
         chat.imported(1, begun),
         chat.imported(2, said()),
@@ -237,7 +237,7 @@ fn large_batches_are_cut_below_what_a_message_may_carry() {
     let first = chat.created(&[1]);
     let mut entries = vec![first];
     for _ in 0..40 {
-        entries.push(chat.entry(1, Event::MessageSent { body: Bytes::from(vec![0; 16 * 1024]) }));
+        entries.push(chat.entry(1, Event::MessageSent(domain::Message::plain(vec![0; 16 * 1024]))));
     }
     rig.record(&entries);
     let seen = rig.take();

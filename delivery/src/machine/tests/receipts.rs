@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use bytes::Bytes;
+
 use super::*;
 
 /// A chat of users 1, 2, 3 with messages 2 and 3 of user 1 and 4 of user 3; 1, 2 and 3 are online.

@@ -207,6 +207,6 @@ pub(crate) fn authenticate_as(token: &str, device: &str) -> Ask {
 }
 
 pub(crate) fn message(chat: ChatId, n: u64, body: impl Into<Bytes>) -> Ask {
-    let action = v1::command::Action::SendMessage(v1::SendMessage { body: body.into() });
+    let action = v1::command::Action::SendMessage(v1::SendMessage { body: body.into(), ..v1::SendMessage::default() });
     Ask::Command(v1::Command { chat: chat.to_wire(), origin: 9, n, after: 0, basis: 1, action: Some(action) })
 }

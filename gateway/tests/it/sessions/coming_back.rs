@@ -165,7 +165,7 @@ async fn too_much_missed_means_a_new_session(over: SubProtocol) {
         assert_eq!(resumed.is_some(), goes_on, "after {pushes}");
     }
     // One that is larger than all that is kept is missed, whatever else there is.
-    let large = chat.entry(domain::Event::MessageSent { body: vec![b'x'; 5_000].into() });
+    let large = chat.entry(domain::Event::MessageSent(domain::Message::plain(vec![b'x'; 5_000])));
     owner.push(vec![(push::What::Entry(large.bytes), vec![session])]).await;
     taken(&mut owner, &mut witness).await;
     assert_eq!(back(&deployment, Resume { session, pushes: SETTLED + 9 }).await.1, None);

@@ -39,6 +39,7 @@ async fn listed(deployment: &Deployment, n: u8, chats: u64, events: Seq) {
         partition: P0,
         user_chats: (1..=chats).map(row).collect(),
         summaries: (1..=chats).map(summary).collect(),
+        names: Vec::new(),
         watermarks: Vec::new(),
         checkpoint: Checkpoint { epoch: deployment.epoch, events, statuses: 0 },
     };

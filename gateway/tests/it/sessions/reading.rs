@@ -35,7 +35,7 @@ async fn answered(client: &mut Client) -> (u64, Result<History, ErrorCode>) {
 
 fn long(chat: &mut Chat, entries: usize, bytes: usize) -> Vec<LoggedEntry> {
     let mut log = vec![chat.created(&[1, 2])];
-    log.extend((0..entries).map(|_| chat.entry(Event::MessageSent { body: vec![b'x'; bytes].into() })));
+    log.extend((0..entries).map(|_| chat.entry(Event::MessageSent(domain::Message::plain(vec![b'x'; bytes])))));
     log
 }
 

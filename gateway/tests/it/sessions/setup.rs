@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
 use domain::{
     ChatId, ChatKind, CommandPosition, Entry, Epoch, Event, EventPosition, LoggedEntry, Member, Origin, Partition,
     PartitionPosition, Role, Seq, UserId, WriterId,
@@ -122,10 +121,16 @@ impl Deployment {
                 Event::ImportEnded { members } => {
                     changed.extend(members.iter().map(|member| MemberRow { joined_seq: 1, ..joined(member) }));
                 }
-                Event::MessageSent { .. } | Event::MemberLeft | Event::ImportBegun { .. } => {}
+                Event::MessageSent { .. }
+                | Event::MemberLeft
+                | Event::RoleSet { .. }
+                | Event::ChatRenamed { .. }
+                | Event::OwnershipTransferred { .. }
+                | Event::ImportBegun { .. } => {}
             }
         }
-        let chats = vec![ChatAppend { chat: id, members: changed, rows: entries.to_vec(), snapshot: None }];
+        let chats =
+            vec![ChatAppend { chat: id, members: changed, roles: Vec::new(), rows: entries.to_vec(), snapshot: None }];
         let sequence = entries.last().unwrap().entry.seq;
         let position = PartitionPosition {
             epoch: self.epoch,
@@ -152,6 +157,7 @@ impl Deployment {
             partition: P0,
             user_chats: users.iter().map(row).collect(),
             summaries: vec![summary],
+            names: Vec::new(),
             watermarks: Vec::new(),
             checkpoint: Checkpoint { epoch: self.epoch, events, statuses: 0 },
         };
@@ -223,6 +229,6 @@ impl Chat {
     }
 
     pub(crate) fn message(&mut self) -> LoggedEntry {
-        self.entry(Event::MessageSent { body: Bytes::from_static(b"hello") })
+        self.entry(Event::MessageSent(domain::Message::plain(&b"hello"[..])))
     }
 }

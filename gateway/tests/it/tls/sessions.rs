@@ -67,7 +67,7 @@ async fn a_client_sends_and_reads_pages_of_many_records() {
     let mut chat = Chat::new(1);
     let mut entries = vec![chat.created(&[1, 2])];
     for n in 0..MESSAGES {
-        entries.push(chat.entry(Entry::MessageSent { body: Bytes::from(vec![n as u8; BODY_BYTES]) }));
+        entries.push(chat.entry(Entry::MessageSent(domain::Message::plain(vec![n as u8; BODY_BYTES]))));
     }
     place.deployment.append(&entries).await;
     let (alice, _events) = place.connect(1).await;

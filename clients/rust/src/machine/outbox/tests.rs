@@ -8,7 +8,7 @@ use crate::machine::mixed;
 const CHAT: ChatId = ChatId([7; 16]);
 
 fn message(text: &str) -> command::Action {
-    command::Action::SendMessage(v1::SendMessage { body: text.to_owned().into() })
+    command::Action::SendMessage(v1::SendMessage { body: text.to_owned().into(), ..v1::SendMessage::default() })
 }
 
 fn outbox(rules: Rules) -> Outbox {

@@ -80,6 +80,9 @@ impl Entry {
                 | entry::Event::MemberAdded(_)
                 | entry::Event::MemberRemoved(_)
                 | entry::Event::MemberLeft(_)
+                | entry::Event::RoleSet(_)
+                | entry::Event::ChatRenamed(_)
+                | entry::Event::OwnershipTransferred(_)
                 | entry::Event::ImportBegun(_)
                 | entry::Event::ImportEnded(_),
             )

@@ -11,7 +11,8 @@ const CHAT: ChatId = ChatId([0, 0, 0, 0, 0, 0, 0x70, 0, 0x80, 0, 0, 0, 0, 0, 0, 
 const ME: UserId = UserId([1; 16]);
 
 fn entry(seq: u64, text: &str) -> Entry {
-    let event = entry::Event::MessageSent(v1::MessageSent { body: text.to_owned().into() });
+    let event =
+        entry::Event::MessageSent(v1::MessageSent { body: text.to_owned().into(), ..v1::MessageSent::default() });
     let entry = v1::Entry { chat: CHAT.to_wire(), seq, event: Some(event), ..v1::Entry::default() };
     Entry::new(entry).unwrap()
 }
@@ -66,6 +67,21 @@ fn is_caught_up(actions: &[TimelineAction]) -> bool {
 fn page(request: u64, epoch: u64, seqs: std::ops::RangeInclusive<u64>, through: u64) -> TimelineInput {
     let entries = seqs.map(|seq| entry(seq, &format!("{epoch}-{seq}"))).collect();
     TimelineInput::History { request, epoch, through, entries }
+}
+
+#[test]
+fn an_entry_of_a_kind_that_is_not_known_counts_as_known() {
+    let (mut timeline, mut actions) = timeline(Rules::ALL);
+    for input in [ready(1), heads(3, true), push(1, 1)] {
+        timeline.handle(1, input, &mut actions);
+    }
+    // As a binary frame of a newer server decodes: all but the event.
+    let newer = Entry::new(v1::Entry { event: None, ..entry(2, "").entry }).unwrap();
+    timeline.handle(1, TimelineInput::Pushed { epoch: 1, entry: newer }, &mut actions);
+    assert!(!is_caught_up(&actions));
+    timeline.handle(1, push(1, 3), &mut actions);
+    assert_eq!(shown(&actions), [1, 2, 3]);
+    assert!(is_caught_up(&actions));
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn entry(seq: u64, sender: &str, event: entry::Event) -> Event {
 }
 
 fn message(text: &str) -> entry::Event {
-    entry::Event::MessageSent(v1::MessageSent { body: text.to_owned().into() })
+    entry::Event::MessageSent(v1::MessageSent { body: text.to_owned().into(), ..v1::MessageSent::default() })
 }
 
 fn created_with(name: &str) -> entry::Event {
@@ -144,6 +144,76 @@ async fn ticks_go_from_accepted_over_stored_and_delivered_to_seen() {
     terminal.line("/who").await.unwrap();
     let who = screen(&mut terminal);
     assert!(who.contains("bob (member), delivered #2, seen #2"), "{who}");
+}
+
+/// Replies and mentions of the sends that are not settled.
+fn references(terminal: &Terminal<Vec<u8>>) -> Vec<(u64, Vec<UserId>, bool)> {
+    let sends = terminal.client.state().1.lanes.into_iter().flat_map(|lane| lane.sends);
+    let said = sends.filter_map(|send| {
+        let v1::command::Action::SendMessage(send) = send.action else { return None };
+        let mentions = send.mentions.iter().filter_map(|user| UserId::from_wire(user)).collect();
+        Some((send.reply_to, mentions, send.mention_all))
+    });
+    said.collect()
+}
+
+#[tokio::test]
+async fn a_line_answers_an_entry_and_names_members_only() {
+    let mut terminal = terminal().await;
+    terminal.names.learn("bob");
+    terminal.names.learn("eve");
+    see(&mut terminal, entry(1, "bob", created())).await;
+    for line in ["/reply 1 @bob, hello", "@eve is not here", "@all: come", "mail bob@all"] {
+        terminal.line(line).await.unwrap();
+    }
+    let bob = id_of("bob");
+    let expected = [(1, vec![bob], false), (0, vec![], false), (0, vec![], true), (0, vec![], false)];
+    assert_eq!(references(&terminal), expected);
+    assert_eq!(sent(&terminal)[0].1, "@bob, hello", "the text goes as it was typed");
+    screen(&mut terminal);
+    let answer = v1::MessageSent { body: "yes".into(), reply_to: 1, ..v1::MessageSent::default() };
+    see(&mut terminal, entry(2, "bob", entry::Event::MessageSent(answer))).await;
+    assert_eq!(screen(&mut terminal), "#2 bob, to #1: yes\n");
+    // In another chat it is told whom it is for.
+    see(&mut terminal, entry_of(with("frank"), 1, "frank", created_with("frank"))).await;
+    screen(&mut terminal);
+    let named = v1::MessageSent { mentions: vec![id_of("alice").to_wire()], ..v1::MessageSent::default() };
+    see(&mut terminal, entry_of(with("frank"), 2, "frank", entry::Event::MessageSent(named))).await;
+    assert!(screen(&mut terminal).contains(", for you: /open 2)\n"));
+    see(&mut terminal, entry_of(with("frank"), 3, "frank", message("to nobody"))).await;
+    assert!(!screen(&mut terminal).contains("for you"));
+}
+
+#[tokio::test]
+async fn a_group_is_run_from_the_terminal() {
+    let mut terminal = terminal().await;
+    terminal.names.learn("bob");
+    see(&mut terminal, entry(1, "alice", created())).await;
+    for line in ["/name on tuesdays", "/role bob admin", "/transfer bob"] {
+        terminal.line(line).await.unwrap();
+    }
+    let asked: Vec<_> = terminal.said.values().cloned().collect();
+    assert_eq!(asked, ["the name “on tuesdays”", "making bob an admin", "making bob the owner"]);
+    screen(&mut terminal);
+    let bob = || id_of("bob").to_wire();
+    let events = [
+        entry::Event::ChatRenamed(v1::ChatRenamed { name: "on\u{1b} tuesdays".to_owned() }),
+        entry::Event::RoleSet(v1::RoleSet { user: bob(), role: v1::Role::Reader.into() }),
+        entry::Event::OwnershipTransferred(v1::OwnershipTransferred { user: bob() }),
+    ];
+    for (seq, event) in (2..).zip(events) {
+        see(&mut terminal, entry(seq, "alice", event)).await;
+    }
+    let expected = "#2 · alice calls the chat “on tuesdays”\n#3 · alice made bob a reader\n\
+                    #4 · alice made bob the owner\n";
+    assert_eq!(screen(&mut terminal), expected);
+    terminal.line("/who").await.unwrap();
+    let who = screen(&mut terminal);
+    assert!(who.contains("bob (owner), ") && who.contains("alice (admin), you"), "{who}");
+    terminal.line("/chats").await.unwrap();
+    assert!(screen(&mut terminal).contains("“on tuesdays” (#"));
+    see(&mut terminal, entry(5, "alice", entry::Event::ChatRenamed(v1::ChatRenamed::default()))).await;
+    assert_eq!(screen(&mut terminal), "#5 · alice took the chat's name away\n");
 }
 
 #[tokio::test]

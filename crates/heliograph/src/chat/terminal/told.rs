@@ -7,7 +7,7 @@ use client::machine::Entry;
 use client::{ChatId, Event, SendId, Settlement, UserId};
 
 use super::super::chats::Tick;
-use super::super::words::{ending, failure, quoted, refusal};
+use super::super::words::{ending, failure, is_for, quoted, refusal};
 use super::{Next, Terminal};
 
 impl<W: Write> Terminal<W> {
@@ -117,7 +117,8 @@ impl<W: Write> Terminal<W> {
         }
         if UserId::from_wire(&entry.entry.sender) != Some(self.me) {
             let number = self.chats.number(id);
-            writeln!(self.output, "  (in chat {number}, {}: /open {number})", self.title(id))?;
+            let for_you = if is_for(entry, self.me) { ", for you" } else { "" };
+            writeln!(self.output, "  (in chat {number}, {}{for_you}: /open {number})", self.title(id))?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Never gives a line to another chat than the one that its writer had asked for: while a chat is being opened, lines
 //! wait.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use anyhow::Result;
@@ -11,8 +12,16 @@ use client::{ChatId, Error, Sent, UserId};
 use proto::v1;
 
 use super::super::line::{HELP, Line};
-use super::super::words::{failure, line_of, quoted};
+use super::super::words::{failure, line_of, quoted, role_name, with_article};
 use super::{Here, Next, Terminal};
+
+/// As many as the server takes.
+const MENTIONS: usize = 50;
+
+/// The name that a word begins with.
+fn name(word: &str) -> &str {
+    word.trim_end_matches(|c: char| c.is_ascii_punctuation())
+}
 
 impl<W: Write> Terminal<W> {
     pub(in crate::chat) async fn line(&mut self, text: &str) -> Result<Next> {
@@ -29,11 +38,15 @@ impl<W: Write> Terminal<W> {
             }
             Line::Chats => self.list()?,
             Line::Say(_)
+            | Line::Reply(..)
             | Line::To(_)
             | Line::New(_)
             | Line::Open(_)
             | Line::Add(_)
             | Line::Leave
+            | Line::Role(..)
+            | Line::Name(_)
+            | Line::Transfer(_)
             | Line::History(_)
             | Line::Who => {
                 if let Some(until) = self.waits_until() {
@@ -89,7 +102,15 @@ impl<W: Write> Terminal<W> {
                 }
                 return Ok(());
             }
-            Line::Say(_) | Line::Add(_) | Line::Leave | Line::History(_) | Line::Who => {}
+            Line::Say(_)
+            | Line::Reply(..)
+            | Line::Add(_)
+            | Line::Leave
+            | Line::Role(..)
+            | Line::Name(_)
+            | Line::Transfer(_)
+            | Line::History(_)
+            | Line::Who => {}
             Line::Nothing | Line::Help | Line::Chats | Line::Quit | Line::Unknown(_) => return Ok(()),
         }
         let Some(Here { chat, .. }) = self.here else {
@@ -98,12 +119,26 @@ impl<W: Write> Terminal<W> {
             return Ok(());
         };
         let (sent, what): (Sent, _) = match line {
-            Line::Say(text) => (self.client.send(chat, text.to_owned())?, quoted(text)),
+            Line::Say(text) => (self.client.send_message(chat, self.message(chat, text))?, quoted(text)),
+            Line::Reply(reply_to, text) => {
+                let message = v1::SendMessage { reply_to, ..self.message(chat, text) };
+                (self.client.send_message(chat, message)?, quoted(text))
+            }
             Line::Add(name) => {
                 let user = self.names.learn(name);
                 (self.client.add_member(chat, user, v1::Role::Member)?, format!("adding {name}"))
             }
             Line::Leave => (self.client.leave(chat)?, "leaving".to_owned()),
+            Line::Role(name, role) => {
+                let user = self.names.learn(name);
+                (self.client.set_role(chat, user, role)?, format!("making {name} {}", with_article(role)))
+            }
+            Line::Name("") => (self.client.rename_chat(chat, "")?, "taking the name away".to_owned()),
+            Line::Name(name) => (self.client.rename_chat(chat, name)?, format!("the name {}", quoted(name))),
+            Line::Transfer(name) => {
+                let user = self.names.learn(name);
+                (self.client.transfer_ownership(chat, user)?, format!("making {name} the owner"))
+            }
             Line::History(count) => return self.history(chat, count).await,
             Line::Who => {
                 self.who(chat);
@@ -120,6 +155,19 @@ impl<W: Write> Terminal<W> {
         };
         self.said.insert(sent.id, what);
         Ok(())
+    }
+
+    /// What a text says, and whom it names: members of the chat by `@NAME`, all of them by `@all`.
+    fn message(&self, chat: ChatId, text: &str) -> v1::SendMessage {
+        let named: BTreeSet<_> = text.split_whitespace().filter_map(|word| word.strip_prefix('@')).map(name).collect();
+        let members = self.chats.get(chat).into_iter().flat_map(|chat| chat.members.keys());
+        let mentions = members.filter(|user| named.contains(self.names.of(**user).as_str()));
+        v1::SendMessage {
+            body: text.to_owned().into(),
+            mentions: mentions.take(MENTIONS).map(|user| user.to_wire()).collect(),
+            mention_all: named.contains("all"),
+            ..v1::SendMessage::default()
+        }
     }
 
     pub(super) fn open_direct(&mut self, name: &str) -> Result<(), Error> {
@@ -162,7 +210,7 @@ impl<W: Write> Terminal<W> {
         let Some(chat) = self.chats.get(id) else { return };
         let line = |(user, role): (&UserId, &v1::Role)| {
             let (delivered, seen) = chat.got(*user);
-            let role = role.as_str_name().trim_start_matches("ROLE_").to_lowercase();
+            let role = role_name(*role);
             let name = self.names.of(*user);
             if *user == self.me {
                 format!("  {name} ({role}), you")

@@ -10,9 +10,11 @@ mod disk;
 mod edge;
 mod endings;
 mod following;
+mod governance;
 pub(crate) mod http;
 mod invites;
 mod listing;
+mod references;
 mod refusals;
 pub(crate) mod tickets;
 

@@ -17,6 +17,7 @@ pub(crate) async fn rows_members_snapshot_and_position_come_back(store: &Store) 
     let part = |chat| ChatAppend {
         chat,
         members: vec![stay(chat, user, 1, None)],
+        roles: Vec::new(),
         rows: rows(chat, user, 1..=3),
         snapshot: Some(snapshot(3, 1)),
     };
@@ -75,10 +76,17 @@ pub(crate) async fn another_entry_under_a_stored_seq_is_refused_whole(store: &St
             ChatAppend {
                 chat: untouched,
                 members: vec![stay(untouched, user, 1, None)],
+                roles: Vec::new(),
                 rows: rows(untouched, user, 1..=1),
                 snapshot: Some(snapshot(1, 1)),
             },
-            ChatAppend { chat, members: vec![stay(chat, user, 1, None)], rows: wrong, snapshot: None },
+            ChatAppend {
+                chat,
+                members: vec![stay(chat, user, 1, None)],
+                roles: Vec::new(),
+                rows: wrong,
+                snapshot: None,
+            },
         ],
     };
     let refused = store.append(write).await;

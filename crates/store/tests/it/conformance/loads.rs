@@ -1,6 +1,5 @@
 //! Loading a chat: snapshot, members as of it, and the fold of later rows give what the whole fold gives (M18).
 
-use bytes::Bytes;
 use domain::{Chat, ChatId, ChatKind, Entry, Event, LoggedEntry, Member, MemberState, Origin, Role, Seq, UserId};
 use proptest::{
     collection::vec,
@@ -8,7 +7,7 @@ use proptest::{
     test_runner::{Config, TestRunner},
 };
 use prost::Message;
-use store::{Append, ChatAppend, Error, MemberRow, Store};
+use store::{Append, ChatAppend, Error, MemberRow, RoleRow, Store};
 
 use crate::rows::{append, at, cases, logged, new_chat, new_partition, new_user, rows};
 
@@ -18,27 +17,30 @@ enum Step {
     Say,
     Add(usize),
     Remove(usize),
+    Give(usize, Role),
 }
 
-/// A chat's entries, the member rows that each brings, and the chat after each.
+/// A chat's entries, the rows of members and roles that each brings, and the chat after each.
 struct Told {
     chat: ChatId,
     entries: Vec<LoggedEntry>,
     members: Vec<Vec<MemberRow>>,
+    roles: Vec<Option<RoleRow>>,
     folds: Vec<Chat>,
 }
 
 fn tell(chat: ChatId, users: &[UserId], steps: &[Step]) -> Told {
     let owner = users[0];
     let first = Event::ChatCreated { kind: ChatKind::Group, members: vec![Member { user: owner, role: Role::Owner }] };
-    let mut told = Told { chat, entries: Vec::new(), members: Vec::new(), folds: Vec::new() };
+    let mut told = Told { chat, entries: Vec::new(), members: Vec::new(), roles: Vec::new(), folds: Vec::new() };
     told.push(owner, first, vec![MemberRow { chat, user: owner, joined_seq: 1, role: Role::Owner, left_seq: None }]);
+    told.roles.push(None);
     for step in steps {
         let state = told.folds.last().expect("there is the creation");
         let seq = state.head() + 1;
         let inside = |user: UserId| state.members().get(&user).copied();
         let (event, rows) = match *step {
-            Step::Say => (Event::MessageSent { body: Bytes::from(format!("body {seq}")) }, vec![]),
+            Step::Say => (Event::MessageSent(domain::Message::plain(format!("body {seq}"))), vec![]),
             Step::Add(number) if inside(users[number]).is_none() => {
                 let member = Member { user: users[number], role: Role::Member };
                 let row = MemberRow { chat, user: member.user, joined_seq: seq, role: Role::Member, left_seq: None };
@@ -49,9 +51,19 @@ fn tell(chat: ChatId, users: &[UserId], steps: &[Step]) -> Told {
                 let row = MemberRow { chat, user: users[number], joined_seq, role, left_seq: Some(seq) };
                 (Event::MemberRemoved { user: users[number] }, vec![row])
             }
-            Step::Add(_) | Step::Remove(_) => continue,
+            Step::Give(number, role) if number != 0 && inside(users[number]).is_some() => {
+                (Event::RoleSet { member: Member { user: users[number], role } }, vec![])
+            }
+            Step::Add(_) | Step::Remove(_) | Step::Give(..) => continue,
+        };
+        let joined_seq = |user| inside(user).map_or(0, |member| member.joined_seq);
+        let role = if let Event::RoleSet { member: Member { user, role } } = event {
+            Some(RoleRow { user, joined_seq: joined_seq(user), role, seq })
+        } else {
+            None
         };
         told.push(owner, event, rows);
+        told.roles.push(role);
     }
     told
 }
@@ -95,6 +107,7 @@ impl Told {
             chats: vec![ChatAppend {
                 chat: self.chat,
                 members: self.members[from..to].concat(),
+                roles: self.roles[from..to].iter().flatten().copied().collect(),
                 rows: self.entries[from..to].to_vec(),
                 snapshot: snapshot.map(|head| self.folds[head - 1].snapshot().encode_to_vec().into()),
             }],
@@ -127,6 +140,30 @@ pub(crate) async fn members_are_those_of_the_snapshot_then_folded_on(store: &Sto
     assert_eq!(loaded.members()[&users[1]].joined_seq, 6);
 }
 
+pub(crate) async fn a_role_is_that_of_the_latest_entry_however_late_the_others_come(store: &Store) {
+    let users = [new_user(), new_user()];
+    let steps = [Step::Add(1), Step::Give(1, Role::Admin), Step::Say, Step::Give(1, Role::Reader), Step::Remove(1)];
+    let told = tell(new_chat(new_partition()), &users, &steps);
+    let role = async || {
+        let members = store.members(told.chat, 0, crate::rows::soon()).await.unwrap();
+        let stay = members.iter().find(|row| row.user == users[1]).copied().unwrap();
+        (stay.joined_seq, stay.role, stay.left_seq)
+    };
+    store.append(told.append(0, 3, Some(1))).await.unwrap();
+    assert_eq!(role().await, (2, Role::Admin, None));
+    store.append(told.append(3, 5, None)).await.unwrap();
+    assert_eq!(role().await, (2, Role::Reader, None));
+    // A stale owner says again what it decided first.
+    store.append(told.append(0, 3, None)).await.unwrap();
+    assert_eq!(role().await, (2, Role::Reader, None));
+    assert_eq!(store.load_chat(told.chat).await.unwrap().as_ref(), told.folds.get(4));
+    store.append(told.append(5, 6, None)).await.unwrap();
+    assert_eq!(role().await, (2, Role::Reader, Some(6)));
+    store.append(told.append(2, 5, None)).await.unwrap();
+    assert_eq!(role().await, (2, Role::Reader, Some(6)));
+    assert_eq!(store.load_chat(told.chat).await.unwrap().as_ref(), told.folds.last());
+}
+
 pub(crate) async fn a_log_without_its_beginning_is_an_error(store: &Store) {
     let (user, chat) = (new_user(), new_chat(new_partition()));
     let mut headless = rows(chat, user, 2..=3);
@@ -138,7 +175,13 @@ pub(crate) async fn a_log_without_its_beginning_is_an_error(store: &Store) {
 }
 
 pub(crate) async fn any_snapshot_and_any_split_give_the_same_chat(store: &Store) {
-    let step = prop_oneof![Just(Step::Say), (0..4_usize).prop_map(Step::Add), (0..4_usize).prop_map(Step::Remove)];
+    let role = prop::sample::select(vec![Role::Owner, Role::Admin, Role::Member, Role::Reader]);
+    let step = prop_oneof![
+        Just(Step::Say),
+        (0..4_usize).prop_map(Step::Add),
+        (0..4_usize).prop_map(Step::Remove),
+        (0..4_usize, role).prop_map(|(number, role)| Step::Give(number, role)),
+    ];
     // After which entries an append ends, and how far back its snapshot lies, if it has one.
     let tales = (vec(step, 0..40), vec((1..6_usize, prop::option::of(0..8_usize)), 1..20));
     let mut runner = TestRunner::new(Config { cases: cases(store), failure_persistence: None, ..Config::default() });

@@ -8,7 +8,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use store::{Append, ChatSetting, Checkpoint, Head, Projection, Reader, Receipt, Store, UserChatRow};
+use store::{Append, ChatSetting, Checkpoint, Head, NameRow, Projection, Reader, Receipt, Store, UserChatRow};
 
 use crate::rows::{
     append, at, cases, new_chat, new_partition, new_user, preview, projection, rows, setting, stay, summary,
@@ -98,6 +98,38 @@ pub(crate) async fn a_chat_without_summary_is_not_left_out(store: &Store) {
     store.project(bare).await.unwrap();
     let heads = store.heads(user, Partition(partition), None, 10).await.unwrap();
     assert_eq!((heads.len(), heads[0].chat, heads[0].head), (1, chat, 5));
+}
+
+pub(crate) async fn a_name_is_the_latest_and_unknown_to_who_left_before_it(store: &Store) {
+    let partition = new_partition();
+    let (reader, early, late) = (new_user(), new_user(), new_user());
+    let (chat, other) = (new_chat(partition), new_chat(partition));
+    assert_eq!(store.chat_name(chat).await.unwrap(), None);
+    let named = |seq, name: &str| Projection {
+        names: vec![NameRow { chat, seq, name: name.into() }],
+        ..projection(partition, 1, seq, 1)
+    };
+    let lists = Projection {
+        user_chats: vec![
+            listed(reader, chat, 1, None),
+            listed(reader, other, 1, None),
+            listed(early, chat, 1, Some(4)),
+            listed(late, chat, 1, Some(6)),
+        ],
+        ..named(5, "the café")
+    };
+    store.project(lists).await.unwrap();
+    let shown = async |user: UserId| store.chat_lines(user, None, 10).await.unwrap().remove(0).name;
+    assert_eq!(shown(reader).await.as_deref(), Some("the café"));
+    assert_eq!(shown(late).await.as_deref(), Some("the café"));
+    assert_eq!(shown(early).await, None, "named after it had gone");
+    // What comes late says what was.
+    store.project(named(3, "before")).await.unwrap();
+    assert_eq!(store.chat_name(chat).await.unwrap(), Some(NameRow { chat, seq: 5, name: "the café".into() }));
+    store.project(named(9, "")).await.unwrap();
+    assert_eq!((shown(reader).await, shown(late).await), (None, None));
+    assert_eq!(store.chat_name(chat).await.unwrap(), Some(NameRow { chat, seq: 9, name: "".into() }));
+    assert_eq!(store.chat_lines(reader, None, 10).await.unwrap().remove(1).name, None);
 }
 
 pub(crate) async fn a_list_shows_of_a_chat_what_the_stay_shows(store: &Store) {
