@@ -31,11 +31,12 @@ pub struct Renewal {
 }
 
 impl Log {
-    /// Begins a new epoch of a partition, or goes on with one that was broken off.
+    /// Begins a new epoch of a partition above the one that is named, whatever became of the clock; or goes on with one
+    /// that was broken off.
     ///
     /// # Errors
     /// The broker refused, or cannot be reached.
-    pub async fn renew(&self, partition: Partition) -> Result<Renewal, Error> {
+    pub async fn renew(&self, partition: Partition, above: Option<Epoch>) -> Result<Renewal, Error> {
         let name = self.names().waiting(partition);
         if let Some(found) = streams::find(self.context(), &name).await? {
             if found.config.metadata.contains_key(WHOLE) {
@@ -44,7 +45,8 @@ impl Log {
             }
             delete(self, &name).await?;
         }
-        let renewal = Renewal { log: self.clone(), partition, epoch: streams::now(), sealed: None };
+        let epoch = streams::now().max(Epoch(above.map_or(0, |above| above.0.saturating_add(1))));
+        let renewal = Renewal { log: self.clone(), partition, epoch, sealed: None };
         let settings = renewal.settings(None);
         let made = self.context().create_stream(settings).await;
         made.map_err(|error| Error::broker(format!("create stream {name}"), error))?;

@@ -66,7 +66,7 @@ pub(crate) async fn renew(log: &Log, store: &Store, partition: Partition, terms:
         nobody_works_on(log, partition).await?;
     }
     let stored = store.position(partition).await?;
-    let mut renewal = log.renew(partition).await?;
+    let mut renewal = log.renew(partition, stored.as_ref().map(|stored| stored.epoch)).await?;
     if !renewal.is_sealed() {
         let unappended = beyond_the_store(&renewal, store, stored.as_ref(), terms.store_wins).await?;
         let events = carry_events(&renewal, unappended).await?;
