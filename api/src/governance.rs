@@ -1,6 +1,6 @@
 //! How a chat is run: what it is called, what its members may do, whose it is.
 
-use audit::{Action as Audited, Event};
+use audit::Action as Audited;
 use axum::extract::State as Extract;
 use axum::http::HeaderMap;
 use domain::UserId;
@@ -9,13 +9,13 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::caller::Caller;
-use crate::chats::{Accepted, Answer, RoleOfMember, Stored, with_chat};
-use crate::edge::{Origin, audited};
-use crate::members::act;
+use crate::chats::{Accepted, Answer, RoleOfMember, Stored};
+use crate::edge::Origin;
+use crate::members::{act, record};
 use crate::messages::key;
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfCommand;
-use crate::state::{Shared, State};
+use crate::state::State;
 use crate::wire::{At, Json};
 
 /// What a chat is to be called.
@@ -131,18 +131,4 @@ pub(crate) async fn transfer(
     let done = act(&shared, &caller, &chat, &headers, action).await;
     record(&shared, &caller, &origin, (Audited::OwnershipTransfer, &chat, Some(&asked.user)), &done);
     done
-}
-
-/// Keeps who changed what of a chat, and whose part in it.
-fn record(
-    shared: &Shared,
-    caller: &Caller,
-    origin: &Origin,
-    (action, chat, subject): (Audited, &str, Option<&str>),
-    done: &Result<Answer, Problem>,
-) {
-    if let Some(event) = origin.tried(action, done) {
-        let event = Event { chat: audited(chat), subject: subject.and_then(audited), ..event };
-        shared.audit.record(&caller.did(with_chat(event, done)));
-    }
 }

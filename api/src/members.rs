@@ -47,20 +47,20 @@ pub(crate) async fn add(
         act(&shared, &caller, &chat, &headers, Action::AddMember(v1::AddMember { member })).await
     };
     let done = added.await;
-    record(&shared, &caller, &origin, (Audited::MemberAdd, &chat, asked.user()), &done);
+    record(&shared, &caller, &origin, (Audited::MemberAdd, &chat, Some(asked.user())), &done);
     done
 }
 
-/// Keeps who let whom in or put whom out.
-fn record(
+/// Keeps who changed what of a chat, and whose part in it.
+pub(crate) fn record(
     shared: &Shared,
     caller: &Caller,
     origin: &Origin,
-    (action, chat, subject): (Audited, &str, &str),
+    (action, chat, subject): (Audited, &str, Option<&str>),
     done: &Result<Answer, Problem>,
 ) {
     if let Some(event) = origin.tried(action, done) {
-        let event = Event { chat: audited(chat), subject: audited(subject), ..event };
+        let event = Event { chat: audited(chat), subject: subject.and_then(audited), ..event };
         shared.audit.record(&caller.did(chats::with_chat(event, done)));
     }
 }
@@ -96,7 +96,7 @@ pub(crate) async fn remove(
         Action::RemoveMember(v1::RemoveMember { user: id.to_wire() })
     };
     let done = act(&shared, &caller, &chat, &headers, action).await;
-    record(&shared, &caller, &origin, (Audited::MemberRemove, &chat, &user), &done);
+    record(&shared, &caller, &origin, (Audited::MemberRemove, &chat, Some(&user)), &done);
     done
 }
 

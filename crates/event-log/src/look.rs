@@ -41,9 +41,7 @@ impl Log {
         sequence: u64,
     ) -> Result<Option<i64>, Error> {
         let name = self.names().stream(stream, partition);
-        let what = || format!("read record {sequence} of {name}");
-        let stream = self.context().get_stream_no_info(&name).await.map_err(|error| Error::broker(what(), error))?;
-        let record = record::read(&stream, sequence).await.map_err(|error| Error::broker(what(), error))?;
+        let record = record::read_named(self.context(), &name, sequence).await?;
         Ok(record.map(|record| record.time_ns))
     }
 

@@ -1,7 +1,10 @@
 //! One record of a stream, as a reader gets it.
 
+use async_nats::jetstream::Context;
 use async_nats::jetstream::stream::{Info, LastRawMessageError, LastRawMessageErrorKind, Stream};
 use bytes::Bytes;
+
+use crate::Error;
 
 /// One record of a stream.
 ///
@@ -55,6 +58,13 @@ pub(crate) fn message_id(headers: Option<&async_nats::HeaderMap>) -> String {
 /// The broker's time as ns; 64 bits hold it until the year 2262.
 pub(crate) fn time_ns(nanos: i128) -> i64 {
     i64::try_from(nanos).unwrap_or(i64::MAX)
+}
+
+/// One record of the stream of a name, from its leader; none where there is none.
+pub(crate) async fn read_named(context: &Context, name: &str, sequence: u64) -> Result<Option<Record>, Error> {
+    let what = || format!("read record {sequence} of {name}");
+    let stream = context.get_stream_no_info(name).await.map_err(|error| Error::broker(what(), error))?;
+    read(&stream, sequence).await.map_err(|error| Error::broker(what(), error))
 }
 
 /// One record of a stream, from its leader; none where there is none.

@@ -177,10 +177,7 @@ impl Renewal {
     }
 
     async fn read_of(&self, name: &str, sequence: u64) -> Result<Option<Record>, Error> {
-        let what = || format!("read record {sequence} of {name}");
-        let stream = self.log.context().get_stream_no_info(name).await;
-        let stream = stream.map_err(|error| Error::broker(what(), error))?;
-        record::read(&stream, sequence).await.map_err(|error| Error::broker(what(), error))
+        record::read_named(self.log.context(), name, sequence).await
     }
 
     async fn put(&self, subject: String, payload: Bytes, mark: Mark<'_>) -> Result<u64, Error> {

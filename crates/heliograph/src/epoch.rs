@@ -13,6 +13,7 @@ use telemetry::LogConfig as Logging;
 use crate::broker::Broker;
 use crate::folder::DataFolder;
 use crate::renew::{Renewed, Terms, renew};
+use crate::run::StoreLogin;
 use crate::up::partitions;
 
 /// Opens new epochs of partitions.
@@ -49,12 +50,8 @@ struct RenewArgs {
     /// The store of the deployment, `cql://HOST:PORT,HOST:PORT/KEYSPACE`, whose processes leave the partitions alone.
     #[arg(long, env = "HELIOGRAPH_STORE", value_name = "ADDRESS", requires = "nats")]
     store: Option<String>,
-    /// Name to sign in to the store with.
-    #[arg(long, env = "HELIOGRAPH_STORE_USER", requires = "store_password")]
-    store_user: Option<String>,
-    /// Its password; better said in the environment, where other users of the machine do not see it.
-    #[arg(long, env = "HELIOGRAPH_STORE_PASSWORD", hide_env_values = true)]
-    store_password: Option<String>,
+    #[command(flatten)]
+    login: StoreLogin,
     /// Prints JSON: a line a partition.
     #[arg(long)]
     json: bool,
@@ -100,10 +97,9 @@ impl RenewArgs {
         let StoreConfig::Cql(config) = StoreConfig::at(address)? else {
             bail!("--store {address}: the store of an `up` is renewed with --data");
         };
-        let (user, password) = (self.store_user.clone(), self.store_password.clone());
         // M23 is about rows of a moment ago; here are none, and the process ends soon.
         let store =
-            Store::open(CqlConfig { user, password, position_lag_ms: 0, ..config }).await.context("the store")?;
+            Store::open(CqlConfig { position_lag_ms: 0, ..self.login.of(config) }).await.context("the store")?;
         let partitions = partitions(&store, None).await?;
         let durability = if self.nats.len() > 1 { Durability::Replicated } else { Durability::Synced };
         let (servers, prefix) = (self.nats.clone(), self.prefix.clone());

@@ -23,14 +23,12 @@ use event_log::{Log, Order, Renewal, Stream};
 use prost::Message as _;
 use proto::log::{CommandBatch, EventBatch};
 use serde::Serialize;
-use store::{Append, Store};
+use store::{Append, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, Store};
 
 use crate::admin::OWNING_ROLES;
 
 /// Of a record's entries; with what stands around them it is below what the log takes.
 const ENTRY_BYTES: usize = event_log::RECORD_BYTES_MAX / 2;
-const PAGE_ROWS: usize = 1_000;
-const PAGE_BYTES: usize = 1 << 20;
 
 /// What became of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -88,7 +86,8 @@ pub(crate) async fn renew(log: &Log, store: &Store, partition: Partition, terms:
         renewed.emitted = emitter.entries;
         let last = renewal.emit_carried(emitter.last.sequence).await?;
         renewed.unappended = last - emitter.last.sequence;
-        let position = PartitionPosition { epoch: renewal.epoch(), events: emitter.last, commands: unfolded() };
+        let position =
+            PartitionPosition { epoch: renewal.epoch(), events: emitter.last, commands: CommandPosition::default() };
         store.append(Append { partition, position, chats: Vec::new() }).await?;
         store.sync().await?;
         ensure!(
@@ -114,10 +113,6 @@ async fn nobody_works_on(log: &Log, partition: Partition) -> Result<()> {
         );
     }
     Ok(())
-}
-
-fn unfolded() -> CommandPosition {
-    CommandPosition { sequence: 0, count: 0, time_ns: 0, message_id: String::new() }
 }
 
 /// What the old events have beyond the store, by chat, in order.
@@ -209,7 +204,7 @@ impl<'a> Rows<'a> {
             if self.ended {
                 return Ok(None);
             }
-            let page = self.store.history(self.chat, self.through, PAGE_ROWS, PAGE_BYTES).await?;
+            let page = self.store.history(self.chat, self.through, HISTORY_ROWS_MAX, HISTORY_BYTES_MAX).await?;
             self.ended = page.rows.is_empty();
             self.through = page.through;
             self.page = page.rows.into_iter();
@@ -230,11 +225,11 @@ impl<'a> Rows<'a> {
 async fn carry_events(renewal: &Renewal, entries: Vec<LoggedEntry>) -> Result<u64> {
     let mut packed = Packed::new(renewal.epoch());
     for entry in entries {
-        if let Some((payload, _)) = packed.push(entry.bytes) {
+        if let Some(payload) = packed.push(entry.bytes) {
             renewal.carry(payload).await?;
         }
     }
-    if let Some((payload, _)) = packed.take() {
+    if let Some(payload) = packed.take() {
         renewal.carry(payload).await?;
     }
     Ok(packed.batch)
@@ -264,9 +259,9 @@ async fn carry_undecided(renewal: &Renewal, stored: Option<&PartitionPosition>) 
             tracing::error!(sequence, "an old record of commands cannot be read and is left out");
             continue;
         };
-        if std::mem::take(&mut folded) > 0 {
-            batch.commands.drain(..batch.commands.len().min(stored.map_or(0, |at| at.commands.count as usize)));
-        }
+        // Of the first record alone.
+        let decided = std::mem::take(&mut folded).min(batch.commands.len());
+        batch.commands.drain(..decided);
         if batch.commands.is_empty() {
             continue;
         }
@@ -302,15 +297,15 @@ impl Packed {
     }
 
     /// A record, if there is no room for the entry in the one that is being filled.
-    fn push(&mut self, entry: Bytes) -> Option<(Bytes, u64)> {
+    fn push(&mut self, entry: Bytes) -> Option<Bytes> {
         let full = if self.bytes + entry.len() > ENTRY_BYTES { self.take() } else { None };
         self.bytes += entry.len();
         self.waiting.push(entry);
         full
     }
 
-    /// The record that is being filled, if there is anything in it, and its batch number.
-    fn take(&mut self) -> Option<(Bytes, u64)> {
+    /// The record that is being filled, if there is anything in it; its number is then `batch`.
+    fn take(&mut self) -> Option<Bytes> {
         if self.waiting.is_empty() {
             return None;
         }
@@ -324,7 +319,7 @@ impl Packed {
             commands_through: Some(proto::log::CommandPosition::default()),
             entries: std::mem::take(&mut self.waiting),
         };
-        Some((record.encode_to_vec().into(), self.batch))
+        Some(record.encode_to_vec().into())
     }
 }
 
@@ -353,10 +348,10 @@ impl Emitter {
         self.publish(renewal, rest).await
     }
 
-    async fn publish(&mut self, renewal: &Renewal, record: Option<(Bytes, u64)>) -> Result<()> {
-        if let Some((payload, batch)) = record {
+    async fn publish(&mut self, renewal: &Renewal, record: Option<Bytes>) -> Result<()> {
+        if let Some(payload) = record {
             let sequence = renewal.emit(payload, self.last.sequence).await?;
-            self.last = EventPosition { sequence, batch, ..self.last };
+            self.last = EventPosition { sequence, batch: self.packed.batch, ..self.last };
         }
         Ok(())
     }

@@ -21,6 +21,24 @@ use crate::operate::UpArgs;
 use crate::roles::{self, Addresses, Parts, Role};
 use crate::up::partitions;
 
+/// Who signs in to a store that many processes use.
+#[derive(Debug, Args)]
+pub(crate) struct StoreLogin {
+    /// Name to sign in to the store with.
+    #[arg(long, env = "HELIOGRAPH_STORE_USER", requires = "store_password")]
+    store_user: Option<String>,
+    /// Its password; better said in the environment, where other users of the machine do not see it.
+    #[arg(long, env = "HELIOGRAPH_STORE_PASSWORD", hide_env_values = true)]
+    store_password: Option<String>,
+}
+
+impl StoreLogin {
+    /// The store's settings with who signs in.
+    pub(crate) fn of(&self, config: CqlConfig) -> CqlConfig {
+        CqlConfig { user: self.store_user.clone(), password: self.store_password.clone(), ..config }
+    }
+}
+
 /// What `run` is told, beside all that `up` is.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
@@ -33,12 +51,8 @@ pub(crate) struct RunArgs {
     /// The store: `cql://HOST:PORT,HOST:PORT/KEYSPACE`.
     #[arg(long, env = "HELIOGRAPH_STORE", value_name = "ADDRESS")]
     store: String,
-    /// Name to sign in to the store with.
-    #[arg(long, env = "HELIOGRAPH_STORE_USER", requires = "store_password")]
-    store_user: Option<String>,
-    /// Its password; better said in the environment, where other users of the machine do not see it.
-    #[arg(long, env = "HELIOGRAPH_STORE_PASSWORD", hide_env_values = true)]
-    store_password: Option<String>,
+    #[command(flatten)]
+    login: StoreLogin,
     /// This process's name among those that share the partitions. Without it, one that the data folder keeps.
     #[arg(long, env = "HELIOGRAPH_WORKER", value_name = "NAME")]
     worker: Option<String>,
@@ -91,9 +105,8 @@ impl RunArgs {
 
     fn store(&self) -> Result<StoreConfig> {
         let store = StoreConfig::at(&self.store)?;
-        let (user, password) = (self.store_user.clone(), self.store_password.clone());
         match store {
-            StoreConfig::Cql(config) => Ok(CqlConfig { user, password, ..config }.into()),
+            StoreConfig::Cql(config) => Ok(self.login.of(config).into()),
             StoreConfig::Embedded(_) => anyhow::bail!(
                 "--store {}: an embedded store has one process, which is `heliograph up`; say cql://host:port/keyspace",
                 self.store
