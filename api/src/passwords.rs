@@ -1,10 +1,9 @@
 //! Passwords, hashed with Argon2id on a bounded pool: a flood of sign-ins waits here and nowhere else (X11).
 
-mod crew;
-
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -17,7 +16,6 @@ use tokio::time::timeout;
 
 use crate::problem::{Kind, Problem};
 use crate::{Config, Error};
-use crew::Crew;
 
 /// What OWASP's cheat sheet on password storage asks for at least: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19_456;
@@ -27,15 +25,21 @@ const LANES: u32 = 1;
 /// What a hash takes a few times over: if none is done for so long, nobody leaves those that hash a core.
 const STARVED_AFTER: Duration = Duration::from_millis(250);
 
-type Job = Box<dyn FnOnce() + Send>;
+/// Done by whoever comes to it first; done again it does nothing.
+type Job = Arc<dyn Fn() + Send + Sync>;
 
-/// Hashes and checks passwords.
+/// Hashes and checks passwords, behind all else that the machine does.
+///
+/// Where every core is busy for long, one thread that stands among the others does a job whenever none was done for a
+/// while: some four a second, whatever else the machine does.
 pub(crate) struct Passwords {
     jobs: mpsc::Sender<Job>,
+    /// To the thread that stands among the others; it has one job, and one may wait.
+    hurried: mpsc::SyncSender<Job>,
     /// One for each job that is done or waits.
     room: Arc<Semaphore>,
-    /// The threads, and how many jobs they have done.
-    crew: Arc<Crew>,
+    /// How many jobs are done.
+    done: Arc<AtomicU64>,
     /// Of nobody's password: what an unknown handle is checked against, so that it takes as long as a known one.
     decoy: Arc<str>,
 }
@@ -43,15 +47,24 @@ pub(crate) struct Passwords {
 impl Passwords {
     pub(crate) fn new(config: &Config) -> Result<Self, Error> {
         let decoy = hash(&format!("{:032x}", rand::random::<u128>())).ok_or(Error::Passwords)?;
-        let (jobs, given) = mpsc::channel();
-        let (given, crew) = (Arc::new(Mutex::new(given)), Arc::new(Crew::default()));
+        let (jobs, given) = mpsc::channel::<Job>();
+        let given = Arc::new(Mutex::new(given));
         for number in 0..config.password_jobs {
-            let (given, crew) = (Arc::clone(&given), Arc::clone(&crew));
-            let thread = thread::Builder::new().name(format!("passwords-{number}"));
-            thread.spawn(move || work(&given, &crew)).map_err(|_refused| Error::Passwords)?;
+            let given = Arc::clone(&given);
+            start(&format!("passwords-{number}"), move || {
+                background::stand_behind();
+                loop {
+                    // Given back before the job: the next one is another thread's.
+                    let job = given.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(job) = job else { return };
+                    job();
+                }
+            })?;
         }
+        let (hurried, given) = mpsc::sync_channel::<Job>(1);
+        start("passwords-hurry", move || given.iter().for_each(|job| job()))?;
         let room = Arc::new(Semaphore::new(config.password_jobs + config.password_queue));
-        Ok(Self { jobs, room, crew, decoy: decoy.into() })
+        Ok(Self { jobs, hurried, room, done: Arc::default(), decoy: decoy.into() })
     }
 
     /// The password's hash as a PHC string.
@@ -66,26 +79,34 @@ impl Passwords {
         Ok(self.run(move || verify(&password, &hashed)).await? && is_known)
     }
 
-    async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    async fn run<T: Send + 'static>(&self, job: impl Fn() -> T + Send + Sync + 'static) -> Result<T, Problem> {
         let place = self.enter()?;
         let (done, mut wait) = oneshot::channel();
-        // The place is the job's: whoever asked may be gone before it is done.
-        let job = move || {
-            let _place = place;
+        let (asker, count) = (Mutex::new(Some(done)), Arc::clone(&self.done));
+        let job: Job = Arc::new(move || {
+            // The place is the job's: whoever asked may be gone before it is done.
+            let _place = &place;
             // Nobody waits any more for what a busy machine left lying for longer than a request may last.
-            if !done.is_closed() {
-                let _gone = done.send(job());
+            let waits = |asker: &Asker<T>| asker.as_ref().is_some_and(|asker| !asker.is_closed());
+            if !waits(&lock(&asker)) {
+                return;
             }
-        };
-        self.jobs.send(Box::new(job)).map_err(|_ended| Kind::Internal)?;
-        let mut before = self.crew.done();
+            // Who waits for one that panics hears of it; the thread goes on.
+            let result = catch_unwind(AssertUnwindSafe(&job));
+            count.fetch_add(1, Ordering::Relaxed);
+            if let (Some(asker), Ok(result)) = (lock(&asker).take(), result) {
+                let _gone = asker.send(result);
+            }
+        });
+        self.jobs.send(Arc::clone(&job)).map_err(|_ended| Kind::Internal)?;
+        let mut before = self.done.load(Ordering::Relaxed);
         loop {
             if let Ok(done) = timeout(STARVED_AFTER, &mut wait).await {
                 return done.map_err(|_panicked| Kind::Internal.into());
             }
-            let done = self.crew.done();
-            if done == before {
-                self.crew.hurry();
+            let done = self.done.load(Ordering::Relaxed);
+            if done == before && self.hurried.try_send(Arc::clone(&job)).is_ok() {
+                counter!("api_passwords_hurried_total").increment(1);
             }
             before = done;
         }
@@ -99,17 +120,16 @@ impl Passwords {
     }
 }
 
-/// Does jobs until nobody gives any.
-fn work(jobs: &Mutex<mpsc::Receiver<Job>>, crew: &Crew) {
-    crew.join();
-    loop {
-        // Given back before the job: the next one is another thread's.
-        let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(job) = job else { return };
-        // Who waits for one that panics hears of it; the thread goes on.
-        let _panicked = catch_unwind(AssertUnwindSafe(job));
-        crew.note_done();
-    }
+/// Who waits for the result of a job that is not done.
+type Asker<T> = Option<oneshot::Sender<T>>;
+
+fn lock<T>(asker: &Mutex<Asker<T>>) -> MutexGuard<'_, Asker<T>> {
+    asker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    let started = thread::Builder::new().name(name.to_owned()).spawn(work);
+    started.map(|_ends_with_the_last_sender| ()).map_err(|_refused| Error::Passwords)
 }
 
 fn argon2() -> Option<Argon2<'static>> {
@@ -157,8 +177,7 @@ mod tests {
     #[tokio::test]
     async fn what_nobody_waits_for_any_more_is_not_hashed() {
         let passwords = Passwords::new(&Config { password_jobs: 1, ..Config::default() }).unwrap();
-        let (go_on, held) = mpsc::channel::<()>();
-        let first = passwords.run(move || held.recv().unwrap());
+        let (go_on, first) = held(&passwords);
         let ran = Arc::new(Mutex::new(false));
         let mark = Arc::clone(&ran);
         let mut first = Box::pin(first);
@@ -170,6 +189,26 @@ mod tests {
         first.await.unwrap();
         assert!(passwords.run(|| ()).await.is_ok(), "the one behind it is done");
         assert!(!*ran.lock().unwrap());
+    }
+
+    /// A job that keeps whoever comes to it until it is told to go on; the channel tells when that is.
+    fn held(passwords: &Passwords) -> (mpsc::Sender<()>, impl Future<Output = Result<(), Problem>>) {
+        let (go_on, held) = mpsc::channel::<()>();
+        let held = Mutex::new(held);
+        (go_on, passwords.run(move || held.lock().unwrap().recv().unwrap()))
+    }
+
+    #[tokio::test]
+    async fn x11_where_nothing_gets_done_a_thread_that_stands_among_the_others_does_it() {
+        let passwords = Passwords::new(&Config { password_jobs: 1, ..Config::default() }).unwrap();
+        // The only thread behind the others never gets a core.
+        let (go_on, first) = held(&passwords);
+        let mut first = Box::pin(first);
+        assert!(futures_util::poll!(&mut first).is_pending());
+        assert_eq!(passwords.run(|| 7).await.unwrap(), 7);
+        assert_eq!(passwords.done.load(Ordering::Relaxed), 1, "by the hurried one alone");
+        go_on.send(()).unwrap();
+        first.await.unwrap();
     }
 
     #[tokio::test]

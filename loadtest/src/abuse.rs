@@ -65,7 +65,10 @@ impl Siege<'_> {
         }
         target.check_quiet()?;
         target.stop().await?;
-        ensure!(self.without.is_empty(), "some kinds stayed away: the runs above tell what they cost, this is no figure");
+        ensure!(
+            self.without.is_empty(),
+            "some kinds stayed away: the runs above tell what they cost, this is no figure"
+        );
         Ok(Row { id: "abuse", unit: "µs", target: 1.2, at_least: false, ..row(&with, &without) })
     }
 }

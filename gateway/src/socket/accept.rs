@@ -20,6 +20,7 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use rand::seq::SliceRandom;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,7 @@ use super::config::Config;
 use super::connection::{Connection, Peer};
 use super::edge::Edge;
 use super::outbound::Outbound;
+use super::porch::{Porch, here};
 use super::room::Place;
 use super::tls::{CertificateReload, Tls};
 use super::transport::Transport;
@@ -139,9 +141,12 @@ impl Acceptor {
             workers.spawn(Arc::clone(tls).watch(stop.clone()));
         }
         let handler = Arc::new(handler);
-        // Ends the handshakes under way as well: their clients have lost nothing yet.
-        let _accepting_ended = shutdown.run_until_cancelled(accept(&edge, &listener, &handler, &shutdown)).await;
-        drop(listener);
+        // Its end ends the handshakes under way as well: their clients have lost nothing yet.
+        let ends = shutdown.child_token();
+        if let Err(error) = take_all(&edge, listener, &handler, &ends).await {
+            tracing::error!(%error, "no connection can be taken any more");
+            shutdown.cancelled().await;
+        }
         drain(&edge, &*handler).await;
         edge.tasks.close();
         if timeout(edge.config.close_timeout() + LAST_TASKS, edge.tasks.wait()).await.is_err() {
@@ -153,8 +158,43 @@ impl Acceptor {
     }
 }
 
-async fn accept<H: Handler>(edge: &Arc<Edge>, listener: &TcpListener, handler: &Arc<H>, shutdown: &CancellationToken) {
+/// Takes connections on the porch, and inside while that starves, until `ends`.
+async fn take_all<H: Handler>(
+    edge: &Arc<Edge>,
+    listener: TcpListener,
+    handler: &Arc<H>,
+    ends: &CancellationToken,
+) -> io::Result<()> {
     let connections = Arc::new(Semaphore::new(edge.config.max_connections.min(Semaphore::MAX_PERMITS)));
+    // As many threads as inside: after all were cut at once, they come back as fast.
+    let porch = Porch::new(Handle::current().metrics().num_workers())?;
+    let listener = listener.into_std()?;
+    let accepting = {
+        let (edge, handler, connections) = (Arc::clone(edge), Arc::clone(handler), Arc::clone(&connections));
+        let (listener, on, ends) = (listener.try_clone()?, porch.handle(), ends.clone());
+        porch.handle().spawn(async move {
+            let accepting = async {
+                accept(&edge, here(&listener)?, &handler, &connections, &on, &ends).await;
+                Ok(())
+            };
+            ends.run_until_cancelled(accepting).await.unwrap_or(Ok(()))
+        })
+    };
+    let inside = Handle::current();
+    let take_in = |listener| accept(edge, listener, handler, &connections, &inside, ends);
+    porch.take_in(&listener, ends, take_in).await;
+    accepting.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// Accepts for ever, and opens on this runtime what it accepts.
+async fn accept<H: Handler>(
+    edge: &Arc<Edge>,
+    listener: TcpListener,
+    handler: &Arc<H>,
+    connections: &Arc<Semaphore>,
+    on: &Handle,
+    ends: &CancellationToken,
+) {
     loop {
         let (stream, address) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -166,8 +206,8 @@ async fn accept<H: Handler>(edge: &Arc<Edge>, listener: &TcpListener, handler: &
                 continue;
             }
         };
-        let ends = shutdown.child_token();
-        let (connecting, place) = match let_in(edge, &connections, address, &ends) {
+        let ends = ends.child_token();
+        let (connecting, place) = match let_in(edge, connections, address, &ends) {
             Ok(let_in) => let_in,
             Err(refusal) => {
                 count_refusal(refusal);
@@ -181,14 +221,20 @@ async fn accept<H: Handler>(edge: &Arc<Edge>, listener: &TcpListener, handler: &
         };
         let (edge, handler) = (Arc::clone(edge), Arc::clone(handler));
         let tasks = edge.tasks.clone();
-        tasks.spawn(async move {
+        let opening = async move {
             let opened = ends.run_until_cancelled(open(&edge, stream, connecting)).await;
             drop(place);
-            if let Some(Some(connection)) = opened {
-                // A task of its own: this one is as large as the HTTP connection was.
-                edge.spawn(handler.serve(connection));
-            }
-        });
+            let Some(Some(Opened { transport, read, peer })) = opened else { return };
+            let inside = Arc::clone(&edge);
+            inside.spawn(async move {
+                match Connection::start(&edge, transport, read, peer) {
+                    // A task of its own: this one is larger.
+                    Ok(connection) => edge.spawn(handler.serve(connection)),
+                    Err(error) => tracing::warn!(%error, "a socket cannot be taken inside"),
+                }
+            });
+        };
+        tasks.spawn_on(opening, on);
     }
 }
 
@@ -230,8 +276,16 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// A connection that is a socket, not yet inside.
+struct Opened {
+    transport: Transport,
+    /// What came behind the request.
+    read: Bytes,
+    peer: Peer,
+}
+
 /// Serves one handshake, TLS and HTTP upgrade, within the handshake timeout (X16).
-async fn open(edge: &Arc<Edge>, stream: TcpStream, connecting: Connecting) -> Option<Connection> {
+async fn open(edge: &Arc<Edge>, stream: TcpStream, connecting: Connecting) -> Option<Opened> {
     let Connecting { address, permit, seat } = connecting;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no nodelay");
@@ -249,7 +303,7 @@ async fn open(edge: &Arc<Edge>, stream: TcpStream, connecting: Connecting) -> Op
         return None;
     };
     let (transport, read, Asked { sub_protocol, bearer }, seat) = upgraded?;
-    Some(Connection::start(edge, transport, read, Peer { address, sub_protocol, bearer, permit, seat }))
+    Some(Opened { transport, read, peer: Peer { address, sub_protocol, bearer, permit, seat } })
 }
 
 /// Runs HTTP on the connection until it is refused or upgraded; gives back the bare transport.

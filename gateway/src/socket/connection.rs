@@ -104,9 +104,9 @@ enum Writer {
 }
 
 impl Connection {
-    /// Takes over an upgraded stream; `read` is what came behind the upgrade request.
-    pub(super) fn start(edge: &Arc<Edge>, transport: Transport, read: Bytes, peer: Peer) -> Self {
-        let Halves { input, sink, read: opened, is_over } = transport.into_split();
+    /// Takes over an upgraded stream for the runtime that asks; `read` is what came behind the upgrade request.
+    pub(super) fn start(edge: &Arc<Edge>, transport: Transport, read: Bytes, peer: Peer) -> io::Result<Self> {
+        let Halves { input, sink, read: opened, is_over } = transport.into_split()?;
         let read = if opened.is_empty() { read } else { [read, opened].concat().into() };
         let now_ms = edge.now_ms();
         let shared = Arc::new(Shared {
@@ -145,7 +145,7 @@ impl Connection {
         };
         let allowance = peer.seat.as_ref().map(|seat| Arc::new(Allowance::new(seat)));
         let held = Box::new(Held { waits, seat: peer.seat, _permit: peer.permit });
-        Self {
+        Ok(Self {
             id: shared.id,
             peer: peer.address,
             sub_protocol: peer.sub_protocol,
@@ -153,7 +153,7 @@ impl Connection {
             reader: Reader::new(Arc::clone(&shared), (input, read, is_over), held, allowance.clone()),
             allowance,
             outbound: Outbound::new(shared),
-        }
+        })
     }
 }
 

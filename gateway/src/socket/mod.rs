@@ -3,7 +3,7 @@
 //! ```text
 //! accept → tls → upgrade → connection ─┬─ reader   → frame_guard → Message
 //!                                      └─ outbound → queue → flush → transport
-//! heartbeat (one wheel for all sockets) ; close (codes) ; edge (what all sockets share) ; room (for newcomers)
+//! porch (threads for accept to upgrade) ; heartbeat (one wheel for all sockets) ; close (codes) ; edge (what all sockets share) ; room (for newcomers)
 //! ```
 //!
 //! This layer knows RFC 6455 and nothing of what the messages say: no token is checked here, no frame is decoded.
@@ -42,6 +42,7 @@ mod flush;
 pub mod frame_guard;
 mod heartbeat;
 mod outbound;
+mod porch;
 mod queue;
 mod reader;
 mod room;

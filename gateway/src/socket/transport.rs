@@ -41,23 +41,28 @@ pub(super) struct Halves {
 }
 
 impl Transport {
-    /// Takes the two directions apart.
-    pub(super) fn into_split(self) -> Halves {
-        match self {
+    /// Takes the two directions apart, for the runtime that asks: another one may have opened the connection.
+    pub(super) fn into_split(self) -> io::Result<Halves> {
+        Ok(match self {
             Self::Plain(stream) => {
-                let (input, half) = stream.into_split();
+                let (input, half) = here(stream)?.into_split();
                 Halves { input, sink: Sink::Plain(half), read: Bytes::new(), is_over: false }
             }
             Self::Tls(stream) => {
                 let (metered, connection) = stream.into_inner();
-                let (input, half) = metered.into_inner().into_split();
+                let (input, half) = here(metered.into_inner())?.into_split();
                 let mut session = Box::new(Session::new(half, connection));
                 let mut read = Vec::new();
                 let is_over = session.open(&[], &mut read).is_err();
                 Halves { input, sink: Sink::Tls(session), read: read.into(), is_over }
             }
-        }
+        })
     }
+}
+
+/// The stream, told by this runtime's reactor when there is something to do.
+fn here(stream: TcpStream) -> io::Result<TcpStream> {
+    TcpStream::from_std(stream.into_std()?)
 }
 
 impl Sink {

@@ -12,6 +12,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("event-log", &["domain", "proto"]),
     ("store", &["domain", "proto"]),
     ("audit", &[]),
+    ("background", &[]),
     ("limits", &[]),
     ("packer", &["domain", "event-log", "proto"]),
     ("tokens", &["domain", "event-log", "proto"]),
@@ -76,7 +77,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// What a role may depend on: never another role, they meet in the log, the store's port and `proto`.
-const ROLE: &[&str] = &["audit", "domain", "event-log", "issuers", "limits", "packer", "proto", "store", "tokens"];
+const ROLE: &[&str] =
+    &["audit", "background", "domain", "event-log", "issuers", "limits", "packer", "proto", "store", "tokens"];
 
 /// What any crate's tests may use beside that.
 const FOR_TESTS: &[&str] = &["checker", "client", "loadtest", "testkit", "witness"];
