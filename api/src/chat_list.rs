@@ -40,6 +40,8 @@ pub(crate) struct Last {
     text: Option<String>,
     /// There is more of it.
     cut: bool,
+    /// It is deleted: nothing of it is left to show.
+    deleted: bool,
 }
 
 impl From<&Preview> for Last {
@@ -50,8 +52,9 @@ impl From<&Preview> for Last {
             sender: preview.sender.to_string(),
             time: wire::time(preview.time),
             kind: KindOfLast::MessageSent,
-            text: beginning(&preview.body, cut).map(str::to_owned),
+            text: beginning(&preview.body, cut).filter(|_| !preview.deleted).map(str::to_owned),
             cut,
+            deleted: preview.deleted,
         }
     }
 }

@@ -70,7 +70,9 @@ fn checked(edge: &Edge, session: &Session, wire: &v1::Command) -> Result<Option<
         | Action::SendMessage { .. }
         | Action::SetRole { .. }
         | Action::RenameChat { .. }
-        | Action::TransferOwnership { .. } => Ok(None),
+        | Action::TransferOwnership { .. }
+        | Action::EditMessage { .. }
+        | Action::DeleteMessage { .. } => Ok(None),
     }
 }
 

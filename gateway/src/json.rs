@@ -77,6 +77,8 @@ mod tests {
             command(Some(Action::SetRole(v1::SetRole { user: chat(), role: v1::Role::Admin.into() }))),
             command(Some(Action::RenameChat(v1::RenameChat { name: "the \"café\" \u{1f600}".to_owned() }))),
             command(Some(Action::TransferOwnership(v1::TransferOwnership { user: chat() }))),
+            command(Some(Action::EditMessage(v1::EditMessage { seq: u64::MAX, body: send.body.clone() }))),
+            command(Some(Action::DeleteMessage(v1::DeleteMessage { seq: 1 << 53 }))),
             command(Some(Action::SendMessage(send))),
             command(Some(Action::SendMessage(reply))),
             command(None),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use domain::{Chat, ChatId, Micros, Partition, Rules, WriterId, crash_point};
+use domain::{Chat, ChatId, Micros, Partition, Rules, Seq, Target, WriterId, crash_point};
 use event_log::{FencedError, Grant, Handed, Inlet, Lease, OrderedReader, Stream, Subject, Tenure};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -182,6 +182,7 @@ impl Shell {
         let (tenure, store, partition) = (self.tenure.clone(), self.store.clone(), self.partition);
         match action {
             Action::Load(chat) => self.running.push(Box::pin(load(store, chat))),
+            Action::LoadTarget(chat, seq) => self.running.push(Box::pin(load_target(store, chat, seq))),
             Action::Publish { payload, expected } => {
                 crash_point("ingest.decided");
                 self.running.push(Box::pin(publish(tenure, payload, expected, self.rules)));
@@ -255,6 +256,14 @@ async fn load(store: Store, id: ChatId) -> Result<Option<Input>, Error> {
     Ok(Some(match store.load_chat(id).await {
         Ok(chat) => Input::Loaded(id, chat.map(Box::<Chat>::new)),
         Err(error) if error.is_retryable() => Input::LoadFailed(id),
+        Err(error) => return Err(error.into()),
+    }))
+}
+
+async fn load_target(store: Store, id: ChatId, seq: Seq) -> Result<Option<Input>, Error> {
+    Ok(Some(match store.entry(id, seq).await {
+        Ok(row) => Input::TargetLoaded(id, seq, row.map_or(Target::Missing, |row| Target::of(&row.entry))),
+        Err(error) if error.is_retryable() => Input::TargetFailed(id, seq),
         Err(error) => return Err(error.into()),
     }))
 }

@@ -219,12 +219,13 @@ fn summary(row: SummaryRow) -> Summary {
         head: row.head,
         ordinal: row.ordinal,
         first_seq: row.first_seq,
-        preview: row.preview.map(|store::Preview { seq, sender, time, length, body }| Preview {
+        preview: row.preview.map(|store::Preview { seq, sender, time, length, body, deleted }| Preview {
             seq,
             sender,
             time,
             length,
             body,
+            deleted,
         }),
         activity: row.activity,
         kind: row.kind,
@@ -241,12 +242,13 @@ fn row(chat: ChatId, summary: Summary) -> SummaryRow {
         head: summary.head,
         ordinal: summary.ordinal,
         first_seq: summary.first_seq,
-        preview: summary.preview.map(|Preview { seq, sender, time, length, body }| store::Preview {
+        preview: summary.preview.map(|Preview { seq, sender, time, length, body, deleted }| store::Preview {
             seq,
             sender,
             time,
             length,
             body,
+            deleted,
         }),
         activity: summary.activity,
         kind: summary.kind,

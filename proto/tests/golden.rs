@@ -482,6 +482,14 @@ fn v1_cases() -> Vec<Case> {
     let add = || v1::AddMember { member: Some(member()) };
     let remove = || v1::RemoveMember { user: id(3) };
     let transfer = || v1::TransferOwnership { user: id(3) };
+    let edit = || v1::EditMessage { seq: 298, body: Bytes::from_static(b"good evening") };
+    let delete = || v1::DeleteMessage { seq: 298 };
+    let edited = || v1::MessageEdited { seq: 298, body: edit().body, previous: 299, erased: false };
+    let erased = || v1::MessageEdited { seq: 298, body: Bytes::new(), previous: 299, erased: true };
+    let deleted = || v1::MessageDeleted { seq: 298 };
+    let version =
+        || v1::MessageSent { body: edit().body, edited_seq: 300, first_hash: id(9), reply_to: 298, ..message_sent() };
+    let gone = || v1::MessageSent { deleted_seq: 301, ..v1::MessageSent::default() };
     let transferred = || v1::OwnershipTransferred { user: id(3) };
     vec![
         seen_by_clients("heliograph.v1.Entry-chat_created", entry(Event::ChatCreated(chat_created()))),
@@ -504,6 +512,13 @@ fn v1_cases() -> Vec<Case> {
         seen_by_clients("heliograph.v1.RoleSet", role_set()),
         seen_by_clients("heliograph.v1.ChatRenamed", renamed()),
         seen_by_clients("heliograph.v1.OwnershipTransferred", transferred()),
+        seen_by_clients("heliograph.v1.Entry-message_edited", entry(Event::MessageEdited(edited()))),
+        seen_by_clients("heliograph.v1.Entry-message_deleted", entry(Event::MessageDeleted(deleted()))),
+        seen_by_clients("heliograph.v1.MessageEdited", edited()),
+        seen_by_clients("heliograph.v1.MessageEdited-erased", erased()),
+        seen_by_clients("heliograph.v1.MessageDeleted", deleted()),
+        seen_by_clients("heliograph.v1.MessageSent-edited", version()),
+        seen_by_clients("heliograph.v1.MessageSent-deleted", gone()),
         seen_by_clients("heliograph.v1.ImportBegun", import_begun()),
         seen_by_clients("heliograph.v1.ImportEnded", import_ended()),
         seen_by_clients("heliograph.v1.Command-create_chat", command(Action::CreateChat(create_chat()))),
@@ -517,6 +532,10 @@ fn v1_cases() -> Vec<Case> {
         seen_by_clients("heliograph.v1.SetRole", set_role()),
         seen_by_clients("heliograph.v1.RenameChat", rename()),
         seen_by_clients("heliograph.v1.TransferOwnership", transfer()),
+        seen_by_clients("heliograph.v1.Command-edit_message", command(Action::EditMessage(edit()))),
+        seen_by_clients("heliograph.v1.Command-delete_message", command(Action::DeleteMessage(delete()))),
+        seen_by_clients("heliograph.v1.EditMessage", edit()),
+        seen_by_clients("heliograph.v1.DeleteMessage", delete()),
         seen_by_clients("heliograph.v1.CreateChat", create_chat()),
         seen_by_clients("heliograph.v1.AddMember", add()),
         seen_by_clients("heliograph.v1.RemoveMember", remove()),

@@ -1,5 +1,6 @@
 //! Messages: sending one, and reading what was said.
 
+pub(crate) mod changes;
 pub(crate) mod key;
 pub(crate) mod receipts;
 pub(crate) mod searched;
@@ -63,11 +64,7 @@ pub(crate) struct NewMessage {
 
 impl NewMessage {
     fn to_wire(&self) -> Result<v1::SendMessage, Problem> {
-        let body = match (&self.text, &self.body) {
-            (Some(text), None) => text.clone().into_bytes(),
-            (None, Some(body)) => wire::from_base64(body)?,
-            (Some(_), Some(_)) | (None, None) => return Err(Problem::bad("either `text` or `body`")),
-        };
+        let body = body_of(self.text.as_deref(), self.body.as_deref())?;
         if self.reply_to == Some(0) {
             return Err(Problem::bad("`reply_to` is a seq, from 1"));
         }
@@ -85,6 +82,15 @@ impl NewMessage {
             mentions: ids.iter().map(|user| user.to_wire()).collect(),
             mention_all: self.mention_all,
         })
+    }
+}
+
+/// What is to be said, in the one of two ways.
+fn body_of(text: Option<&str>, body: Option<&str>) -> Result<Vec<u8>, Problem> {
+    match (text, body) {
+        (Some(text), None) => Ok(text.as_bytes().to_vec()),
+        (None, Some(body)) => wire::from_base64(body),
+        (Some(_), Some(_)) | (None, None) => Err(Problem::bad("either `text` or `body`")),
     }
 }
 
@@ -160,6 +166,30 @@ pub(crate) enum Happened {
         /// It is meant for everybody in the chat.
         #[serde(skip_serializing_if = "is_false")]
         mention_all: bool,
+        /// The edit whose body this is.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        edited_seq: Option<Seq>,
+        /// The deletion: nothing else is left.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        deleted_seq: Option<Seq>,
+    },
+    /// The sender says something else in the place of what it had.
+    MessageEdited {
+        /// The seq of the message.
+        message: Seq,
+        /// The body, if it is UTF-8 and the message not deleted.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        /// The body in base64; empty where the message is deleted.
+        body: String,
+        /// The message is deleted, and with it this body.
+        #[serde(skip_serializing_if = "is_false")]
+        erased: bool,
+    },
+    /// A message is taken back.
+    MessageDeleted {
+        /// Its seq.
+        message: Seq,
     },
     RoleSet {
         /// The user's id.
@@ -213,6 +243,10 @@ fn is_false(value: &bool) -> bool {
     !value
 }
 
+fn text(body: &[u8]) -> Option<String> {
+    std::str::from_utf8(body).ok().map(str::to_owned)
+}
+
 impl From<&LoggedEntry> for Entry {
     fn from(logged: &LoggedEntry) -> Self {
         let entry = &logged.entry;
@@ -236,12 +270,21 @@ impl From<&LoggedEntry> for Entry {
             domain::Event::ChatRenamed { name } => Happened::ChatRenamed { name: name.to_string() },
             domain::Event::OwnershipTransferred { user } => Happened::OwnershipTransferred { user: user.to_string() },
             domain::Event::MessageSent(message) => Happened::MessageSent {
-                text: std::str::from_utf8(&message.body).ok().map(str::to_owned),
+                text: text(&message.body).filter(|_| !message.version.is_deleted()),
                 body: wire::base64(&message.body),
                 reply_to: message.reply_to,
                 mentions: message.mentions.iter().map(ToString::to_string).collect(),
                 mention_all: message.mention_all,
+                edited_seq: Some(message.version.seq()).filter(|seq| *seq > 0 && !message.version.is_deleted()),
+                deleted_seq: Some(message.version.seq()).filter(|_| message.version.is_deleted()),
             },
+            domain::Event::MessageEdited(edit) => Happened::MessageEdited {
+                message: edit.seq,
+                text: text(&edit.body).filter(|_| !edit.erased),
+                body: wire::base64(&edit.body),
+                erased: edit.erased,
+            },
+            domain::Event::MessageDeleted { seq } => Happened::MessageDeleted { message: *seq },
         };
         Self {
             seq: entry.seq,

@@ -134,11 +134,25 @@ impl Client {
 
     /// Sends a message that answers another one, or names users; as [`Client::send`].
     pub fn send_message(&self, chat: ChatId, message: v1::SendMessage) -> Result<Sent, Error> {
-        let (bytes, limit) = (message.body.len(), self.desk.lock().body_bytes);
-        if bytes > limit {
-            return Err(Error::BodyTooLarge { bytes, limit });
-        }
+        self.fits(&message.body)?;
         self.submit(chat, command::Action::SendMessage(message))
+    }
+
+    /// Says something else in the place of the own message at `seq`.
+    pub fn edit(&self, chat: ChatId, seq: u64, body: impl Into<Bytes>) -> Result<Sent, Error> {
+        let body = body.into();
+        self.fits(&body)?;
+        self.submit(chat, command::Action::EditMessage(v1::EditMessage { seq, body }))
+    }
+
+    /// Takes the message at `seq` back: an own one, or any where this user is an owner or admin.
+    pub fn delete(&self, chat: ChatId, seq: u64) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::DeleteMessage(v1::DeleteMessage { seq }))
+    }
+
+    fn fits(&self, body: &Bytes) -> Result<(), Error> {
+        let (bytes, limit) = (body.len(), self.desk.lock().body_bytes);
+        if bytes > limit { Err(Error::BodyTooLarge { bytes, limit }) } else { Ok(()) }
     }
 
     /// Adds a member.

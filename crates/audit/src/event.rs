@@ -36,6 +36,8 @@ pub enum Action {
     MemberAdd,
     /// Somebody was put out of a chat, or left it.
     MemberRemove,
+    /// A message of somebody else was to be deleted.
+    MessageDelete,
     /// A link was made that lets into a chat.
     InviteCreate,
     /// Such a link was ended.

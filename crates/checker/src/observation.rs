@@ -151,8 +151,11 @@ pub struct SeenEntry {
     pub time: u64,
     /// Of the entry's encoded bytes.
     pub hash: Hash,
-    /// Of what was asked for: a message's body.
+    /// Of what was asked for: a message's or an edit's body.
     pub content: Hash,
+    /// The edit or deletion that made this version; 0: of an edit, the deletion of its message; none: as it was pushed.
+    #[serde(default)]
+    pub changed: Option<u64>,
     pub event: Content,
 }
 
@@ -181,6 +184,14 @@ pub enum Content {
         user: User,
     },
     Message,
+    /// The message at this seq has another body.
+    Edited {
+        seq: u64,
+    },
+    /// The message at this seq is taken back.
+    Deleted {
+        seq: u64,
+    },
     /// Begins a chat whose history an operator brings in.
     ImportBegun {
         kind: i32,
@@ -218,7 +229,10 @@ impl fmt::Display for Answer {
 
 impl fmt::Display for SeenEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { chat, seq, ordinal, sender, origin, n, time, hash, content: _, event } = self;
+        let Self { chat, seq, ordinal, sender, origin, n, time, hash, content: _, changed, event } = self;
+        if let Some(by) = changed {
+            write!(f, "as changed by {by}, ")?;
+        }
         write!(
             f,
             "chat {chat} seq {seq} (ordinal {ordinal}, {event:?} by {sender}, origin {origin:016x} n {n}, time {time}, \

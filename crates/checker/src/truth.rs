@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use crate::{Chat, Content, Line, Observation, SeenEntry, User};
+use crate::{Chat, Content, Hash, Line, Observation, SeenEntry, User};
 
 /// One chat: what every other observation of it is held against.
 #[derive(Debug, Default)]
@@ -104,6 +104,40 @@ impl<'a> ChatTruth<'a> {
         self.intervals.keys().copied().filter(|user| self.is_member_now(*user))
     }
 
+    /// Whether these are one entry, each as the log has it or in a version that a later entry made (N3).
+    pub(crate) fn agree(&self, one: &SeenEntry, other: &SeenEntry) -> bool {
+        if one.changed.is_none() && other.changed.is_none() {
+            return one == other;
+        }
+        let lasting = |entry: &SeenEntry| SeenEntry {
+            hash: Hash::of(b""),
+            content: Hash::of(b""),
+            changed: None,
+            ..entry.clone()
+        };
+        lasting(one) == lasting(other) && [one, other].into_iter().all(|entry| self.is_so(entry))
+    }
+
+    /// Whether the version is what the entry that it names has made.
+    fn is_so(&self, entry: &SeenEntry) -> bool {
+        let gone = entry.content == Hash::of(b"");
+        match (entry.changed, &entry.event) {
+            (None, _) => true,
+            (Some(0), Content::Edited { seq }) => {
+                gone && self.entries().any(|placed| placed.entry.event == Content::Deleted { seq: *seq })
+            }
+            (Some(by), Content::Message) if by > entry.seq => match self.at(by).map(|placed| placed.entry) {
+                Some(SeenEntry { event: Content::Deleted { seq }, .. }) => gone && *seq == entry.seq,
+                // Of an edit that is erased since nothing can be said.
+                Some(SeenEntry { event: Content::Edited { seq }, content, changed, .. }) => {
+                    *seq == entry.seq && (*content == entry.content || changed.is_some())
+                }
+                Some(_) | None => false,
+            },
+            _ => false,
+        }
+    }
+
     fn fold_members(&mut self) {
         self.whole = self.entries.iter().all(Option::is_some)
             && self.at(1).is_some_and(|first| {
@@ -132,6 +166,8 @@ impl<'a> ChatTruth<'a> {
                 Content::MemberRemoved { user } => leave(&mut intervals, *user, entry.seq),
                 Content::MemberLeft => leave(&mut intervals, entry.sender, entry.seq),
                 Content::Message
+                | Content::Edited { .. }
+                | Content::Deleted { .. }
                 | Content::RoleSet { .. }
                 | Content::ChatRenamed
                 | Content::OwnershipTransferred { .. }

@@ -1,6 +1,7 @@
 //! The chat as an aggregate: `decide` says what happens, `apply` makes it so.
 //!
-//! Both are pure: chat state, the command and its record's stamp go in, nothing else is looked at (M4). So a batch
+//! Both are pure: chat state, the command and its record's stamp go in, nothing else is looked at (M4). What stands at
+//! the seq that an edit or a deletion names is part of that state, as of the decision, though it is kept apart. So a batch
 //! decided again after a crash gives the same bytes, and any replay gives the same chat.
 
 use std::collections::BTreeMap;
@@ -9,11 +10,12 @@ use bytes::Bytes;
 use proto::log;
 
 use crate::{
-    Action, ChatId, ChatKind, Code, Command, Entry, Error, Event, ImportId, Member, Message, Micros, Ordinal, Origin,
-    Role, Rules, Seq, UserId,
+    Action, ChatId, ChatKind, Code, Command, Edit, Entry, Error, Event, ImportId, Member, Message, Micros, Ordinal, Origin,
+    Role, Rules, Seq, Target, UserId,
     import::Imported,
     limits::{MEMBERS_MAX, SCHEMA},
     origins::Origins,
+    version::ANY,
 };
 
 /// A current member.
@@ -64,7 +66,10 @@ pub enum Decision {
 }
 
 /// Decides one command. `stamp` is the log's time for the command's record, in µs.
-pub fn decide(chat: Option<&Chat>, command: &Command, stamp: Micros, rules: &Rules) -> Decision {
+///
+/// `target` is what stands at [`Command::target`]; without one, or where the chat does not [have](Chat::has) it, it is
+/// not looked at.
+pub fn decide(chat: Option<&Chat>, command: &Command, target: Target, stamp: Micros, rules: &Rules) -> Decision {
     let Some(chat) = chat else {
         return match &command.action {
             Action::CreateChat { .. } => Decision::Append(first_entry(command, stamp)),
@@ -74,7 +79,9 @@ pub fn decide(chat: Option<&Chat>, command: &Command, stamp: Micros, rules: &Rul
             | Action::SendMessage { .. }
             | Action::SetRole { .. }
             | Action::RenameChat { .. }
-            | Action::TransferOwnership { .. } => Decision::Reject { code: Code::UnknownChat, head: 0 },
+            | Action::TransferOwnership { .. }
+            | Action::EditMessage { .. }
+            | Action::DeleteMessage { .. } => Decision::Reject { code: Code::UnknownChat, head: 0 },
         };
     };
     if chat.is_importing() {
@@ -87,11 +94,11 @@ pub fn decide(chat: Option<&Chat>, command: &Command, stamp: Micros, rules: &Rul
     }
     // M10: a repeat is answered as the first was, whatever today's membership is.
     let answer = if rules.m10 {
-        chat.repeat(command, rules).or_else(|| chat.refusal(command))
+        chat.repeat(command, rules).or_else(|| chat.refusal(command, target))
     } else {
-        chat.refusal(command).or_else(|| chat.repeat(command, rules))
+        chat.refusal(command, target).or_else(|| chat.repeat(command, rules))
     };
-    answer.unwrap_or_else(|| Decision::Append(chat.next_entry(command, stamp, rules)))
+    answer.unwrap_or_else(|| Decision::Append(chat.next_entry(command, target, stamp, rules)))
 }
 
 fn first_entry(command: &Command, stamp: Micros) -> Entry {
@@ -121,6 +128,8 @@ impl Chat {
             | Event::RoleSet { .. }
             | Event::ChatRenamed { .. }
             | Event::OwnershipTransferred { .. }
+            | Event::MessageEdited(_)
+            | Event::MessageDeleted { .. }
             | Event::ImportEnded { .. } => return None,
         };
         (entry.seq == 1).then(|| Self {
@@ -156,7 +165,9 @@ impl Chat {
             Event::ChatCreated { .. }
             | Event::ImportBegun { .. }
             | Event::MessageSent { .. }
+            | Event::MessageEdited(_)
             | Event::ChatRenamed { .. } => {}
+            Event::MessageDeleted { seq } => self.origins.forget_content(*seq),
             Event::RoleSet { member } => self.set_role(member.user, member.role),
             Event::OwnershipTransferred { user } => {
                 self.set_role(entry.sender, Role::Admin);
@@ -214,7 +225,7 @@ impl Chat {
         let last_n = match self.origins.get(command.sender, command.origin) {
             Some(origin) if rules.dedupe && command.n <= origin.last_n() => {
                 return Some(match origin.recent(command.n) {
-                    Some(first) if first.hash == command.event().content_hash() => {
+                    Some(first) if first.hash == ANY || first.hash == command.event().content_hash() => {
                         Decision::Repeat { seq: first.seq, time: first.time }
                     }
                     Some(_) => self.reject(command, Code::Conflict),
@@ -232,7 +243,7 @@ impl Chat {
     }
 
     /// What membership, roles and limits say (N7).
-    fn refusal(&self, command: &Command) -> Option<Decision> {
+    fn refusal(&self, command: &Command, target: Target) -> Option<Decision> {
         let Some(sender) = self.members.get(&command.sender) else {
             return Some(Decision::Reject { code: Code::NotAMember, head: 0 });
         };
@@ -240,12 +251,22 @@ impl Chat {
         let code = match &command.action {
             Action::CreateChat { .. } => None,
             Action::SendMessage(message) => {
-                let may = match self.kind {
-                    ChatKind::Direct | ChatKind::Group => sender.role != Role::Reader,
-                    ChatKind::Channel => sender.role <= Role::Admin,
-                };
-                if may { self.refuse_reference(message) } else { Some(Code::Forbidden) }
+                if self.may_send(sender.role) { self.refuse_reference(message) } else { Some(Code::Forbidden) }
             }
+            Action::EditMessage { seq, .. } => match target {
+                Target::Said { by, .. } if self.has(*seq) => {
+                    (by != command.sender || !self.may_send(sender.role)).then_some(Code::Forbidden)
+                }
+                Target::Missing | Target::Said { .. } | Target::Deleted => Some(Code::NoSuchMessage),
+            },
+            Action::DeleteMessage { seq } => match target {
+                Target::Deleted if self.has(*seq) => Some(Code::NoChange),
+                Target::Said { by, .. } if self.has(*seq) => {
+                    let keeps_order = !fixed && sender.role <= Role::Admin;
+                    (by != command.sender && !keeps_order).then_some(Code::Forbidden)
+                }
+                Target::Missing | Target::Said { .. } | Target::Deleted => Some(Code::NoSuchMessage),
+            },
             Action::AddMember { .. }
             | Action::RemoveMember { .. }
             | Action::LeaveChat
@@ -273,10 +294,16 @@ impl Chat {
         code.map(|code| self.reject(command, code))
     }
 
+    const fn may_send(&self, role: Role) -> bool {
+        match self.kind {
+            ChatKind::Direct | ChatKind::Group => !matches!(role, Role::Reader),
+            ChatKind::Channel => matches!(role, Role::Owner | Role::Admin),
+        }
+    }
+
     /// The chat knows which seqs there are, not what stands there nor who may see it: a client shows what it has.
     fn refuse_reference(&self, message: &Message) -> Option<Code> {
-        let kept = self.first_seq..=self.head;
-        message.reply_to.is_some_and(|seq| !kept.contains(&seq)).then_some(Code::NoSuchMessage)
+        message.reply_to.is_some_and(|seq| !self.has(seq)).then_some(Code::NoSuchMessage)
     }
 
     fn refuse_adding(&self, by: Role, member: Member) -> Option<Code> {
@@ -327,8 +354,13 @@ impl Chat {
         if self.members.contains_key(&user) { self.head } else { 0 }
     }
 
-    fn next_entry(&self, command: &Command, stamp: Micros, rules: &Rules) -> Entry {
-        let event = command.event();
+    fn next_entry(&self, command: &Command, target: Target, stamp: Micros, rules: &Rules) -> Entry {
+        let event = match (command.event(), target) {
+            (Event::MessageEdited(edit), Target::Said { edited, .. }) => {
+                Event::MessageEdited(Edit { previous: edited, ..edit })
+            }
+            (event, _) => event,
+        };
         Entry {
             chat: self.id,
             seq: self.head + 1,
@@ -365,6 +397,11 @@ impl Chat {
     /// The lowest seq that is kept.
     pub const fn first_seq(&self) -> Seq {
         self.first_seq
+    }
+
+    /// Whether the seq is of an entry that is kept.
+    pub fn has(&self, seq: Seq) -> bool {
+        (self.first_seq..=self.head).contains(&seq)
     }
 
     /// The time of the head.

@@ -4,8 +4,8 @@ use bytes::Bytes;
 use proto::v1;
 
 use crate::{
-    ChatId, ChatKind, Code, Event, Member, Message, Origin, Role, Seq, UserId,
-    limits::{MEMBERS_MAX, NAME_BYTES_MAX},
+    ChatId, ChatKind, Code, Edit, Event, Member, Message, Origin, Role, Seq, UserId,
+    limits::{BODY_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX},
 };
 
 /// What a client asked of one chat.
@@ -66,6 +66,18 @@ pub enum Action {
         /// Who.
         user: UserId,
     },
+    /// Say something else than one had.
+    EditMessage {
+        /// The message.
+        seq: Seq,
+        /// Opaque bytes.
+        body: Bytes,
+    },
+    /// Take back what was said.
+    DeleteMessage {
+        /// The message.
+        seq: Seq,
+    },
 }
 
 impl Command {
@@ -100,6 +112,9 @@ impl Command {
             Wire::RenameChat(_) => return Err(Code::BadRequest),
             Wire::TransferOwnership(transfer) => Action::TransferOwnership { user: user(&transfer.user)? },
             Wire::SendMessage(send) => Action::SendMessage(Message::from_client(send)?),
+            Wire::EditMessage(edit) if edit.body.len() > BODY_BYTES_MAX => return Err(Code::BodyTooLarge),
+            Wire::EditMessage(edit) => Action::EditMessage { seq: edit.seq, body: edit.body },
+            Wire::DeleteMessage(delete) => Action::DeleteMessage { seq: delete.seq },
         };
         let chat = ChatId::try_from(&wire.chat[..]).map_err(|_fault| Code::BadRequest)?;
         if !chat.is_well_formed() {
@@ -121,7 +136,25 @@ impl Command {
             let ranked = members.iter().all(|member| member.role != Role::Owner);
             return if distinct && sized && ranked { Ok(()) } else { Err(Code::BadRequest) };
         }
+        if self.target() == Some(0) {
+            return Err(Code::BadRequest);
+        }
         if self.n == 0 || self.after >= self.n || self.origin.0 == 0 { Err(Code::BadRequest) } else { Ok(()) }
+    }
+
+    /// The message that it is about, whose [`Target`](crate::Target) it is judged by.
+    pub const fn target(&self) -> Option<Seq> {
+        match &self.action {
+            Action::EditMessage { seq, .. } | Action::DeleteMessage { seq } => Some(*seq),
+            Action::CreateChat { .. }
+            | Action::AddMember { .. }
+            | Action::RemoveMember { .. }
+            | Action::LeaveChat
+            | Action::SendMessage(_)
+            | Action::SetRole { .. }
+            | Action::RenameChat { .. }
+            | Action::TransferOwnership { .. } => None,
+        }
     }
 
     /// The command as a client sends it.
@@ -143,6 +176,10 @@ impl Command {
             Action::TransferOwnership { user } => {
                 Wire::TransferOwnership(v1::TransferOwnership { user: user.to_wire() })
             }
+            Action::EditMessage { seq, body } => {
+                Wire::EditMessage(v1::EditMessage { seq: *seq, body: body.clone() })
+            }
+            Action::DeleteMessage { seq } => Wire::DeleteMessage(v1::DeleteMessage { seq: *seq }),
         };
         v1::Command {
             chat: self.chat.to_wire(),
@@ -154,7 +191,7 @@ impl Command {
         }
     }
 
-    /// What happens if this command is granted; what a repeat is compared by.
+    /// What happens if this command is granted; what a repeat is compared by. An edit as if it were the first.
     pub fn event(&self) -> Event {
         match &self.action {
             Action::CreateChat { kind, members } => {
@@ -167,6 +204,10 @@ impl Command {
             Action::SetRole { member } => Event::RoleSet { member: *member },
             Action::RenameChat { name } => Event::ChatRenamed { name: name.clone() },
             Action::TransferOwnership { user } => Event::OwnershipTransferred { user: *user },
+            Action::EditMessage { seq, body } => {
+                Event::MessageEdited(Edit { seq: *seq, body: body.clone(), previous: 0, erased: false })
+            }
+            Action::DeleteMessage { seq } => Event::MessageDeleted { seq: *seq },
         }
     }
 

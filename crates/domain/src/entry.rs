@@ -5,7 +5,10 @@ use prost::Message as _;
 use proto::v1;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::{ChatId, Error, ImportId, Message, Micros, Ordinal, Origin, Seq, UserId, limits::SCHEMA};
+use crate::version::ANY;
+use crate::{
+    ChatId, Edit, Error, ImportId, Message, Micros, Ordinal, Origin, Seq, UserId, Version, limits::SCHEMA,
+};
 
 /// Where people talk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -81,6 +84,13 @@ pub enum Event {
         /// Who.
         user: UserId,
     },
+    /// The sender said something else than it had.
+    MessageEdited(Edit),
+    /// What somebody said is taken back.
+    MessageDeleted {
+        /// The message.
+        seq: Seq,
+    },
     /// Seq 1 of a chat that an operator brings in: nobody is in it yet.
     ImportBegun {
         /// Direct, group or channel.
@@ -115,6 +125,10 @@ pub enum EventKind {
     ChatRenamed = 22,
     /// [`Event::OwnershipTransferred`].
     OwnershipTransferred = 23,
+    /// [`Event::MessageEdited`].
+    MessageEdited = 24,
+    /// [`Event::MessageDeleted`].
+    MessageDeleted = 25,
     /// [`Event::ImportBegun`].
     ImportBegun = 32,
     /// [`Event::ImportEnded`].
@@ -136,6 +150,8 @@ impl Event {
             Self::RoleSet { .. } => EventKind::RoleSet,
             Self::ChatRenamed { .. } => EventKind::ChatRenamed,
             Self::OwnershipTransferred { .. } => EventKind::OwnershipTransferred,
+            Self::MessageEdited(_) => EventKind::MessageEdited,
+            Self::MessageDeleted { .. } => EventKind::MessageDeleted,
             Self::ImportBegun { .. } => EventKind::ImportBegun,
             Self::ImportEnded { .. } => EventKind::ImportEnded,
         }
@@ -149,7 +165,18 @@ impl Event {
     /// xxh3-128 over the kind's byte and the content: what a repeat is compared by.
     ///
     /// Chats remember hashes, so that of an event never changes, but for one with fields that it could not have before.
+    /// A changed message keeps the hash of what was said first; of what is deleted it is 0, which equals any.
     pub fn content_hash(&self) -> u128 {
+        if let Self::MessageSent(message) = self {
+            match message.version {
+                Version::Original => {}
+                Version::Edited { first_hash, .. } => return first_hash,
+                Version::Deleted { .. } => return ANY,
+            }
+        }
+        if let Self::MessageEdited(edit) = self {
+            return edit.content_hash();
+        }
         let mut hash = Xxh3::new();
         let refers = matches!(self, Self::MessageSent(message) if message.refers());
         hash.update(&[if refers { REFERRING } else { self.kind() as u8 }]);
@@ -167,6 +194,8 @@ impl Event {
             Self::ChatRenamed { name } => hash.update(name.as_bytes()),
             Self::MemberLeft => {}
             Self::MessageSent(message) => message.add_to(&mut hash),
+            Self::MessageEdited(edit) => hash.update(&edit.body),
+            Self::MessageDeleted { seq } => hash.update(&seq.to_be_bytes()),
             Self::ImportBegun { kind, import } => {
                 hash.update(import.as_bytes());
                 hash.update(&[*kind as u8]);
@@ -236,6 +265,8 @@ impl Entry {
             Event::OwnershipTransferred { user } => {
                 Wire::OwnershipTransferred(v1::OwnershipTransferred { user: user.to_wire() })
             }
+            Event::MessageEdited(edit) => Wire::MessageEdited(edit.to_wire()),
+            Event::MessageDeleted { seq } => Wire::MessageDeleted(v1::MessageDeleted { seq: *seq }),
             Event::ImportBegun { kind, import } => {
                 Wire::ImportBegun(v1::ImportBegun { kind: kind.to_wire().into(), import: import.to_wire() })
             }
@@ -283,6 +314,9 @@ impl Entry {
                 Event::OwnershipTransferred { user: UserId::try_from(&transferred.user[..])? }
             }
             Wire::MessageSent(sent) => Event::MessageSent(Message::from_entry(sent)?),
+            Wire::MessageEdited(edited) => Event::MessageEdited(Edit::from_wire(edited)?),
+            Wire::MessageDeleted(v1::MessageDeleted { seq: 0 }) => return Err(Error::Missing("seq")),
+            Wire::MessageDeleted(v1::MessageDeleted { seq }) => Event::MessageDeleted { seq },
             Wire::ImportBegun(begun) => Event::ImportBegun {
                 kind: ChatKind::from_wire(begun.kind)?,
                 import: ImportId::try_from(&begun.import[..])?,
@@ -414,7 +448,12 @@ mod tests {
                 reply_to: Some(2),
                 mentions: vec![user(3), user(2)],
                 mention_all: true,
+                version: Version::Edited { seq: 9, first_hash: 1 << 100 | 7 },
             }),
+            Event::MessageSent(Message { version: Version::Deleted { seq: 9 }, ..Message::default() }),
+            Event::MessageEdited(Edit { seq: 2, body: Bytes::from_static(b"hi"), previous: 0, erased: false }),
+            Event::MessageEdited(Edit { seq: 2, body: Bytes::new(), previous: 5, erased: true }),
+            Event::MessageDeleted { seq: 2 },
             Event::RoleSet { member },
             Event::ChatRenamed { name: "the café".into() },
             Event::ChatRenamed { name: "".into() },

@@ -16,6 +16,7 @@ mod origins;
 mod outcome;
 mod position;
 mod rules;
+mod version;
 mod watermark;
 
 pub use chat::{Chat, Decision, MemberState, decide};
@@ -32,4 +33,5 @@ pub use message::Message;
 pub use outcome::{Code, Outcome, text};
 pub use position::{CommandPosition, EventPosition, PartitionPosition};
 pub use rules::Rules;
+pub use version::{Edit, Target, Version};
 pub use watermark::Watermark;

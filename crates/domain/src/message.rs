@@ -5,7 +5,7 @@ use proto::v1;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::{
-    Code, Error, Seq, UserId,
+    Code, Error, Seq, UserId, Version,
     limits::{BODY_BYTES_MAX, MENTIONS_MAX},
 };
 
@@ -20,6 +20,8 @@ pub struct Message {
     pub mentions: Vec<UserId>,
     /// It is meant for everybody in the chat.
     pub mention_all: bool,
+    /// Which version of it this is.
+    pub version: Version,
 }
 
 impl Message {
@@ -44,25 +46,34 @@ impl Message {
         if distinct.len() < mentions.len() {
             return Err(Code::BadRequest);
         }
-        Ok(Self { body, reply_to: place(reply_to), mentions, mention_all })
+        Ok(Self { body, reply_to: place(reply_to), mentions, mention_all, version: Version::Original })
     }
 
     pub(crate) fn to_client(&self) -> v1::SendMessage {
-        let v1::MessageSent { body, reply_to, mentions, mention_all } = self.to_entry();
+        let v1::MessageSent { body, reply_to, mentions, mention_all, .. } = self.to_entry();
         v1::SendMessage { body, reply_to, mentions, mention_all }
     }
 
     pub(crate) fn from_entry(wire: v1::MessageSent) -> Result<Self, Error> {
-        let v1::MessageSent { body, reply_to, mentions, mention_all } = wire;
-        Ok(Self { body, reply_to: place(reply_to), mentions: users(&mentions)?, mention_all })
+        let v1::MessageSent { body, reply_to, mentions, mention_all, edited_seq, first_hash, deleted_seq } = wire;
+        let version = Version::from_wire(edited_seq, &first_hash, deleted_seq)?;
+        Ok(Self { body, reply_to: place(reply_to), mentions: users(&mentions)?, mention_all, version })
     }
 
     pub(crate) fn to_entry(&self) -> v1::MessageSent {
+        let (edited_seq, first_hash, deleted_seq) = match self.version {
+            Version::Original => (0, Bytes::new(), 0),
+            Version::Edited { seq, first_hash } => (seq, Bytes::copy_from_slice(&first_hash.to_be_bytes()), 0),
+            Version::Deleted { seq } => (0, Bytes::new(), seq),
+        };
         v1::MessageSent {
             body: self.body.clone(),
             reply_to: self.reply_to.unwrap_or_default(),
             mentions: self.mentions.iter().map(|user| user.to_wire()).collect(),
             mention_all: self.mention_all,
+            edited_seq,
+            first_hash,
+            deleted_seq,
         }
     }
 

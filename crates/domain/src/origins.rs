@@ -8,6 +8,7 @@ use proto::log;
 use crate::{
     Entry, Error, Micros, Origin, Seq, UserId,
     limits::{ORIGIN_KEPT_US, ORIGINS_PER_CHAT_MAX, ORIGINS_PER_SENDER_MAX, OUTBOX_SPAN},
+    version::{ANY, edits_of},
 };
 
 /// One stored command of an origin.
@@ -90,6 +91,16 @@ impl Origins {
         }
         self.by_use.insert(entry.seq, key);
         self.evict(entry.sender, entry.time);
+    }
+
+    /// A message is deleted: of it and of its edits no hash is left by which a text could be guessed.
+    pub(crate) fn forget_content(&mut self, seq: Seq) {
+        let edits = edits_of(seq);
+        for one in self.states.values_mut().flat_map(|state| &mut state.ring) {
+            if one.seq == seq || (one.hash >> 64) as u64 == edits {
+                one.hash = ANY;
+            }
+        }
     }
 
     fn evict(&mut self, sender: UserId, now: Micros) {

@@ -340,6 +340,8 @@ fn what(action: &command::Action) -> String {
         command::Action::SetRole(set) => format!("give {} the role {}", last(&set.user), set.role),
         command::Action::RenameChat(rename) => format!("call it {:?}", rename.name),
         command::Action::TransferOwnership(transfer) => format!("hand it to {}", last(&transfer.user)),
+        command::Action::EditMessage(edit) => format!("say something else at {}", edit.seq),
+        command::Action::DeleteMessage(delete) => format!("take {} back", delete.seq),
     }
 }
 

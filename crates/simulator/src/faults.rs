@@ -109,6 +109,8 @@ fn act(world: &mut World) {
     let other = devices::user(world.random.index(world.scene.users));
     let action = if world.scene.governs && world.random.one_in(4) {
         govern(world, other)
+    } else if world.scene.edits && world.random.one_in(3) {
+        change(world, device, chat)
     } else if world.random.one_in(times) {
         match world.random.below(5) {
             0 | 1 => {
@@ -143,6 +145,18 @@ fn govern(world: &mut World, other: UserId) -> command::Action {
             command::Action::SetRole(v1::SetRole { user, role })
         }
     }
+}
+
+/// Another word in the place of something that the device knows, or none: its own or not, a message or not.
+fn change(world: &mut World, device: usize, chat: ChatId) -> command::Action {
+    let known = devices::known(world, device, chat);
+    // Now and then one that there is not, or not yet.
+    let seq = 1 + world.random.below(known + 2);
+    if world.random.one_in(3) {
+        return command::Action::DeleteMessage(v1::DeleteMessage { seq });
+    }
+    let body = Bytes::copy_from_slice(&world.random.next().to_be_bytes());
+    command::Action::EditMessage(v1::EditMessage { seq, body })
 }
 
 /// Something new, which may answer the last entry that its sender knows, and name somebody.

@@ -2,8 +2,7 @@
 
 use checker::{Chat, Options, User};
 use client::Settlement;
-use client::machine::Entry;
-use domain::{ChatId, LoggedEntry, Micros, Seq, UserId};
+use domain::{ChatId, Entry, Event, LoggedEntry, Micros, Seq, UserId};
 use prost::Message as _;
 use proto::v1;
 use witness::seen_entry;
@@ -165,7 +164,7 @@ fn record_logs(world: &mut World) {
         for reader in Truth::ever_members(&entries) {
             let shown = Truth::shown_to(&entries, reader);
             let seen =
-                shown.filter_map(|(_, row)| seen_entry(&Entry::new(v1::Entry::decode(row.bytes.clone()).ok()?)?));
+                shown.filter_map(|(_, row)| seen_entry(&client::machine::Entry::new(v1::Entry::decode(row.bytes.clone()).ok()?)?));
             let through = entries.last().map_or(0, |(_, row)| row.entry.seq);
             world.recorder.final_history(of(chat), User::from(*reader.as_bytes()), through, seen.collect());
         }
@@ -218,6 +217,12 @@ fn receipts(world: &mut World) {
     wrong.into_iter().for_each(|what| world.fault(what));
 }
 
+/// What there is of a message; none: it is deleted.
+fn said(entry: &Entry) -> Option<bytes::Bytes> {
+    let Event::MessageSent(message) = &entry.event else { return None };
+    (!message.version.is_deleted()).then(|| message.body.clone())
+}
+
 /// The chat that these entries come to.
 fn fold(entries: &[(Seq, LoggedEntry)]) -> Option<domain::Chat> {
     let (first, later) = entries.split_first()?;
@@ -239,6 +244,19 @@ fn models(world: &mut World) {
         if name.as_ref().map(|name| (name.seq, &*name.text)) != Truth::name(entries) {
             let (called, short) = (Truth::name(entries), short(chat.as_bytes()));
             wrong.push(format!("N10: the name of chat {short} is {name:?}, in its log {called:?}"));
+        }
+        let rows = Truth::rows(entries);
+        let stored = world.store.history(chat, 0, usize::MAX).0;
+        if let Some((row, stored)) = rows.iter().zip(&stored).find(|(row, stored)| row != stored) {
+            let (short, seq) = (short(chat.as_bytes()), row.entry.seq);
+            wrong.push(format!("N10: seq {seq} of chat {short} is stored as {:?}, by its log it is {:?}", stored.entry, row.entry));
+        }
+        let last = rows.iter().rev().find(|row| row.entry.event.is_message());
+        let last = last.map(|row| (row.entry.seq, said(&row.entry)));
+        let preview = world.store.summary(chat).and_then(|summary| summary.preview);
+        let preview = preview.map(|shown| (shown.seq, (!shown.deleted).then_some(shown.body)));
+        if preview != last {
+            wrong.push(format!("N10: of chat {} is shown {preview:?}, its last message is {last:?}", short(chat.as_bytes())));
         }
         let folded = fold(entries);
         let loaded = world.store.load_chat(chat).ok().flatten();

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use domain::{CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Seq, WriterId};
+use domain::{CommandPosition, Epoch, EventPosition, GatewayId, LoggedEntry, Seq, Target, WriterId};
 use ingest::machine::{
     Action, Asked, CommandFacts, CommandRecord, EventFacts, Facts, Halt, HandedRecord, Input, Item, Owner, Route,
     TailRecord, plan,
@@ -238,6 +238,16 @@ fn act(world: &mut World, process: ProcessId, tenure: u64, action: Action) {
                         return;
                     }
                 }
+            };
+            let back = world.latency();
+            world.within(process, back, move |world| give(world, tenure, loaded));
+        }),
+        Action::LoadTarget(chat, seq) => world.after(way, move |world| {
+            let loaded = if !world.calm && world.random.one_in(40) {
+                Input::TargetFailed(chat, seq)
+            } else {
+                let row = world.store.row(chat, seq);
+                Input::TargetLoaded(chat, seq, row.map_or(Target::Missing, |row| Target::of(&row.entry)))
             };
             let back = world.latency();
             world.within(process, back, move |world| give(world, tenure, loaded));

@@ -191,12 +191,14 @@ fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
     let key = SendKey { chat, origin: command.origin, n: command.n };
     match command.action.as_ref()? {
         command::Action::SendMessage(message) => Some((key, Some(content_of(&asked_as(message))))),
+        command::Action::EditMessage(edit) => Some((key, Some(Hash::of(&edit.body)))),
         command::Action::CreateChat(_)
         | command::Action::AddMember(_)
         | command::Action::RemoveMember(_)
         | command::Action::LeaveChat(_)
         | command::Action::SetRole(_)
         | command::Action::RenameChat(_)
-        | command::Action::TransferOwnership(_) => Some((key, None)),
+        | command::Action::TransferOwnership(_)
+        | command::Action::DeleteMessage(_) => Some((key, None)),
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Scene {
     pub(crate) imports: bool,
     /// Chats are given names, members other roles.
     pub(crate) governs: bool,
+    /// What was said is edited and deleted, by whom it may concern.
+    pub(crate) edits: bool,
 }
 
 impl Scene {
@@ -90,6 +92,7 @@ impl Scene {
             hands_over: seed.is_multiple_of(2),
             imports: matches!(seed % 7, 0 | 6),
             governs: seed.is_multiple_of(9),
+            edits: seed % 4 == 1,
         }
     }
 }

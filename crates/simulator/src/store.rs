@@ -273,8 +273,16 @@ impl Tables {
         }
         for row in &rows.rows {
             let stored = table.rows.entry(row.entry.seq).or_insert_with(|| row.clone());
-            if stored.bytes != row.bytes {
+            if stored.bytes != row.bytes && !stored.entry.is_version_of(&row.entry) {
                 differing.push((rows.chat, row.entry.seq));
+            }
+        }
+        // Also of what was there before, and of all that they change: no chain to follow in a table of this size.
+        for by in rows.rows.iter().filter(|row| row.entry.changes().is_some()) {
+            for row in table.rows.values_mut() {
+                if let Some(changed) = row.entry.changed_by(&by.entry) {
+                    *row = LoggedEntry::encode(changed);
+                }
             }
         }
         if let (Some(bytes), Some(last)) = (&rows.snapshot, rows.rows.last()) {

@@ -68,6 +68,8 @@ impl Truth {
                 | Event::RoleSet { .. }
                 | Event::ChatRenamed { .. }
                 | Event::OwnershipTransferred { .. }
+                | Event::MessageEdited(_)
+                | Event::MessageDeleted { .. }
                 | Event::ImportBegun { .. } => {}
             }
         }
@@ -96,6 +98,8 @@ impl Truth {
                 | Event::RoleSet { .. }
                 | Event::ChatRenamed { .. }
                 | Event::OwnershipTransferred { .. }
+                | Event::MessageEdited(_)
+                | Event::MessageDeleted { .. }
                 | Event::ImportBegun { .. }
                 | Event::ImportEnded { .. } => {}
             }
@@ -112,6 +116,22 @@ impl Truth {
         let is_end = |logged: &LoggedEntry| matches!(logged.entry.event, Event::ImportEnded { .. });
         let importing = entries.iter().any(|(at, logged)| *at > record && is_end(logged));
         Self::shown_to(entries, user).filter(move |(at, _)| *at <= record && !importing)
+    }
+
+    /// The row of each entry as the entries end: each changed by all that is about it, in order.
+    pub(crate) fn rows(entries: &[(Seq, LoggedEntry)]) -> Vec<LoggedEntry> {
+        let mut rows: Vec<LoggedEntry> = Vec::with_capacity(entries.len());
+        for (_, logged) in entries {
+            if logged.entry.changes().is_some() {
+                for row in &mut rows {
+                    if let Some(changed) = row.entry.changed_by(&logged.entry) {
+                        *row = LoggedEntry::encode(changed);
+                    }
+                }
+            }
+            rows.push(logged.clone());
+        }
+        rows
     }
 
     /// What the chat is called as the entries end, and since which seq; none: nobody ever said.
@@ -135,6 +155,8 @@ impl Truth {
             | Event::RoleSet { .. }
             | Event::ChatRenamed { .. }
             | Event::OwnershipTransferred { .. }
+            | Event::MessageEdited(_)
+            | Event::MessageDeleted { .. }
             | Event::ImportBegun { .. }
             | Event::ImportEnded { .. } => false,
         };

@@ -32,7 +32,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use domain::{ChatId, Partition, PartitionPosition, Seq, UserId, Watermark};
+use domain::{ChatId, LoggedEntry, Partition, PartitionPosition, Seq, UserId, Watermark};
 use tokio::time::{Instant, timeout_at};
 
 use queue::{Queue, Write, Written};
@@ -189,6 +189,10 @@ impl Embedded {
                 return Err(Error::NotYet { chat, at_least: seq });
             }
         }
+    }
+
+    pub(crate) fn entry(&self, chat: ChatId, seq: Seq) -> Result<Option<LoggedEntry>, Error> {
+        self.view().entry(chat, seq)
     }
 
     pub(crate) async fn history(

@@ -27,6 +27,7 @@ mod join;
 mod load;
 mod merge;
 mod page;
+mod rewrite;
 mod rows;
 mod store;
 mod waiters;

@@ -151,6 +151,25 @@ pub struct Preview {
     pub length: u32,
     /// The first of them; what they mean is not looked at.
     pub body: Bytes,
+    /// The message is deleted: nothing of it is left to show.
+    pub deleted: bool,
+}
+
+/// In the place of a deleted message's first bytes: more of them than it has is what no other one shows, and what a version
+/// from before deletions can read.
+const DELETED: &[u8] = &[0];
+
+impl Preview {
+    /// Length and first bytes as they are stored.
+    pub(crate) fn put(&self) -> (u32, &[u8]) {
+        if self.deleted { (0, DELETED) } else { (self.length, &self.body) }
+    }
+
+    /// As stored by [`Self::put`].
+    pub(crate) fn of(seq: Seq, sender: UserId, time: Micros, length: u32, body: Bytes) -> Self {
+        let deleted = length == 0 && &body[..] == DELETED;
+        Self { seq, sender, time, length, body: if deleted { Bytes::new() } else { body }, deleted }
+    }
 }
 
 /// What a list shows of a chat.

@@ -11,7 +11,7 @@ mod reading;
 pub use reading::{Asked, ReadError};
 
 use bytes::Bytes;
-use domain::{Chat, ChatId, Partition, PartitionPosition, Seq, UserId, Watermark};
+use domain::{Chat, ChatId, LoggedEntry, Partition, PartitionPosition, Seq, UserId, Watermark};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
@@ -50,7 +50,8 @@ impl Store {
     /// Appends rows of one partition and moves its position, which never goes back (M8).
     ///
     /// Rewriting rows that are there is no change; another entry under a stored seq is [`Error::Conflict`], and then
-    /// nothing of the append is stored. An answer means: there after a kill; after a power cut, see
+    /// nothing of the append is stored. An edit or a deletion among the rows brings the rows of its message, and those of
+    /// the edits of a deleted one, to their new version. An answer means: there after a kill; after a power cut, see
     /// [`Self::synced_position`].
     pub async fn append(&self, append: Append) -> Result<(), Error> {
         match self {
@@ -101,6 +102,14 @@ impl Store {
         match self {
             Self::Embedded(engine) => engine.members(chat, at_least, deadline).await,
             Self::Cql(engine) => boxed(engine.members(chat, at_least, deadline)).await,
+        }
+    }
+
+    /// One row of a chat's log, in its newest version; none where nothing is stored.
+    pub async fn entry(&self, chat: ChatId, seq: Seq) -> Result<Option<LoggedEntry>, Error> {
+        match self {
+            Self::Embedded(engine) => engine.entry(chat, seq),
+            Self::Cql(engine) => boxed(engine.entry(chat, seq)).await,
         }
     }
 

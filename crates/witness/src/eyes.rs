@@ -204,27 +204,42 @@ pub fn seen_entry(from: &Entry) -> Option<SeenEntry> {
     let user = |bytes: &[u8]| UserId::from_wire(bytes).map(user_of);
     let v1::Entry { seq, ordinal, sender, origin, n, time_us, event, .. } = &from.entry;
     let event = event.as_ref()?;
-    let (content, what) = match event {
+    let (mut content, mut changed) = (None, None);
+    let what = match event {
         entry::Event::ChatCreated(created) => {
             let members = created.members.iter().filter_map(|member| Some((user(&member.user)?, member.role)));
-            (None, Content::ChatCreated { kind: created.kind, members: members.collect() })
+            Content::ChatCreated { kind: created.kind, members: members.collect() }
         }
         entry::Event::MemberAdded(added) => {
             let member = added.member.as_ref()?;
-            (None, Content::MemberAdded { user: user(&member.user)?, role: member.role })
+            Content::MemberAdded { user: user(&member.user)?, role: member.role }
         }
-        entry::Event::MemberRemoved(removed) => (None, Content::MemberRemoved { user: user(&removed.user)? }),
-        entry::Event::MemberLeft(_) => (None, Content::MemberLeft),
-        entry::Event::RoleSet(set) => (None, Content::RoleSet { user: user(&set.user)?, role: set.role }),
-        entry::Event::ChatRenamed(_) => (None, Content::ChatRenamed),
+        entry::Event::MemberRemoved(removed) => Content::MemberRemoved { user: user(&removed.user)? },
+        entry::Event::MemberLeft(_) => Content::MemberLeft,
+        entry::Event::RoleSet(set) => Content::RoleSet { user: user(&set.user)?, role: set.role },
+        entry::Event::ChatRenamed(_) => Content::ChatRenamed,
         entry::Event::OwnershipTransferred(transferred) => {
-            (None, Content::OwnershipTransferred { user: user(&transferred.user)? })
+            Content::OwnershipTransferred { user: user(&transferred.user)? }
         }
-        entry::Event::MessageSent(message) => (Some(content_of(message)), Content::Message),
-        entry::Event::ImportBegun(begun) => (None, Content::ImportBegun { kind: begun.kind }),
+        entry::Event::MessageSent(message) if message.edited_seq > 0 => {
+            (changed, content) = (Some(message.edited_seq), Some(Hash::of(&message.body)));
+            Content::Message
+        }
+        entry::Event::MessageSent(message) => {
+            changed = (message.deleted_seq > 0).then_some(message.deleted_seq);
+            content = Some(content_of(message));
+            Content::Message
+        }
+        entry::Event::MessageEdited(edited) => {
+            changed = edited.erased.then_some(0);
+            content = Some(Hash::of(&edited.body));
+            Content::Edited { seq: edited.seq }
+        }
+        entry::Event::MessageDeleted(deleted) => Content::Deleted { seq: deleted.seq },
+        entry::Event::ImportBegun(begun) => Content::ImportBegun { kind: begun.kind },
         entry::Event::ImportEnded(ended) => {
             let members = ended.members.iter().filter_map(|member| Some((user(&member.user)?, member.role)));
-            (None, Content::ImportEnded { members: members.collect() })
+            Content::ImportEnded { members: members.collect() }
         }
     };
     Some(SeenEntry {
@@ -237,13 +252,14 @@ pub fn seen_entry(from: &Entry) -> Option<SeenEntry> {
         time: *time_us,
         hash: Hash(from.hash.into()),
         content: content.unwrap_or_else(|| Hash::of(format!("{event:?}").as_bytes())),
+        changed,
         event: what,
     })
 }
 
 /// What is compared of a message: its body where it refers to nothing, as the checker's users name it, else all of it.
 pub fn content_of(message: &v1::MessageSent) -> Hash {
-    let v1::MessageSent { body, reply_to, mentions, mention_all } = message;
+    let v1::MessageSent { body, reply_to, mentions, mention_all, .. } = message;
     if *reply_to == 0 && mentions.is_empty() && !mention_all {
         return Hash::of(body);
     }
@@ -253,7 +269,7 @@ pub fn content_of(message: &v1::MessageSent) -> Hash {
 /// The message that a granted send becomes.
 pub fn asked_as(send: &v1::SendMessage) -> v1::MessageSent {
     let v1::SendMessage { body, reply_to, mentions, mention_all } = send.clone();
-    v1::MessageSent { body, reply_to, mentions, mention_all }
+    v1::MessageSent { body, reply_to, mentions, mention_all, ..v1::MessageSent::default() }
 }
 
 /// What the checker knows a command by; its content where it stands unchanged in the entry.
@@ -265,12 +281,16 @@ fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
             let key = SendKey { chat, origin: command.origin, n: command.n };
             Some((key, Some(content_of(&asked_as(message)))))
         }
+        command::Action::EditMessage(edit) => {
+            Some((SendKey { chat, origin: command.origin, n: command.n }, Some(Hash::of(&edit.body))))
+        }
         command::Action::AddMember(_)
         | command::Action::RemoveMember(_)
         | command::Action::LeaveChat(_)
         | command::Action::SetRole(_)
         | command::Action::RenameChat(_)
-        | command::Action::TransferOwnership(_) => Some((SendKey { chat, origin: command.origin, n: command.n }, None)),
+        | command::Action::TransferOwnership(_)
+        | command::Action::DeleteMessage(_) => Some((SendKey { chat, origin: command.origin, n: command.n }, None)),
     }
 }
 

@@ -114,7 +114,9 @@ impl HotChat {
             Event::MessageSent { .. }
             | Event::RoleSet { .. }
             | Event::ChatRenamed { .. }
-            | Event::OwnershipTransferred { .. } => self.members.keys().copied().collect(),
+            | Event::OwnershipTransferred { .. }
+            | Event::MessageEdited(_)
+            | Event::MessageDeleted { .. } => self.members.keys().copied().collect(),
         };
         self.head = entry.seq;
         self.live = true;

@@ -161,6 +161,8 @@ impl Writer {
                 | Event::RoleSet { .. }
                 | Event::ChatRenamed { .. }
                 | Event::OwnershipTransferred { .. }
+                | Event::MessageEdited(_)
+                | Event::MessageDeleted { .. }
                 | Event::ImportBegun { .. }
                 | Event::ImportEnded { .. } => unimplemented!("no test here needs it"),
             };

@@ -1,6 +1,6 @@
 //! What stands in a command record: a client's command, or a step of an operator's import.
 
-use domain::{Chat, ChatId, Code, Command, Decision, Import, Micros, Outcome, Rules, UserId, decide, decide_import};
+use domain::{Chat, ChatId, Code, Command, Decision, Import, Micros, Outcome, Rules, Seq, Target, UserId, decide, decide_import};
 use proto::{log, v1};
 
 use super::Refused;
@@ -57,9 +57,15 @@ impl Asked {
         }
     }
 
-    pub(super) fn decide(&self, chat: Option<&Chat>, stamp: Micros, rules: &Rules) -> Decision {
+    /// The message that it is about, if the chat has an entry there: what that is must be known to decide.
+    pub(super) fn target(&self, chat: Option<&Chat>) -> Option<Seq> {
+        let Self::Command(command) = self else { return None };
+        command.target().filter(|seq| chat.is_some_and(|chat| chat.has(*seq)))
+    }
+
+    pub(super) fn decide(&self, chat: Option<&Chat>, target: Target, stamp: Micros, rules: &Rules) -> Decision {
         match self {
-            Self::Command(command) => decide(chat, command, stamp, rules),
+            Self::Command(command) => decide(chat, command, target, stamp, rules),
             Self::Import(import) => decide_import(chat, import, stamp),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use domain::{Chat, ChatId, CommandPosition, Entry, Event, GatewayId, LoggedEntry, Role, Seq, UserId};
+use domain::{Chat, ChatId, CommandPosition, Entry, Event, GatewayId, LoggedEntry, Role, Seq, Target, UserId};
 use proto::relay::Answer;
 
 use super::Route;
@@ -82,6 +82,13 @@ impl Batch {
         rows.rows.push(entry);
     }
 
+    /// What stands at this seq of a chat by the entries of this batch alone, as it was said.
+    pub(super) fn target(&self, chat: ChatId, seq: Seq) -> Option<Target> {
+        let rows = &self.chats.get(&chat)?.rows;
+        let place = rows.binary_search_by_key(&seq, |row| row.entry.seq).ok()?;
+        Some(Target::of(&rows[place].entry))
+    }
+
     pub(super) fn answer(&mut self, route: Option<Route>, outcome: proto::v1::Outcome) {
         if let Some(Route { gateway, session, request }) = route {
             let answer = Answer { session, request, outcome: Some(outcome) };
@@ -138,7 +145,9 @@ fn stays(before: Option<&Chat>, entry: &Entry) -> Vec<Stay> {
         | Event::MessageSent { .. }
         | Event::RoleSet { .. }
         | Event::ChatRenamed { .. }
-        | Event::OwnershipTransferred { .. } => Vec::new(),
+        | Event::OwnershipTransferred { .. }
+        | Event::MessageEdited(_)
+        | Event::MessageDeleted { .. } => Vec::new(),
     }
 }
 
@@ -153,6 +162,8 @@ fn new_roles(before: Option<&Chat>, entry: &Entry) -> impl Iterator<Item = NewRo
         | Event::MemberLeft
         | Event::MessageSent { .. }
         | Event::ChatRenamed { .. }
+        | Event::MessageEdited(_)
+        | Event::MessageDeleted { .. }
         | Event::ImportBegun { .. }
         | Event::ImportEnded { .. } => [None, None],
     };

@@ -1,8 +1,12 @@
 //! The chats in memory: a cache bounded in bytes, in which what is not yet appended stays (M1).
+//!
+//! Beside a chat stands what is known of messages that were edited or deleted, or are to be.
 
 use std::collections::BTreeMap;
 
-use domain::{Chat, ChatId, Rules, Seq};
+use domain::{Chat, ChatId, Rules, Seq, Target};
+
+use super::targets::Targets;
 
 /// What a chat that does not exist takes: its id, and its places in both maps.
 const ABSENT_BYTES: usize = 128;
@@ -11,6 +15,7 @@ const ABSENT_BYTES: usize = 128;
 struct Slot {
     /// None: there is no such chat.
     chat: Option<Box<Chat>>,
+    targets: Targets,
     /// Entries decided and not yet appended, by batch.
     pinned: u32,
     bytes: usize,
@@ -51,6 +56,30 @@ impl Chats {
         self.put(id, chat, pinned);
     }
 
+    /// What is known of the message at this seq.
+    pub(super) fn target(&self, id: ChatId, seq: Seq) -> Option<Target> {
+        self.slots.get(&id).and_then(|slot| slot.targets.get(seq))
+    }
+
+    /// Takes in what was read of a message; what is known of it already is newer and stays (M1).
+    pub(super) fn target_loaded(&mut self, id: ChatId, seq: Seq, target: Target) {
+        let rules = self.rules;
+        self.change_targets(id, |targets| targets.loaded(seq, target, &rules));
+    }
+
+    /// Takes in what the entry `by` made of a message.
+    pub(super) fn target_changed(&mut self, id: ChatId, seq: Seq, target: Target, by: Seq) {
+        self.change_targets(id, |targets| targets.changed(seq, target, by));
+    }
+
+    fn change_targets(&mut self, id: ChatId, change: impl FnOnce(&mut Targets)) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        change(&mut slot.targets);
+        self.bytes -= slot.bytes;
+        slot.bytes = slot.weight();
+        self.bytes += slot.bytes;
+    }
+
     /// Takes in a chat that its first entry made.
     pub(super) fn created(&mut self, id: ChatId, chat: Box<Chat>) {
         let pinned = self.slots.get(&id).map_or(0, |slot| slot.pinned);
@@ -60,10 +89,11 @@ impl Chats {
     fn put(&mut self, id: ChatId, chat: Option<Box<Chat>>, pinned: u32) {
         self.remove(id);
         self.clock += 1;
-        let bytes = weight(chat.as_deref());
-        self.bytes += bytes;
+        let mut slot = Slot { chat, targets: Targets::default(), pinned, bytes: 0, used: self.clock };
+        slot.bytes = slot.weight();
+        self.bytes += slot.bytes;
         self.by_use.insert(self.clock, id);
-        self.slots.insert(id, Slot { chat, pinned, bytes, used: self.clock });
+        self.slots.insert(id, slot);
     }
 
     fn remove(&mut self, id: ChatId) {
@@ -83,7 +113,7 @@ impl Chats {
         self.by_use.insert(self.clock, id);
         slot.used = self.clock;
         self.bytes -= slot.bytes;
-        slot.bytes = weight(slot.chat.as_deref());
+        slot.bytes = slot.weight();
         self.bytes += slot.bytes;
     }
 
@@ -92,7 +122,7 @@ impl Chats {
     pub(super) fn snapshot_due(&self, id: ChatId, first: Seq, entries: u64) -> Option<proto::log::ChatSnapshot> {
         let slot = self.slots.get(&id)?;
         let chat = slot.chat.as_deref()?;
-        let every = entries.max((slot.bytes as u64 / 1024).next_power_of_two());
+        let every = entries.max((chat_weight(Some(chat)) as u64 / 1024).next_power_of_two());
         ((first - 1) / every != chat.head() / every).then(|| chat.snapshot())
     }
 
@@ -106,6 +136,11 @@ impl Chats {
         if let Some(slot) = self.slots.get_mut(&id) {
             slot.pinned = slot.pinned.saturating_sub(1);
         }
+    }
+
+    /// The store has the chat's entries through this one: what it says of a message is no older.
+    pub(super) fn appended(&mut self, id: ChatId, through: Seq) {
+        self.change_targets(id, |targets| targets.appended(through));
     }
 
     /// Whether it is time to give some up.
@@ -128,6 +163,12 @@ impl Chats {
     }
 }
 
-fn weight(chat: Option<&Chat>) -> usize {
+impl Slot {
+    fn weight(&self) -> usize {
+        chat_weight(self.chat.as_deref()) + self.targets.weight()
+    }
+}
+
+fn chat_weight(chat: Option<&Chat>) -> usize {
     ABSENT_BYTES + chat.map_or(0, Chat::weight)
 }

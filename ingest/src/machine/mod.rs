@@ -12,11 +12,12 @@ mod batch;
 mod chats;
 mod owner;
 mod takeover;
+mod targets;
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
-use domain::{Chat, ChatId, Code, CommandPosition, GatewayId, LoggedEntry, Micros, PartitionPosition, Seq, WriterId};
+use domain::{Chat, ChatId, Code, CommandPosition, GatewayId, LoggedEntry, Micros, PartitionPosition, Seq, Target, WriterId};
 use proto::relay::Answer;
 
 pub use asked::Asked;
@@ -94,6 +95,10 @@ pub enum Input {
     Loaded(ChatId, Option<Box<Chat>>),
     /// A chat that could not be read: asked for again at the next tick.
     LoadFailed(ChatId),
+    /// What stands at a seq that was asked for.
+    TargetLoaded(ChatId, Seq, Target),
+    /// A row that could not be read: asked for again at the next tick.
+    TargetFailed(ChatId, Seq),
     /// The batch in flight stands in EVENTS-p.
     Published(Seq),
     /// Nobody knows whether the batch in flight landed.
@@ -122,6 +127,8 @@ pub enum Input {
 pub enum Action {
     /// Read this chat.
     Load(ChatId),
+    /// Read this row: a command is judged by what it holds.
+    LoadTarget(ChatId, Seq),
     /// Publish these bytes, fenced by the stream's last sequence.
     Publish {
         /// An encoded `EventBatch`.

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use domain::{
     Chat, ChatId, CommandPosition, Decision, Epoch, EventPosition, LoggedEntry, Micros, Outcome, PartitionPosition,
-    Rules, Seq, WriterId, limits,
+    Rules, Seq, Target, WriterId, limits,
 };
 use prost::Message as _;
 use proto::log::EventBatch;
@@ -20,6 +20,8 @@ const RECORD_OVERHEAD_BYTES: usize = 4 * 1024;
 const LOADS_MAX: usize = 256;
 /// How many commands ahead of the fold keep their chats in memory.
 const AHEAD: usize = 1_024;
+/// Rows that are read together, for commands that follow one that waits for a row.
+const TARGETS_TOGETHER: usize = 64;
 
 /// Bounds of an owner.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +61,13 @@ struct Waiting {
     bytes: usize,
     /// How many of its items are decided.
     decided: usize,
+}
+
+/// What a command cannot be decided without.
+#[derive(Debug)]
+enum Missing {
+    Chat(ChatId),
+    Target(ChatId, Seq),
 }
 
 #[derive(Debug)]
@@ -102,6 +111,9 @@ pub struct Owner {
     chats: Chats,
     loading: BTreeSet<ChatId>,
     load_again: BTreeSet<ChatId>,
+    /// Rows that are being read. Their chats stay in memory, so none comes that is older than what is known (M1).
+    loading_targets: BTreeSet<(ChatId, Seq)>,
+    load_targets_again: BTreeSet<(ChatId, Seq)>,
     replay: VecDeque<TailRecord>,
     waiting: VecDeque<Waiting>,
     waiting_items: usize,
@@ -132,6 +144,8 @@ impl Owner {
             chats: Chats::new(settings.chats_bytes_max, rules),
             loading: BTreeSet::new(),
             load_again: BTreeSet::new(),
+            loading_targets: BTreeSet::new(),
+            load_targets_again: BTreeSet::new(),
             replay: plan.tail.into(),
             waiting: VecDeque::new(),
             waiting_items: 0,
@@ -162,7 +176,7 @@ impl Owner {
             && self.replay.is_empty()
             && self.unappended.len() < self.settings.unappended_max
             && !held
-            && asked.all(|asked| self.chats.holds(asked.chat()))
+            && asked.all(|asked| self.chats.holds(asked.chat()) && self.missing_target(None, asked).is_none())
     }
 
     /// The writer's name for itself in fingerprints.
@@ -196,6 +210,14 @@ impl Owner {
                 self.loading.remove(&id);
                 self.load_again.insert(id);
             }
+            Input::TargetLoaded(id, seq, target) => {
+                self.loading_targets.remove(&(id, seq));
+                self.chats.target_loaded(id, seq, target);
+            }
+            Input::TargetFailed(id, seq) => {
+                self.loading_targets.remove(&(id, seq));
+                self.load_targets_again.insert((id, seq));
+            }
             Input::Published(sequence) => self.published(sequence, actions),
             // M3: the same bytes with the same expectation; without the rule it is taken for landed.
             Input::PublishInDoubt if self.rules.m3 => self.publish_again(actions),
@@ -227,6 +249,9 @@ impl Owner {
     fn tick(&mut self, actions: &mut Vec<Action>) {
         for id in std::mem::take(&mut self.load_again) {
             self.load(id, actions);
+        }
+        for (id, seq) in std::mem::take(&mut self.load_targets_again) {
+            self.load_target(id, seq, actions);
         }
         if self.publishing.as_ref().is_some_and(|publishing| publishing.held) {
             self.publish_again(actions);
@@ -284,6 +309,10 @@ impl Owner {
         let id = entry.entry.chat;
         let before = self.chats.get(id);
         if before.is_some_and(|chat| entry.entry.seq <= chat.head()) {
+            if entry.entry.changes().is_some() {
+                // The store has the row, and perhaps not yet what it makes of others.
+                batch.add(before, entry);
+            }
             return;
         }
         let decoded = entry.entry.clone();
@@ -291,6 +320,9 @@ impl Owner {
         match Chat::create(&decoded) {
             Some(chat) => self.chats.created(id, Box::new(chat)),
             None => self.chats.change(id, |chat| chat.apply(&decoded)),
+        }
+        if let Some((seq, target)) = Target::after(&decoded) {
+            self.chats.target_changed(id, seq, target, decoded.seq);
         }
     }
 
@@ -311,6 +343,47 @@ impl Owner {
         }
     }
 
+    fn load_target(&mut self, id: ChatId, seq: Seq, actions: &mut Vec<Action>) -> bool {
+        let place = (id, seq);
+        let has_room = self.loading.len() + self.loading_targets.len() < LOADS_MAX;
+        let is_new = has_room && !self.load_targets_again.contains(&place) && self.loading_targets.insert(place);
+        if is_new {
+            actions.push(Action::LoadTarget(id, seq));
+        }
+        is_new
+    }
+
+    /// What stands at a seq of a chat in memory: by what became of it, else by what was said and is on its way.
+    ///
+    /// None: only the store knows, which has all entries that are not on their way.
+    fn target(&self, forming: Option<&Batch>, chat: ChatId, seq: Seq) -> Option<Target> {
+        let publishing = self.publishing.as_ref().map(|publishing| &publishing.batch);
+        let unappended = self.unappended.iter().rev().map(|(batch, _)| batch);
+        let appending = self.appending.as_ref().map(|(batch, _)| batch);
+        let mut batches = forming.into_iter().chain(publishing).chain(unappended).chain(appending);
+        self.chats.target(chat, seq).or_else(|| batches.find_map(|batch| batch.target(chat, seq)))
+    }
+
+    /// The row that must be read before this can be decided.
+    fn missing_target(&self, forming: Option<&Batch>, asked: &Asked) -> Option<Seq> {
+        let seq = asked.target(self.chats.get(asked.chat()))?;
+        self.target(forming, asked.chat(), seq).is_none().then_some(seq)
+    }
+
+    /// Reads the row that the next command waits for, and at once those of the ones behind it.
+    fn load_targets(&mut self, batch: &Batch, id: ChatId, seq: Seq, actions: &mut Vec<Action>) {
+        if !self.load_target(id, seq, actions) {
+            return;
+        }
+        let items = self.waiting.iter().flat_map(|record| &record.items).take(AHEAD);
+        let asked = items.filter_map(|item| item.asked.as_ref().ok());
+        let missing = asked.filter_map(|asked| Some((asked.chat(), self.missing_target(Some(batch), asked)?)));
+        let missing: BTreeSet<_> = missing.take(TARGETS_TOGETHER).collect();
+        for (id, seq) in missing {
+            self.load_target(id, seq, actions);
+        }
+    }
+
     fn load_ahead(&mut self, actions: &mut Vec<Action>) {
         while self.loading.len() < LOADS_MAX
             && let Some(id) = self.wanted.pop_front()
@@ -327,17 +400,19 @@ impl Owner {
     /// Decides what waits, in order, as far as the chats are in memory and the record has room.
     fn decide_batch(&mut self, actions: &mut Vec<Action>) {
         let mut batch = Batch { commands: self.folded.clone(), ..Batch::default() };
-        let mut moved = false;
+        let (mut moved, mut missing) = (false, None);
         while let Some(mut record) = self.waiting.pop_front() {
             let (from, stamp) = (record.decided, record.source.stamp());
             while let Some(item) = record.items.get(record.decided)
                 && self.has_room(&batch)
             {
-                if let Some(absent) = self.decide_one(&mut batch, item, stamp) {
-                    self.load(absent, actions);
-                    break;
+                match self.decide_one(&mut batch, item, stamp) {
+                    None => record.decided += 1,
+                    Some(absent) => {
+                        missing = Some(absent);
+                        break;
+                    }
                 }
-                record.decided += 1;
             }
             let finished = record.decided == record.items.len();
             let went_on = record.decided > from || finished;
@@ -365,6 +440,11 @@ impl Owner {
             self.waiting_items -= record.items.len();
             self.waiting_bytes -= record.bytes;
         }
+        match missing {
+            Some(Missing::Chat(id)) => self.load(id, actions),
+            Some(Missing::Target(id, seq)) => self.load_targets(&batch, id, seq, actions),
+            None => {}
+        }
         if !moved {
             return;
         }
@@ -385,8 +465,8 @@ impl Owner {
             && batch.bytes + largest + RECORD_OVERHEAD_BYTES <= limits::RECORD_BYTES_MAX
     }
 
-    /// Decides one command, or says which chat must be read first.
-    fn decide_one(&mut self, batch: &mut Batch, item: &Item, stamp: u64) -> Option<ChatId> {
+    /// Decides one command, or says what must be read first.
+    fn decide_one(&mut self, batch: &mut Batch, item: &Item, stamp: u64) -> Option<Missing> {
         let asked = match &item.asked {
             Ok(asked) => asked,
             Err(refused) => {
@@ -400,9 +480,17 @@ impl Owner {
         };
         let chat = asked.chat();
         if !self.chats.holds(chat) {
-            return Some(chat);
+            return Some(Missing::Chat(chat));
         }
-        let outcome = match asked.decide(self.chats.get(chat), stamp, &self.rules) {
+        let known = self.chats.get(chat);
+        let target = match asked.target(known) {
+            Some(seq) => match self.target(Some(batch), chat, seq) {
+                Some(target) => target,
+                None => return Some(Missing::Target(chat, seq)),
+            },
+            None => Target::Missing,
+        };
+        let outcome = match asked.decide(known, target, stamp, &self.rules) {
             Decision::Append(entry) => {
                 let outcome = Outcome::Stored { seq: entry.seq, time: entry.time };
                 self.fold(batch, LoggedEntry::encode(entry));
@@ -487,8 +575,9 @@ impl Owner {
 
     fn appended(&mut self, actions: &mut Vec<Action>) {
         let Some((batch, _)) = self.appending.take() else { return };
-        for id in batch.chats.keys() {
+        for (id, rows) in &batch.chats {
             self.chats.unpin(*id);
+            self.chats.appended(*id, rows.rows.last().map_or(0, |row| row.entry.seq));
         }
         answer(batch.answers, actions);
         if !self.chats.is_full() {
@@ -497,7 +586,8 @@ impl Owner {
         let ahead: BTreeSet<_> = self.ahead().collect();
         let replayed: BTreeSet<_> =
             self.replay.iter().flat_map(|record| &record.entries).map(|entry| entry.entry.chat).collect();
-        self.chats.evict(|id| ahead.contains(&id) || replayed.contains(&id));
+        let read: BTreeSet<_> = self.loading_targets.iter().map(|(chat, _)| *chat).collect();
+        self.chats.evict(|id| ahead.contains(&id) || replayed.contains(&id) || read.contains(&id));
     }
 
     /// M9: below what is appended and on disk, and what every required reader has; the last of each stays.

@@ -12,6 +12,8 @@ use prost::Message as _;
 
 use super::*;
 
+mod changes;
+
 const EPOCH: Epoch = Epoch(1);
 
 fn user(n: u8) -> UserId {
@@ -113,12 +115,23 @@ impl World {
         Some(Box::new(chat))
     }
 
+    fn target(&self, id: ChatId, seq: Seq) -> Target {
+        let row = self.rows.get(&id).and_then(|rows| rows.get(&seq));
+        row.map_or(Target::Missing, |bytes| Target::of(&LoggedEntry::decode(bytes.clone()).unwrap().entry))
+    }
+
     fn append(&mut self, position: PartitionPosition, chats: Vec<ChatRows>) {
         for rows in chats {
             self.stays.extend(rows.stays);
             for row in rows.rows {
-                let old = self.rows.entry(rows.chat).or_default().insert(row.entry.seq, row.bytes.clone());
-                assert!(old.is_none_or(|old| old == row.bytes), "a row was overwritten with another");
+                let rows = self.rows.entry(rows.chat).or_default();
+                let stored = rows.entry(row.entry.seq).or_insert_with(|| row.bytes.clone());
+                let stored = LoggedEntry::decode(stored.clone()).unwrap();
+                assert!(stored.entry.is_version_of(&row.entry), "a row was overwritten with another");
+                for bytes in rows.values_mut().filter(|_| row.entry.changes().is_some()) {
+                    let entry = LoggedEntry::decode(bytes.clone()).unwrap().entry;
+                    *bytes = entry.changed_by(&row.entry).map_or_else(|| bytes.clone(), |changed| changed.encode());
+                }
             }
         }
         if self.position.as_ref().is_none_or(|old| old.events.sequence <= position.events.sequence) {
@@ -171,6 +184,8 @@ impl Running {
         match self.asked.remove(0) {
             Action::Load(id) if chance % 5 == 1 => self.input(Input::LoadFailed(id)),
             Action::Load(id) => self.input(Input::Loaded(id, world.load(id))),
+            Action::LoadTarget(id, seq) if chance % 5 == 1 => self.input(Input::TargetFailed(id, seq)),
+            Action::LoadTarget(id, seq) => self.input(Input::TargetLoaded(id, seq, world.target(id, seq))),
             Action::Publish { payload, expected } => {
                 let lands = expected == world.events.len() as u64;
                 if lands && chance % 3 != 1 {

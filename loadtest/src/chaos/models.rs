@@ -117,6 +117,8 @@ fn fold(entries: &[SeenEntry], user: checker::User, seen: u64) -> Listed {
         | Content::MemberRemoved { .. }
         | Content::MemberLeft
         | Content::Message
+        | Content::Edited { .. }
+        | Content::Deleted { .. }
         | Content::RoleSet { .. }
         | Content::ChatRenamed
         | Content::OwnershipTransferred { .. }
@@ -150,6 +152,7 @@ mod tests {
             time: seq,
             hash,
             content: hash,
+            changed: None,
             event,
         }
     }

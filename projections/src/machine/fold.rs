@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use domain::limits::SCHEMA;
-use domain::{ChatId, Entry, Epoch, Event, LoggedEntry, Message, Seq, UserId, Watermark};
+use domain::{ChatId, Edit, Entry, Epoch, Event, LoggedEntry, Message, Seq, UserId, Watermark};
 use prost::Message as _;
 use proto::log::{EventBatch, StatusBatch};
 
-use super::rows::{Name, PREVIEW_BYTES, Preview, Projected, Stay, Summary};
+use super::rows::{Name, Preview, Projected, Stay, Summary};
 use crate::error::FoldError;
 
 /// A record as it was read.
@@ -208,6 +208,8 @@ impl Fold {
                 | Event::RoleSet { .. }
                 | Event::ChatRenamed { .. }
                 | Event::OwnershipTransferred { .. }
+                | Event::MessageEdited(_)
+                | Event::MessageDeleted { .. }
                 | Event::ImportBegun { .. }
                 | Event::ImportEnded { .. } => false,
             };
@@ -271,6 +273,8 @@ impl Fold {
                 Event::MessageSent { .. } => lift(entry.sender),
                 // Roles stand in the members' rows.
                 Event::RoleSet { .. } | Event::OwnershipTransferred { .. } => {}
+                // Of a message that is counted; for the preview see below.
+                Event::MessageEdited(_) | Event::MessageDeleted { .. } => {}
                 Event::ChatRenamed { name } => {
                     names.insert(entry.chat, Name { seq: entry.seq, text: name.clone() });
                 }
@@ -297,15 +301,15 @@ impl Fold {
             summary.head = entry.seq;
             summary.ordinal = entry.ordinal;
             summary.activity = entry.time;
-            if let Event::MessageSent(Message { body, .. }) = &entry.event {
-                summary.preview = Some(Preview {
-                    seq: entry.seq,
-                    sender: entry.sender,
-                    time: entry.time,
-                    length: u32::try_from(body.len()).unwrap_or(u32::MAX),
-                    // A copy: a slice would keep the whole record in memory.
-                    body: Bytes::copy_from_slice(&body[..body.len().min(PREVIEW_BYTES)]),
-                });
+            // Rows may be newer than the fold: an erased edit is of a message that is deleted further on.
+            if let Event::MessageSent(Message { body, version, .. }) = &entry.event {
+                let (seq, sender, time) = (entry.seq, entry.sender, entry.time);
+                let none = Preview { seq, sender, time, length: 0, body: Bytes::new(), deleted: false };
+                summary.preview = Some(none.with((!version.is_deleted()).then_some(body)));
+            } else if let Event::MessageEdited(Edit { seq, body, erased, .. }) = &entry.event {
+                summary.change(*seq, (!erased).then_some(body));
+            } else if let Event::MessageDeleted { seq } = &entry.event {
+                summary.change(*seq, None);
             }
         }
         let summary = |chat: ChatId| self.summaries.get(&chat).map(|summary| (chat, summary.clone()));

@@ -28,6 +28,8 @@ pub struct Preview {
     pub length: u32,
     /// At most [`PREVIEW_BYTES`] of them.
     pub body: Bytes,
+    /// It is deleted, and nothing of it left.
+    pub deleted: bool,
 }
 
 /// What a list shows of a chat.
@@ -47,7 +49,28 @@ pub struct Summary {
     pub kind: ChatKind,
 }
 
+impl Preview {
+    /// With this body; none: deleted.
+    pub(super) fn with(self, body: Option<&Bytes>) -> Self {
+        let said = body.map_or(&[][..], |body| body);
+        Self {
+            length: u32::try_from(said.len()).unwrap_or(u32::MAX),
+            // A copy: a slice would keep the whole record in memory.
+            body: Bytes::copy_from_slice(&said[..said.len().min(PREVIEW_BYTES)]),
+            deleted: body.is_none(),
+            ..self
+        }
+    }
+}
+
 impl Summary {
+    /// Another body for what is shown, if that is this message; none: it is deleted, and stays so.
+    pub(super) fn change(&mut self, seq: Seq, body: Option<&Bytes>) {
+        if let Some(preview) = self.preview.take_if(|preview| preview.seq == seq && !preview.deleted) {
+            self.preview = Some(preview.with(body));
+        }
+    }
+
     /// Of a chat of which nothing is folded yet, not even the entry that makes it.
     pub(super) fn first(first_seq: Seq, kind: ChatKind) -> Self {
         Self { head: 0, ordinal: 0, first_seq, preview: None, activity: 0, kind }

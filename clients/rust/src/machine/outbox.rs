@@ -540,11 +540,13 @@ fn size_of_action(action: &command::Action) -> usize {
         command::Action::SendMessage(send) => send.body.len() + send.mentions.len() * 48,
         command::Action::CreateChat(create) => create.members.len() * 48,
         command::Action::RenameChat(rename) => rename.name.len(),
+        command::Action::EditMessage(edit) => edit.body.len(),
         command::Action::AddMember(_)
         | command::Action::RemoveMember(_)
         | command::Action::LeaveChat(_)
         | command::Action::SetRole(_)
-        | command::Action::TransferOwnership(_) => 48,
+        | command::Action::TransferOwnership(_)
+        | command::Action::DeleteMessage(_) => 48,
     }
 }
 

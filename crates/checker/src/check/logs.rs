@@ -68,7 +68,7 @@ fn final_history(
             report.fault(Invariant::N4, what, [line]);
         }
         match log.at(seq) {
-            Some(placed) if placed.entry != entry => {
+            Some(placed) if !log.agree(placed.entry, entry) => {
                 let evidence = [format!("{line}: {entry}"), format!("{}: {}", placed.line, placed.entry)];
                 let what = || format!("two readers see different entries at seq {seq} of chat {chat}");
                 report.fault(Invariant::N3, what, evidence);

@@ -107,6 +107,8 @@ struct Court<'a> {
     truth: Truth<'a>,
     users: HashMap<Client, User>,
     unread: BTreeSet<Chat>,
+    /// Each entry as it was first seen unchanged: of a changed one the final history does not tell it.
+    originals: HashMap<(Chat, u64), (&'a Line, &'a SeenEntry)>,
     report: Report,
 }
 
@@ -125,7 +127,8 @@ impl<'a> Court<'a> {
             entries: truth.values().map(|of_chat| of_chat.entries().count() as u64).sum(),
             ..Counts::default()
         };
-        Self { options, truth, users, unread: BTreeSet::new(), report: Report { counts, ..Report::default() } }
+        let report = Report { counts, ..Report::default() };
+        Self { options, truth, users, unread: BTreeSet::new(), originals: HashMap::new(), report }
     }
 
     /// Whose line it is. The run's own lines are nobody's.
@@ -146,8 +149,8 @@ impl<'a> Court<'a> {
         known
     }
 
-    /// N3 and N5: the entry stands in the final history, byte for byte.
-    fn agrees(&mut self, line: &Line, entry: &SeenEntry, via: Via) {
+    /// N3 and N5: the entry stands in the final history, byte for byte but for what was edited or deleted since.
+    fn agrees(&mut self, line: &'a Line, entry: &'a SeenEntry, via: Via) {
         if !self.has_truth(line, entry.chat) {
             return;
         }
@@ -161,7 +164,14 @@ impl<'a> Court<'a> {
             self.report.fault(invariant, what, [line]);
             return;
         };
-        if placed.entry != entry {
+        if entry.changed.is_none() {
+            let (first, said) = *self.originals.entry((entry.chat, entry.seq)).or_insert((line, entry));
+            if said != entry {
+                let what = || format!("two contents of seq {} in chat {}", entry.seq, entry.chat);
+                self.report.fault(Invariant::N3, what, [first, line]);
+            }
+        }
+        if !self.truth[&entry.chat].agree(placed.entry, entry) {
             let what = || format!("two contents of seq {} in chat {}", entry.seq, entry.chat);
             let evidence = || [line.to_string(), format!("the final history says: {}", placed.entry)];
             self.report.fault(Invariant::N3, what, evidence());

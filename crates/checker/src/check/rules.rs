@@ -33,6 +33,9 @@ struct Members {
     importing: bool,
     roles: HashMap<User, i32>,
     owners: usize,
+    /// Messages that are not deleted, and whose they are.
+    said: HashMap<u64, User>,
+    deleted: HashSet<u64>,
 }
 
 /// N7: each entry was allowed when it was written.
@@ -62,9 +65,22 @@ impl Members {
         let fixed = self.kind == DIRECT;
         match &entry.event {
             Content::ChatCreated { .. } | Content::ImportBegun { .. } | Content::ImportEnded { .. } => None,
-            Content::Message if sender == READER => Some("writes although its role only reads"),
-            Content::Message if self.kind == CHANNEL && sender > ADMIN => Some("writes in a channel that others run"),
+            Content::Message | Content::Edited { .. } if sender == READER => Some("writes although its role only reads"),
+            Content::Message | Content::Edited { .. } if self.kind == CHANNEL && sender > ADMIN => Some("writes in a channel that others run"),
             Content::Message => None,
+            Content::Edited { seq } => match self.said.get(seq) {
+                None => Some("edits what is no message, or no more"),
+                Some(by) if *by != entry.sender => Some("edits what it has not said"),
+                Some(_) => None,
+            },
+            Content::Deleted { seq } => match self.said.get(seq) {
+                None if self.deleted.contains(seq) => Some("deletes what is deleted"),
+                None => Some("deletes what is no message"),
+                Some(by) if *by != entry.sender && (fixed || sender > ADMIN) => {
+                    Some("deletes what it has not said, without running the chat")
+                }
+                Some(_) => None,
+            },
             Content::MemberAdded { .. } | Content::MemberRemoved { .. } | Content::MemberLeft if fixed => {
                 Some("changes the members of a direct chat")
             }
@@ -144,7 +160,9 @@ impl Members {
             | Content::MemberLeft
             | Content::RoleSet { .. }
             | Content::ChatRenamed
-            | Content::OwnershipTransferred { .. } => Some("imports what is no message"),
+            | Content::OwnershipTransferred { .. }
+            | Content::Edited { .. }
+            | Content::Deleted { .. } => Some("imports what is no message"),
         }
     }
 
@@ -170,7 +188,14 @@ impl Members {
                 self.put(entry.sender, Some(ADMIN));
                 self.put(*user, Some(OWNER));
             }
-            Content::Message | Content::ChatRenamed => {}
+            Content::Message => {
+                self.said.insert(entry.seq, entry.sender);
+            }
+            Content::Deleted { seq } => {
+                self.said.remove(seq);
+                self.deleted.insert(*seq);
+            }
+            Content::Edited { .. } | Content::ChatRenamed => {}
         }
     }
 

@@ -96,7 +96,7 @@ impl<'a> Sends<'a> {
 
     /// N1 at the end: an answer to all that was accepted, and nothing in the logs that was not sent.
     pub(super) fn close(&self, court: &mut Court<'_>) {
-        let Court { truth, report, .. } = court;
+        let Court { truth, report, originals, .. } = court;
         let mut stored: HashSet<(User, SendKey)> = HashSet::new();
         for placed in truth.values().flat_map(|log| log.entries()) {
             let Placed { entry, line } = placed;
@@ -106,7 +106,12 @@ impl<'a> Sends<'a> {
             stored.insert((entry.sender, key));
             let evidence = || format!("{line}: {entry}");
             if let Some(send) = self.sends.get(&(entry.sender, key)) {
-                let sent_so = |(_, content): &(&Line, Option<Hash>)| content.is_none_or(|hash| hash == entry.content);
+                // Of what was changed since, what was seen before tells it.
+                let original = originals.get(&(entry.chat, entry.seq)).map_or(entry, |(_, said)| said);
+                let is_known = original.changed.is_none();
+                let sent_so = |(_, content): &(&Line, Option<Hash>)| {
+                    !is_known || content.is_none_or(|hash| hash == original.content)
+                };
                 if !send.sent.is_empty() && !send.sent.iter().any(sent_so) {
                     let mut lines: Vec<_> = send.sent.iter().take(4).map(|(sent, _)| sent.to_string()).collect();
                     lines.push(evidence());

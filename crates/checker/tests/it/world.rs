@@ -228,14 +228,19 @@ impl World {
                 log.roles.insert(sender, ROLE_ADMIN);
                 log.roles.insert(*user, ROLE_OWNER);
             }
-            Content::ChatCreated { .. } | Content::ImportBegun { .. } | Content::ChatRenamed | Content::Message => {}
+            Content::ChatCreated { .. }
+            | Content::ImportBegun { .. }
+            | Content::ChatRenamed
+            | Content::Edited { .. }
+            | Content::Deleted { .. }
+            | Content::Message => {}
         }
         let after: BTreeSet<User> = log.roles.keys().copied().collect();
         log.ever.extend(&after);
         let seq = log.entries.len() as u64 + 1;
         let ordinal = log.entries.last().map_or(0, |last| last.ordinal) + u64::from(event == Content::Message);
         let hash = Hash::of(&[chat.to_string().as_bytes(), &seq.to_be_bytes(), &time.to_be_bytes()].concat());
-        let entry = SeenEntry { chat, seq, ordinal, sender, origin, n, time, hash, content, event };
+        let entry = SeenEntry { chat, seq, ordinal, sender, origin, n, time, hash, content, changed: None, event };
         log.entries.push(entry.clone());
         log.audience.push(before.union(&after).copied().collect());
         for place in 0..self.devices.len() {

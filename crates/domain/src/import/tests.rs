@@ -1,5 +1,5 @@
 use super::*;
-use crate::{Action, Command, Decision, Partition, Rules, decide};
+use crate::{Action, Command, Decision, Partition, Rules, Target, decide};
 
 const NOW: Micros = 1_790_000_000_000_000;
 const THEN: Micros = 1_300_000_000_000_000;
@@ -67,7 +67,7 @@ fn entries_keep_their_times_and_the_chat_goes_on_behind_them() {
     assert_eq!(chat.members().keys().copied().collect::<Vec<_>>(), [user(1), user(2)]);
     assert!(chat.members().values().all(|member| member.joined_seq == 1), "what is before is theirs");
     let hello = command(2, Action::SendMessage(Message::plain("hello")));
-    let Decision::Append(next) = decide(Some(&chat), &hello, NOW, &Rules::ALL) else { panic!("refused") };
+    let Decision::Append(next) = decide(Some(&chat), &hello, Target::Missing, NOW, &Rules::ALL) else { panic!("refused") };
     assert_eq!((next.seq, next.ordinal, next.time), (5, 3, NOW + 1));
 }
 
@@ -105,7 +105,7 @@ fn what_another_import_says_is_a_conflict_and_so_is_what_comes_after_the_end() {
     }
     // Nor into a chat that members opened.
     let create = command(1, Action::CreateChat { kind: ChatKind::Group, members: Vec::new() });
-    let Decision::Append(first) = decide(None, &create, NOW, &Rules::ALL) else { panic!("refused") };
+    let Decision::Append(first) = decide(None, &create, Target::Missing, NOW, &Rules::ALL) else { panic!("refused") };
     let mut opened = Chat::create(&first);
     for asked in &steps {
         assert_eq!(code(&take(&mut opened, asked)), Some(Code::Conflict));
@@ -137,12 +137,12 @@ fn nobody_gets_anything_into_it_before_its_end_or_learns_that_it_is_there() {
         Action::RemoveMember { user: user(1) },
     ] {
         let rejected = Decision::Reject { code: Code::UnknownChat, head: 0 };
-        assert_eq!(decide(chat.as_ref(), &command(1, action), NOW, &Rules::ALL), rejected);
+        assert_eq!(decide(chat.as_ref(), &command(1, action), Target::Missing, NOW, &Rules::ALL), rejected);
     }
     // Who was led here by the claim of two comes again.
     let create = command(1, Action::CreateChat { kind: ChatKind::Group, members: Vec::new() });
     let rejected = Decision::Reject { code: Code::Unavailable, head: 0 };
-    assert_eq!(decide(chat.as_ref(), &create, NOW, &Rules::ALL), rejected);
+    assert_eq!(decide(chat.as_ref(), &create, Target::Missing, NOW, &Rules::ALL), rejected);
 }
 
 #[test]
@@ -154,7 +154,8 @@ fn two_who_open_their_direct_chat_get_the_one_that_was_imported() {
     }
     let open = |by, other| {
         let members = vec![Member { user: user(other), role: Role::Member }];
-        decide(chat.as_ref(), &command(by, Action::CreateChat { kind: ChatKind::Direct, members }), NOW, &Rules::ALL)
+        let create = command(by, Action::CreateChat { kind: ChatKind::Direct, members });
+        decide(chat.as_ref(), &create, Target::Missing, NOW, &Rules::ALL)
     };
     for (by, other) in [(1, 2), (2, 1)] {
         assert_eq!(open(by, other), Decision::Repeat { seq: 1, time: THEN });

@@ -1,7 +1,7 @@
 //! Who may do what, by kind, role and state: each refusal that `decide` knows.
 
 use domain::limits::MEMBERS_MAX;
-use domain::{Action, ChatKind, Code, Command, Decision, Event, Message, Origin, Role, Rules, decide};
+use domain::{Action, ChatKind, Code, Command, Decision, Event, Message, Origin, Role, Rules, Target, decide};
 
 use crate::setup::{STAMP, World, command, create, member, say, user};
 
@@ -263,7 +263,7 @@ fn a_repeat_gets_the_first_answer_and_another_body_is_a_conflict() {
     assert_eq!(world.decide(&first), Decision::Repeat { seq: 2, time: entry.time });
     assert_eq!(world.refused(&command(MEMBER, 1, say("y"))), (Code::Conflict, 0));
     assert_eq!(world.refused(&command(MEMBER, 2, say("y"))), (Code::NotAMember, 0));
-    let without = decide(world.chat.as_ref(), &first, STAMP, &Rules::without("m10").unwrap());
+    let without = decide(world.chat.as_ref(), &first, Target::Missing, STAMP, &Rules::without("m10").unwrap());
     assert_eq!(without, Decision::Reject { code: Code::NotAMember, head: 0 });
 }
 

@@ -6,4 +6,5 @@ mod decide;
 mod origins;
 mod replay;
 mod setup;
+mod versions;
 mod wire;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::{Action, ChatKind, Command, Decision, Entry, Message, Micros, Origin, Role};
 use proptest::prelude::*;
 
+use crate::versions::folded_from_rows;
 use crate::setup::{STAMP, World, command, create, member, say, user};
 
 fn action() -> impl Strategy<Value = Action> {
@@ -19,6 +20,8 @@ fn action() -> impl Strategy<Value = Action> {
         2 => (1..7_u16, every).prop_map(|(n, role)| Action::SetRole { member: member(n, role) }),
         1 => (1..7_u16).prop_map(|n| Action::TransferOwnership { user: user(n) }),
         1 => "[ab]{0,2}".prop_map(|name| Action::RenameChat { name: name.into() }),
+        4 => (1..40_u64, "[ab]{0,2}").prop_map(|(seq, body)| Action::EditMessage { seq, body: body.into() }),
+        2 => (1..40_u64).prop_map(|seq| Action::DeleteMessage { seq }),
     ]
 }
 
@@ -73,6 +76,31 @@ proptest! {
             }
         }
         prop_assert_eq!(cut.log, straight.log);
+    }
+
+    #[test]
+    fn folded_from_its_rows_it_is_what_is_folded_from_its_events(stream in stream(), cut in 0..150_usize) {
+        let mut world = World::default();
+        let mut early = None;
+        for (at, (command, stamp)) in stream.iter().enumerate() {
+            world.decide_at(command, *stamp);
+            if at == cut {
+                early = world.restored();
+            }
+        }
+        let folded = folded_from_rows(&world);
+        prop_assert_eq!(&folded, &world.chat);
+        // From a snapshot of any time and the rows above it, as they are now.
+        if let Some(mut early) = early {
+            let head = usize::try_from(early.head()).unwrap();
+            world.rows[head..].iter().for_each(|row| early.apply(row));
+            prop_assert_eq!(Some(early), folded);
+        }
+        // The rows that come again change nothing, and are known for what they are.
+        for (row, entry) in world.rows.iter().zip(&world.log) {
+            prop_assert!(row.is_version_of(entry), "{row:?} of {entry:?}");
+            prop_assert!(world.log.iter().all(|by| row.changed_by(by).is_none()));
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use domain::{
     Action, Chat, ChatId, ChatKind, Code, Command, Decision, Entry, LoggedEntry, Member, MemberState, Message, Micros,
-    Origin, Partition, Role, Rules, Seq, UserId, decide,
+    Origin, Partition, Role, Rules, Seq, Target, UserId, decide,
 };
 use prost::Message as _;
 use proto::log::ChatSnapshot;
@@ -44,6 +44,8 @@ pub(crate) fn create(kind: ChatKind, members: &[(u16, Role)]) -> Command {
 pub(crate) struct World {
     pub(crate) chat: Option<Chat>,
     pub(crate) log: Vec<Entry>,
+    /// Each entry in its newest version.
+    pub(crate) rows: Vec<Entry>,
 }
 
 impl World {
@@ -63,16 +65,25 @@ impl World {
 
     /// Decides, and folds what was decided as a reader of its encoded bytes would.
     pub(crate) fn decide_at(&mut self, command: &Command, stamp: Micros) -> Decision {
-        let decision = decide(self.chat.as_ref(), command, stamp, &Rules::ALL);
+        let decision = decide(self.chat.as_ref(), command, self.target(command), stamp, &Rules::ALL);
         if let Decision::Append(entry) = &decision {
             let entry = Entry::decode(&LoggedEntry::encode(entry.clone()).bytes).unwrap();
             match &mut self.chat {
                 Some(chat) => chat.apply(&entry),
                 None => self.chat = Chat::create(&entry),
             }
+            for row in &mut self.rows {
+                *row = row.changed_by(&entry).unwrap_or_else(|| row.clone());
+            }
+            self.rows.push(entry.clone());
             self.log.push(entry);
         }
         decision
+    }
+
+    fn target(&self, command: &Command) -> Target {
+        let place = command.target().and_then(|seq| usize::try_from(seq.checked_sub(1)?).ok());
+        place.and_then(|place| self.rows.get(place)).map_or(Target::Missing, Target::of)
     }
 
     pub(crate) fn stored(&mut self, command: &Command) -> Seq {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use domain::limits::{BODY_BYTES_MAX, MEMBERS_MAX, MENTIONS_MAX, NAME_BYTES_MAX};
-use domain::{Action, ChatKind, Code, Command, Message, Origin, Role};
+use domain::{Action, ChatKind, Code, Command, Message, Origin, Role, Version};
 use proto::v1;
 use proto::v1::command::Action as Wire;
 
@@ -32,7 +32,10 @@ fn every_command_comes_back_as_it_was() {
             reply_to: Some(2),
             mentions: vec![user(9), user(2)],
             mention_all: true,
+            version: Version::Original,
         }),
+        Action::EditMessage { seq: 2, body: Bytes::from_static(b"no") },
+        Action::DeleteMessage { seq: 2 },
         Action::AddMember { member: member(2, Role::Owner) },
         Action::SetRole { member: member(2, Role::Reader) },
         Action::RenameChat { name: "the café".into() },

@@ -202,12 +202,19 @@ async fn page(store: &Store, user: UserId, cursor: Cursor) -> Result<Found, Refu
 
 fn message(row: &LoggedEntry) -> Option<Value> {
     let entry = &row.entry;
-    let Event::MessageSent(Message { body, reply_to, mentions, mention_all }) = &entry.event else { return None };
+    // In its newest version: one that was deleted is none any more.
+    let Event::MessageSent(Message { body, reply_to, mentions, mention_all, version }) = &entry.event else {
+        return None;
+    };
+    if version.is_deleted() {
+        return None;
+    }
     let mentions: Vec<_> = mentions.iter().map(ToString::to_string).collect();
     Some(json!({
         "kind": "message", "chat": entry.chat.to_string(), "seq": entry.seq, "time": rfc3339(entry.time),
         "text": std::str::from_utf8(body).ok(), "body": STANDARD.encode(body),
         "reply_to": reply_to, "mentions": mentions, "mention_all": mention_all,
+        "edited_seq": (version.seq() > 0).then_some(version.seq()),
     }))
 }
 

@@ -90,7 +90,8 @@ impl Chats {
             Some(entry::Event::MessageSent(_)) if sender == me => {
                 chat.own.insert(entry.entry.seq);
             }
-            Some(entry::Event::MessageSent(_)) | None => {}
+            Some(entry::Event::MessageSent(_) | entry::Event::MessageEdited(_) | entry::Event::MessageDeleted(_))
+            | None => {}
         }
         // One that replaces another takes its place, and what followed that is told anew.
         chat.last.retain(|last| last.entry.seq < entry.entry.seq);

@@ -8,6 +8,8 @@ pub(super) enum Line<'a> {
     Nothing,
     Say(&'a str),
     Reply(u64, &'a str),
+    Edit(u64, &'a str),
+    Delete(u64),
     Help,
     New(Vec<&'a str>),
     To(&'a str),
@@ -29,6 +31,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("/to NAME", "talk with NAME alone"),
     ("/new NAME…", "start a group with these people"),
     ("/reply N TEXT", "answer entry #N; @NAME or @all in a text says whom it is meant for"),
+    ("/edit N TEXT", "say TEXT in the place of your message #N"),
+    ("/delete N", "take message #N back"),
     ("/chats", "list your chats"),
     ("/open N", "go to chat N of the list"),
     ("/add NAME", "add NAME to this group"),
@@ -57,6 +61,8 @@ impl<'a> Line<'a> {
             ("/new", [_, ..]) => Self::New(rest),
             ("/to", [name]) => Self::To(name),
             ("/reply", [_, _, ..]) => numbered(text).map_or(Self::Unknown(line), |(seq, text)| Self::Reply(seq, text)),
+            ("/edit", [_, _, ..]) => numbered(text).map_or(Self::Unknown(line), |(seq, text)| Self::Edit(seq, text)),
+            ("/delete", [number]) => seq(number).map_or(Self::Unknown(line), Self::Delete),
             ("/chats", []) => Self::Chats,
             ("/open", [number]) => number.parse().map_or(Self::Unknown(line), Self::Open),
             ("/add", [name]) => Self::Add(name),
@@ -81,7 +87,11 @@ fn role_called(name: &str) -> Option<v1::Role> {
 /// A number, with or without its #, and the words behind it.
 fn numbered(text: &str) -> Option<(u64, &str)> {
     let (number, text) = text.trim_start().split_once(char::is_whitespace)?;
-    Some((number.trim_start_matches('#').parse().ok()?, text.trim_start()))
+    Some((seq(number)?, text.trim_start()))
+}
+
+fn seq(number: &str) -> Option<u64> {
+    number.trim_start_matches('#').parse().ok()
 }
 
 #[cfg(test)]
@@ -98,6 +108,10 @@ mod tests {
         assert_eq!(Line::parse("/reply #5  so  be it "), Line::Reply(5, "so  be it"));
         assert_eq!(Line::parse("/reply 5"), Line::Unknown("/reply 5"));
         assert_eq!(Line::parse("/reply it is"), Line::Unknown("/reply it is"));
+        assert_eq!(Line::parse("/edit #5  so  be it "), Line::Edit(5, "so  be it"));
+        assert_eq!(Line::parse("/edit 5"), Line::Unknown("/edit 5"));
+        assert_eq!(Line::parse("/delete #5"), Line::Delete(5));
+        assert_eq!(Line::parse("/delete it"), Line::Unknown("/delete it"));
         assert_eq!(Line::parse("/role bob admin"), Line::Role("bob", v1::Role::Admin));
         assert_eq!(Line::parse("/role bob unspecified"), Line::Unknown("/role bob unspecified"));
         assert_eq!(Line::parse("/name  on  tuesdays"), Line::Name("on  tuesdays"));

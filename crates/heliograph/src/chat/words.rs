@@ -76,13 +76,23 @@ pub(super) fn line_of(entry: &Entry, names: &Names) -> String {
     let (seq, sender) = (entry.entry.seq, names.on_wire(&entry.entry.sender));
     match &entry.entry.event {
         Some(entry::Event::MessageSent(message)) => {
-            // A body may hold anything: no control character reaches the terminal.
-            let body: String = String::from_utf8_lossy(&message.body).chars().filter(|c| !c.is_control()).collect();
+            let body = match message.deleted_seq {
+                0 => plain(&message.body),
+                _ => "deleted".to_owned(),
+            };
+            let edited = if message.edited_seq > 0 { " (edited)" } else { "" };
             match message.reply_to {
-                0 => format!("#{seq} {sender}: {body}"),
-                answered => format!("#{seq} {sender}, to #{answered}: {body}"),
+                0 => format!("#{seq} {sender}: {body}{edited}"),
+                answered => format!("#{seq} {sender}, to #{answered}: {body}{edited}"),
             }
         }
+        Some(entry::Event::MessageEdited(edited)) if edited.erased => {
+            format!("#{seq} · {sender} edited #{}, since deleted", edited.seq)
+        }
+        Some(entry::Event::MessageEdited(edited)) => {
+            format!("#{seq} · {sender} edited #{}: {}", edited.seq, plain(&edited.body))
+        }
+        Some(entry::Event::MessageDeleted(deleted)) => format!("#{seq} · {sender} deleted #{}", deleted.seq),
         Some(entry::Event::ChatCreated(created)) => {
             let members: Vec<_> = created.members.iter().map(|member| names.on_wire(&member.user)).collect();
             format!("#{seq} · {sender} opened the chat: {}", members.join(", "))
@@ -114,6 +124,11 @@ pub(super) fn line_of(entry: &Entry, names: &Names) -> String {
         }
         None => format!("#{seq} · something this version does not know"),
     }
+}
+
+/// A body may hold anything: no control character reaches the terminal.
+fn plain(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).collect()
 }
 
 /// Whether a message says that it is meant for this user.

@@ -1,16 +1,17 @@
 //! Appends: a lane a partition, one write in flight in each, and what arrives meanwhile joins the next.
 //!
 //! Chats belong to one partition for ever, so this is one write in flight per chat too, and positions are reached in the
-//! order in which they were asked for. Of a write the steps are members, log rows, snapshot for each chat, chats side by
-//! side, and the position when all of them are there: a crash between any two leaves nothing that stands for what is not.
+//! order in which they were asked for. Of a write the steps are members, log rows, the rows that those change, snapshot for
+//! each chat, chats side by side, and the position when all of them are there: a crash between any two leaves nothing that
+//! stands for what is not, and whoever goes on from the position does the rest.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
-use domain::{ChatId, LoggedEntry, Partition, PartitionPosition, Seq, UserId};
+use domain::{ChatId, Entry, LoggedEntry, Micros, Partition, PartitionPosition, Seq, UserId};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
@@ -24,7 +25,7 @@ use super::{
     numbers::{big, bucket, stamp},
     statements::Statement,
 };
-use crate::{Append, ChatAppend, Error, MemberRow, RoleRow, codes::role_code, join, merge};
+use crate::{Append, ChatAppend, Error, MemberRow, RoleRow, codes::role_code, join, merge, rewrite};
 
 /// Rows of one batch: more do not go faster, and make long pauses for others.
 const BATCH_ROWS: usize = 256;
@@ -268,19 +269,72 @@ impl Shared {
             }
             buckets.insert(bucket(*seq));
             (bytes, at) = (bytes + weight, Some(bucket(*seq)));
-            batch.push(self.put_entry(row));
+            batch.push(self.put_entry(row, row.entry.time));
         }
         if !batch.is_empty() {
             self.cluster.write_together(batch).await?;
         }
         metrics::counter!("store_cql_appended_buckets_total").increment(buckets.len() as u64);
+        self.rewrite(chat, &staged.rows, stored).await?;
         if let Some((head, first_seq, state)) = staged.snapshot {
             let values = (*chat.as_bytes(), big(head), big(first_seq), state.to_vec(), self.stamp(head));
             self.cluster.write_together(vec![(Statement::PutSnapshot, Box::new(values))]).await?;
         }
         if let Some((head, _)) = staged.rows.last_key_value() {
-            self.heads.learn(chat, *head);
+            // One that was there may have others above it: of a change that is written again, nothing is learnt.
+            if !stored.contains_key(head) {
+                self.heads.learn(chat, *head);
+            }
             self.waiters.wake([chat]);
+        }
+        Ok(())
+    }
+
+    /// Brings what is edited or deleted by these rows to its new version, also where they were there before.
+    ///
+    /// A crash between a row and what it changes leaves the latter as it was until the append comes again, which it does:
+    /// the position has not moved.
+    async fn rewrite(
+        &self,
+        chat: ChatId,
+        rows: &BTreeMap<Seq, LoggedEntry>,
+        stored: &BTreeMap<Seq, Vec<u8>>,
+    ) -> Result<(), Error> {
+        let changing: Vec<&Entry> = rows.values().map(|row| &row.entry).filter(|it| it.changes().is_some()).collect();
+        if changing.is_empty() {
+            return Ok(());
+        }
+        let is_at_hand = |seq: &Seq| rows.contains_key(seq) || stored.contains_key(seq);
+        let targets: BTreeSet<_> = changing.iter().filter_map(|it| it.changes()).filter(|it| !is_at_hand(it)).collect();
+        let reads = targets.into_iter().map(|seq| async move { Ok::<_, Error>((seq, self.entry(chat, seq).await?)) });
+        let read = stream::iter(reads).buffer_unordered(self.config.concurrency.max(1));
+        let mut known: HashMap<Seq, Option<LoggedEntry>> = read.try_collect().await?;
+        let mut versions: BTreeMap<Seq, (LoggedEntry, Micros)> = BTreeMap::new();
+        for by in changing {
+            let mut rewrites = rewrite::Rewrites::of(by);
+            while let Some(seq) = rewrites.wants() {
+                if let Some((row, _)) = versions.get(&seq) {
+                    rewrites.found(Some(&row.entry));
+                    continue;
+                }
+                if !known.contains_key(&seq) {
+                    let row = match (stored.get(&seq), rows.get(&seq)) {
+                        (Some(bytes), _) => Some(join::logged(chat, seq, Bytes::copy_from_slice(bytes))?),
+                        (None, Some(row)) => Some(row.clone()),
+                        (None, None) => self.entry(chat, seq).await?,
+                    };
+                    known.insert(seq, row);
+                }
+                rewrites.found(known.get(&seq).and_then(Option::as_ref).map(|row| &row.entry));
+            }
+            versions.extend(rewrites.rows().map(|row| (row.entry.seq, (row, by.time))));
+        }
+        // Under the time of the change, which is above that of the row: a late write of what it was loses. Messages last.
+        let (messages, edits): (Vec<_>, Vec<_>) =
+            versions.into_values().partition(|(row, _)| row.entry.event.is_message());
+        for (row, time) in edits.into_iter().chain(messages) {
+            let (statement, values) = self.put_entry(&row, time);
+            self.cluster.write_together(vec![(statement, values)]).await?;
         }
         Ok(())
     }
@@ -304,10 +358,11 @@ impl Shared {
         (Statement::EndStay, Box::new(values))
     }
 
-    fn put_entry(&self, row: &LoggedEntry) -> (Statement, Values) {
+    /// `time` is that of the entry, or of the one that made this version of it.
+    fn put_entry(&self, row: &LoggedEntry, time: Micros) -> (Statement, Values) {
         let entry = &row.entry;
         // The same bytes under the same timestamp, whoever writes them: the log has them so.
-        let stamp = if self.config.clock_timestamps { self.now() } else { stamp(entry.time) };
+        let stamp = if self.config.clock_timestamps { self.now() } else { stamp(time) };
         let values = (
             *entry.chat.as_bytes(),
             big(bucket(entry.seq)),
@@ -338,7 +393,7 @@ fn stage(staged: &mut HashMap<ChatId, Staged>, stored: &Stored, append: &Append)
                 staged.and_then(|staged| staged.rows.get(&seq)).map(|row| &row.bytes[..]),
                 own.insert(seq, &row.bytes).map(|bytes| &bytes[..]),
             ];
-            if there.into_iter().flatten().any(|there| there != &row.bytes[..]) {
+            if there.into_iter().flatten().any(|there| !rewrite::is_of(there, row)) {
                 metrics::counter!("store_conflicts_total").increment(1);
                 return Err(Error::Conflict { chat: part.chat, seq });
             }

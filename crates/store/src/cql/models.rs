@@ -323,8 +323,9 @@ impl Shared {
 
     fn put_summary(&self, row: &SummaryRow) -> (Statement, Values) {
         // Every cell, also those that say "none": a cell that is left out would keep what an earlier head had.
-        let none = Preview { seq: 0, sender: UserId::new([0; 16]), time: 0, length: 0, body: Bytes::new() };
+        let none = Preview::of(0, UserId::new([0; 16]), 0, 0, Bytes::new());
         let preview = row.preview.as_ref().unwrap_or(&none);
+        let (length, body) = preview.put();
         let values = (
             *row.chat.as_bytes(),
             big(row.head),
@@ -335,8 +336,8 @@ impl Shared {
             big(preview.seq),
             *preview.sender.as_bytes(),
             big(preview.time),
-            i64::from(preview.length),
-            preview.body.to_vec(),
+            i64::from(length),
+            body.to_vec(),
             self.stamp(row.head),
         );
         (Statement::PutSummary, Box::new(values))
@@ -360,7 +361,7 @@ fn summary(row: SummaryRowOf) -> Result<SummaryRow, Error> {
     } else {
         let length = u32::try_from(length).map_err(|error| Error::corrupt(TABLE, error.to_string()))?;
         let sender = user(TABLE, &sender)?;
-        Some(Preview { seq: number(seq), sender, time: number(time), length, body: body.into() })
+        Some(Preview::of(number(seq), sender, number(time), length, body.into()))
     };
     Ok(SummaryRow {
         chat: chat(TABLE, &id)?,

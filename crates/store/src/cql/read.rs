@@ -125,15 +125,19 @@ impl Cql {
         self.shared.histories.read((chat, after, entries, bytes), read).await
     }
 
-    /// One row of the log, if it is stored.
-    pub(super) async fn entry(&self, chat: ChatId, seq: Seq) -> Result<Option<LoggedEntry>, Error> {
-        let key = (*chat.as_bytes(), big(bucket(seq)), bound(seq), bound(seq));
-        let row = self.shared.cluster.row::<(i64, Vec<u8>)>(Statement::Entries, key).await?;
-        row.map(|(seq, bytes)| join::logged(chat, number(seq), bytes.into())).transpose()
+    pub(crate) async fn entry(&self, chat: ChatId, seq: Seq) -> Result<Option<LoggedEntry>, Error> {
+        self.shared.entry(chat, seq).await
     }
 }
 
 impl Shared {
+    /// One row of the log, if it is stored.
+    pub(super) async fn entry(&self, chat: ChatId, seq: Seq) -> Result<Option<LoggedEntry>, Error> {
+        let key = (*chat.as_bytes(), big(bucket(seq)), bound(seq), bound(seq));
+        let row = self.cluster.row::<(i64, Vec<u8>)>(Statement::Entries, key).await?;
+        row.map(|(seq, bytes)| join::logged(chat, number(seq), bytes.into())).transpose()
+    }
+
     async fn history(
         &self,
         chat: ChatId,

@@ -15,6 +15,7 @@ use super::{
     recent::Recent,
     tables::{Table, Tables},
 };
+use crate::rewrite::{self, Rewrites};
 use crate::{Append, ChatAppend, Checkpoint, Error, Projection, Reader, join, merge};
 
 /// Most rows that erasures may take out in one commit: some milliseconds, so that appends do not wait long behind it.
@@ -188,13 +189,31 @@ impl<'a> Batch<'a> {
             let key = keys::log(append.chat, row.entry.seq);
             match self.newest_row(append.chat, row.entry.seq, &key)? {
                 // A stale owner or a takeover repeats what the log says (N6): no change.
-                Some(stored) if stored[..] == row.bytes[..] => {}
+                Some(stored) if rewrite::is_of(&stored, row) => {}
                 Some(_) => {
                     metrics::counter!("store_conflicts_total").increment(1);
                     return Err(Error::Conflict { chat: append.chat, seq: row.entry.seq });
                 }
-                None => self.stage(Table::Log, &key, &row.bytes[..]),
+                None => {
+                    self.stage(Table::Log, &key, &row.bytes[..]);
+                    self.rewrite(&row.entry)?;
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Brings what the entry edits or deletes to its new version: in the same commit, so it is never the one without the
+    /// other.
+    fn rewrite(&mut self, by: &domain::Entry) -> Result<(), Error> {
+        let mut rewrites = Rewrites::of(by);
+        while let Some(seq) = rewrites.wants() {
+            let row = self.newest(Table::Log, &keys::log(by.chat, seq))?;
+            let row = row.map(|bytes| join::logged(by.chat, seq, Bytes::copy_from_slice(&bytes))).transpose()?;
+            rewrites.found(row.as_ref().map(|row| &row.entry));
+        }
+        for row in rewrites.rows() {
+            self.stage(Table::Log, &keys::log(by.chat, row.entry.seq), &row.bytes[..]);
         }
         Ok(())
     }

@@ -179,8 +179,9 @@ pub(super) fn put_summary(row: &SummaryRow) -> Vec<u8> {
         value.put_u64(preview.seq);
         value.put_slice(preview.sender.as_bytes());
         value.put_u64(preview.time);
-        value.put_u32(preview.length);
-        value.put_slice(&preview.body);
+        let (length, body) = preview.put();
+        value.put_u32(length);
+        value.put_slice(body);
     }
     value
 }
@@ -205,13 +206,9 @@ pub(super) fn summary(chat: ChatId, bytes: &[u8]) -> Result<SummaryRow, Error> {
     if !fields.flag()? {
         return fields.end(row);
     }
-    row.preview = Some(Preview {
-        seq: fields.number()?,
-        sender: UserId::new(fields.array()?),
-        time: fields.number()?,
-        length: fields.small()?,
-        body: Bytes::copy_from_slice(fields.rest()),
-    });
+    let (seq, sender, time) = (fields.number()?, UserId::new(fields.array()?), fields.number()?);
+    let length = fields.small()?;
+    row.preview = Some(Preview::of(seq, sender, time, length, Bytes::copy_from_slice(fields.rest())));
     Ok(row)
 }
 
@@ -322,8 +319,9 @@ mod tests {
             let row = UserChatRow { user, chat, joined_seq: 4, left_seq };
             assert_eq!(user_chat(user, chat, &put_user_chat(&row)).unwrap(), row);
         }
-        let preview = Preview { seq: 8, sender: user, time: 76, length: 300, body: Bytes::from_static(b"hi") };
-        for preview in [Some(preview), None] {
+        let preview = |length, body| Preview::of(8, user, 76, length, Bytes::from_static(body));
+        let deleted = Preview { deleted: true, ..preview(0, b"") };
+        for preview in [Some(preview(300, b"hi")), Some(preview(0, b"")), Some(preview(1, &[0])), Some(deleted), None] {
             let row =
                 SummaryRow { chat, head: 9, ordinal: 5, first_seq: 1, preview, activity: 77, kind: ChatKind::Channel };
             assert_eq!(summary(chat, &put_summary(&row)).unwrap(), row);

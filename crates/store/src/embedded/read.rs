@@ -111,6 +111,11 @@ impl<'a> View<'a> {
         self.snapshot.contains_key(self.tables.keyspace(Table::Log), keys::log(chat, seq)).map_err(Error::engine)
     }
 
+    pub(super) fn entry(&self, chat: ChatId, seq: Seq) -> Result<Option<LoggedEntry>, Error> {
+        let row = self.get(Table::Log, &keys::log(chat, seq))?;
+        row.map(|value| decode(chat, seq, &value)).transpose()
+    }
+
     pub(super) fn members(&self, chat: ChatId) -> Result<Vec<MemberRow>, Error> {
         self.starting_with(Table::Members, chat.as_bytes())
             .map(|pair| {
@@ -285,10 +290,7 @@ impl<'a> View<'a> {
     /// The chat's head for one user, and what is shown of the chat: nothing from before or after the stay.
     fn head(&self, row: &UserChatRow) -> Result<(Head, Option<SummaryRow>), Error> {
         let leaving = match row.left_seq {
-            Some(left_seq) => self
-                .get(Table::Log, &keys::log(row.chat, left_seq))?
-                .map(|value| decode(row.chat, left_seq, &value))
-                .transpose()?,
+            Some(left_seq) => self.entry(row.chat, left_seq)?,
             None => None,
         };
         let watermark = self.watermark(row.chat, row.user)?;

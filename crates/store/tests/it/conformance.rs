@@ -11,6 +11,7 @@ mod histories;
 mod invites;
 mod loads;
 mod models;
+pub(crate) mod versions;
 
 /// Every behaviour as a test of one engine.
 macro_rules! conformance {
@@ -42,6 +43,10 @@ macro_rules! conformance {
                 histories::pages_across_buckets_join_without_hole,
                 histories::at_least_waits_for_the_append,
                 histories::at_least_gives_up_at_the_deadline,
+                versions::an_edit_gives_its_message_another_body,
+                versions::of_a_deleted_message_no_row_has_a_word_left,
+                versions::a_change_reaches_across_buckets,
+                versions::another_entry_under_a_changed_one_is_refused,
                 loads::an_unknown_chat_is_none,
                 loads::a_chat_without_snapshot_is_the_fold_of_its_rows,
                 loads::members_are_those_of_the_snapshot_then_folded_on,

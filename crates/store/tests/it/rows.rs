@@ -143,6 +143,7 @@ pub(crate) fn preview(head: Seq) -> Preview {
         time: 1_000 + head,
         length: 500,
         body: Bytes::from(format!("preview {head}")),
+        deleted: false,
     }
 }
 

@@ -126,6 +126,8 @@ impl Deployment {
                 | Event::RoleSet { .. }
                 | Event::ChatRenamed { .. }
                 | Event::OwnershipTransferred { .. }
+                | Event::MessageEdited(_)
+                | Event::MessageDeleted { .. }
                 | Event::ImportBegun { .. } => {}
             }
         }

@@ -71,7 +71,7 @@ impl Entry {
         Some(Self { chat, hash, entry })
     }
 
-    /// The body, if this is a message.
+    /// The body, if this is a message: of an edited one as history has it, the newest.
     pub fn body(&self) -> Option<&Bytes> {
         match &self.entry.event {
             Some(entry::Event::MessageSent(message)) => Some(&message.body),
@@ -83,6 +83,8 @@ impl Entry {
                 | entry::Event::RoleSet(_)
                 | entry::Event::ChatRenamed(_)
                 | entry::Event::OwnershipTransferred(_)
+                | entry::Event::MessageEdited(_)
+                | entry::Event::MessageDeleted(_)
                 | entry::Event::ImportBegun(_)
                 | entry::Event::ImportEnded(_),
             )

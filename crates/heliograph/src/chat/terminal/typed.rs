@@ -39,6 +39,8 @@ impl<W: Write> Terminal<W> {
             Line::Chats => self.list()?,
             Line::Say(_)
             | Line::Reply(..)
+            | Line::Edit(..)
+            | Line::Delete(_)
             | Line::To(_)
             | Line::New(_)
             | Line::Open(_)
@@ -104,6 +106,8 @@ impl<W: Write> Terminal<W> {
             }
             Line::Say(_)
             | Line::Reply(..)
+            | Line::Edit(..)
+            | Line::Delete(_)
             | Line::Add(_)
             | Line::Leave
             | Line::Role(..)
@@ -124,6 +128,10 @@ impl<W: Write> Terminal<W> {
                 let message = v1::SendMessage { reply_to, ..self.message(chat, text) };
                 (self.client.send_message(chat, message)?, quoted(text))
             }
+            Line::Edit(seq, text) => {
+                (self.client.edit(chat, seq, text.to_owned())?, format!("{} in the place of #{seq}", quoted(text)))
+            }
+            Line::Delete(seq) => (self.client.delete(chat, seq)?, format!("taking #{seq} back")),
             Line::Add(name) => {
                 let user = self.names.learn(name);
                 (self.client.add_member(chat, user, v1::Role::Member)?, format!("adding {name}"))

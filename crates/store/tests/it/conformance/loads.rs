@@ -1,6 +1,8 @@
 //! Loading a chat: snapshot, members as of it, and the fold of later rows give what the whole fold gives (M18).
 
-use domain::{Chat, ChatId, ChatKind, Entry, Event, LoggedEntry, Member, MemberState, Origin, Role, Seq, UserId};
+use domain::{
+    Chat, ChatId, ChatKind, Edit, Entry, Event, LoggedEntry, Member, MemberState, Origin, Role, Seq, Target, UserId,
+};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -9,6 +11,7 @@ use proptest::{
 use prost::Message;
 use store::{Append, ChatAppend, Error, MemberRow, RoleRow, Store};
 
+use super::versions::folded;
 use crate::rows::{append, at, cases, logged, new_chat, new_partition, new_user, rows};
 
 /// What may happen next to a chat, with users by number.
@@ -18,6 +21,8 @@ enum Step {
     Add(usize),
     Remove(usize),
     Give(usize, Role),
+    Edit(usize),
+    Delete(usize),
 }
 
 /// A chat's entries, the rows of members and roles that each brings, and the chat after each.
@@ -27,6 +32,13 @@ struct Told {
     members: Vec<Vec<MemberRow>>,
     roles: Vec<Option<RoleRow>>,
     folds: Vec<Chat>,
+}
+
+fn edited(entry: &Entry) -> Option<Seq> {
+    match Target::of(entry) {
+        Target::Said { edited, .. } => Some(edited),
+        Target::Missing | Target::Deleted => None,
+    }
 }
 
 fn tell(chat: ChatId, users: &[UserId], steps: &[Step]) -> Told {
@@ -54,7 +66,14 @@ fn tell(chat: ChatId, users: &[UserId], steps: &[Step]) -> Told {
             Step::Give(number, role) if number != 0 && inside(users[number]).is_some() => {
                 (Event::RoleSet { member: Member { user: users[number], role } }, vec![])
             }
-            Step::Add(_) | Step::Remove(_) | Step::Give(..) => continue,
+            Step::Edit(number) if let Some((seq, previous)) = told.message(number) => {
+                let body = format!("edit {}", state.head()).into();
+                (Event::MessageEdited(Edit { seq, body, previous, erased: false }), vec![])
+            }
+            Step::Delete(number) if let Some((seq, _)) = told.message(number) => {
+                (Event::MessageDeleted { seq }, vec![])
+            }
+            Step::Add(_) | Step::Remove(_) | Step::Give(..) | Step::Edit(_) | Step::Delete(_) => continue,
         };
         let joined_seq = |user| inside(user).map_or(0, |member| member.joined_seq);
         let role = if let Event::RoleSet { member: Member { user, role } } = event {
@@ -93,6 +112,13 @@ impl Told {
         self.entries.push(logged(entry));
         self.members.push(rows);
         self.folds.push(fold);
+    }
+
+    /// One of the messages that are not deleted, and its last edit.
+    fn message(&self, number: usize) -> Option<(Seq, Seq)> {
+        let rows = folded(&self.entries);
+        let messages: Vec<_> = rows.iter().filter_map(|row| Some((row.entry.seq, edited(&row.entry)?))).collect();
+        messages.get(number % messages.len().max(1)).copied()
     }
 
     fn head(&self) -> Seq {
@@ -181,6 +207,8 @@ pub(crate) async fn any_snapshot_and_any_split_give_the_same_chat(store: &Store)
         (0..4_usize).prop_map(Step::Add),
         (0..4_usize).prop_map(Step::Remove),
         (0..4_usize, role).prop_map(|(number, role)| Step::Give(number, role)),
+        (0..9_usize).prop_map(Step::Edit),
+        (0..9_usize).prop_map(Step::Delete),
     ];
     // After which entries an append ends, and how far back its snapshot lies, if it has one.
     let tales = (vec(step, 0..40), vec((1..6_usize, prop::option::of(0..8_usize)), 1..20));
@@ -201,6 +229,8 @@ pub(crate) async fn any_snapshot_and_any_split_give_the_same_chat(store: &Store)
                         store.load_chat(told.chat).await.unwrap()
                     });
                     prop_assert_eq!(loaded.as_ref(), told.folds.get(to - 1));
+                    let page = handle.block_on(store.history(told.chat, 0, 100, 1 << 20)).unwrap();
+                    prop_assert_eq!(page.rows, folded(&told.entries[..to]));
                     stored = to;
                 }
                 Ok(())

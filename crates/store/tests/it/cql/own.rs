@@ -8,6 +8,7 @@ use testkit::wait;
 use tokio::time::{Instant, sleep};
 
 use super::{open, session, shared_keyspace};
+use crate::conformance::versions;
 use crate::rows::{
     append, at, family, invite, new_chat, new_family, new_partition, new_user, projection, rows, send_claim, seqs,
     snapshot, stay, summary, ticket,
@@ -181,4 +182,34 @@ async fn rows_that_nothing_sweeps_end_by_themselves() {
     }
     assert_eq!(store.forget_tickets(u64::MAX, 9).await.unwrap(), 0);
     assert!(store.invites_ended_before(u64::MAX, 9).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+#[ignore = "needs Cassandra: `cargo xtask test cql`"]
+async fn a_crash_between_a_change_and_what_it_changes_is_made_good_by_the_next_append() {
+    let (store, _beside) = open().await;
+    let (user, chat) = (new_user(), new_chat(new_partition()));
+    let (edit, deletion) = (versions::edit(chat, user, 3, 2, 0), versions::deletion(chat, user, 4, 2));
+    // The rows of the changes stand there and what they change is as it was: planted by writing that last.
+    store.append(append(chat, at(1, 1), vec![edit.clone(), deletion.clone()])).await.unwrap();
+    store.append(append(chat, at(1, 1), rows(chat, user, 1..=2))).await.unwrap();
+    let all = [rows(chat, user, 1..=2), vec![edit.clone(), deletion.clone()]].concat();
+    assert_eq!(store.history(chat, 0, 9, 1 << 20).await.unwrap().rows, all, "so it is planted");
+    store.append(append(chat, at(1, 1), vec![edit, deletion])).await.unwrap();
+    assert_eq!(store.history(chat, 0, 9, 1 << 20).await.unwrap().rows, versions::folded(&all));
+}
+
+#[tokio::test]
+#[ignore = "needs Cassandra: `cargo xtask test cql`"]
+async fn a_late_write_of_what_was_said_first_does_not_bring_it_back() {
+    let config = shared_keyspace().await;
+    let (owner, stale) = (Store::open(config.clone()).await.unwrap(), Store::open(config).await.unwrap());
+    let (user, chat) = (new_user(), new_chat(new_partition()));
+    // A stale owner that knows of no row above the first one looks for none, and writes over what is there.
+    stale.append(append(chat, at(1, 1), rows(chat, user, 1..=1))).await.unwrap();
+    let changes = vec![versions::edit(chat, user, 3, 2, 0), versions::deletion(chat, user, 4, 2)];
+    let all = [rows(chat, user, 1..=2), changes.clone()].concat();
+    owner.append(append(chat, at(1, 2), [rows(chat, user, 2..=2), changes].concat())).await.unwrap();
+    stale.append(append(chat, at(1, 2), rows(chat, user, 2..=2))).await.unwrap();
+    assert_eq!(owner.history(chat, 0, 9, 1 << 20).await.unwrap().rows, versions::folded(&all));
 }

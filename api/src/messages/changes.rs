@@ -1,0 +1,105 @@
+//! Messages that are edited and taken back.
+
+use audit::Action as Audited;
+use axum::extract::State as Extract;
+use axum::http::HeaderMap;
+use domain::Seq;
+use proto::v1::{self, command::Action};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::{body_of, key};
+use crate::caller::Caller;
+use crate::chats::{self, Accepted, Answer, Stored};
+use crate::edge::Origin;
+use crate::members::{act, record};
+use crate::problem::{Kind, Problem};
+use crate::refusals::OfCommand;
+use crate::state::State;
+use crate::wire::{At, Json, present};
+
+/// What a message is to say: a text or bytes. What it refers to stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(min_properties = 1, max_properties = 1)]
+pub(crate) struct NewBody {
+    /// What is said, at most 16 KiB of UTF-8.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(example = "good evening", nullable = false, max_length = 16384)]
+    text: Option<String>,
+    /// The same as bytes of any kind, in base64, in the place of `text`.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(
+        nullable = false,
+        pattern = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/][AQgw]==|[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=)?$"
+    )]
+    body: Option<String>,
+}
+
+/// There is nothing at 0.
+fn seq_of(seq: Seq) -> Result<Seq, Kind> {
+    if seq == 0 { Err(Kind::NotFound) } else { Ok(seq) }
+}
+
+/// Says something else in the place of one's own message.
+#[utoipa::path(
+    patch, path = "/v1/chats/{chat}/messages/{seq}", tag = "messages", security(("bearer" = [])), request_body = NewBody,
+    params(
+        ("chat" = String, Path, description = "the chat's id"),
+        ("seq" = u64, Path, description = "the message's seq"),
+        key::Header
+    ),
+    responses(
+        (status = 201, description = "stored for good, as an entry of its own", body = Stored),
+        (
+            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
+            body = Accepted, headers(("Location" = String, description = "its status"))
+        ),
+        OfCommand
+    )
+)]
+pub(crate) async fn edit(
+    Extract(shared): State,
+    caller: Caller,
+    At((chat, seq)): At<(String, Seq)>,
+    headers: HeaderMap,
+    Json(asked): Json<NewBody>,
+) -> Result<Answer, Problem> {
+    let seq = seq_of(seq)?;
+    let body = body_of(asked.text.as_deref(), asked.body.as_deref())?.into();
+    act(&shared, &caller, &chat, &headers, Action::EditMessage(v1::EditMessage { seq, body })).await
+}
+
+/// Takes a message back: one's own, or any in a group or channel by its owners and admins.
+#[utoipa::path(
+    delete, path = "/v1/chats/{chat}/messages/{seq}", tag = "messages", security(("bearer" = [])),
+    params(
+        ("chat" = String, Path, description = "the chat's id"),
+        ("seq" = u64, Path, description = "the message's seq"),
+        key::Header
+    ),
+    responses(
+        (status = 201, description = "stored for good, as an entry of its own", body = Stored),
+        (
+            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
+            body = Accepted, headers(("Location" = String, description = "its status"))
+        ),
+        OfCommand
+    )
+)]
+pub(crate) async fn delete(
+    Extract(shared): State,
+    caller: Caller,
+    At((chat, seq)): At<(String, Seq)>,
+    origin: Origin,
+    headers: HeaderMap,
+) -> Result<Answer, Problem> {
+    let seq = seq_of(seq)?;
+    let message = shared.store.entry(chats::id(&shared, &chat)?, seq).await?;
+    let done = act(&shared, &caller, &chat, &headers, Action::DeleteMessage(v1::DeleteMessage { seq })).await;
+    // Of one's own there is nothing to account for.
+    if let Some(other) = message.map(|row| row.entry.sender).filter(|sender| *sender != caller.user) {
+        record(&shared, &caller, &origin, (Audited::MessageDelete, &chat, Some(&other.to_string())), &done);
+    }
+    done
+}
