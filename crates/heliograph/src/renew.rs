@@ -23,7 +23,7 @@ use event_log::{Log, Order, Renewal, Stream};
 use prost::Message as _;
 use proto::log::{CommandBatch, EventBatch};
 use serde::Serialize;
-use store::{Append, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, Store};
+use store::{Append, ChatAppend, HISTORY_BYTES_MAX, HISTORY_ROWS_MAX, Store};
 
 use crate::admin::OWNING_ROLES;
 
@@ -66,7 +66,7 @@ pub(crate) async fn renew(log: &Log, store: &Store, partition: Partition, terms:
     let stored = store.position(partition).await?;
     let mut renewal = log.renew(partition, stored.as_ref().map(|stored| stored.epoch)).await?;
     if !renewal.is_sealed() {
-        let unappended = beyond_the_store(&renewal, store, stored.as_ref(), terms.store_wins).await?;
+        let unappended = beyond_the_store(&renewal, store, (partition, stored.as_ref()), terms.store_wins).await?;
         let events = carry_events(&renewal, unappended).await?;
         carry_undecided(&renewal, stored.as_ref()).await?;
         renewal.seal(events).await?;
@@ -119,7 +119,7 @@ async fn nobody_works_on(log: &Log, partition: Partition) -> Result<()> {
 async fn beyond_the_store(
     renewal: &Renewal,
     store: &Store,
-    stored: Option<&PartitionPosition>,
+    (partition, stored): (Partition, Option<&PartitionPosition>),
     store_wins: bool,
 ) -> Result<Vec<LoggedEntry>> {
     let Some(bounds) = renewal.bounds(Stream::Events).await? else { return Ok(Vec::new()) };
@@ -145,25 +145,34 @@ async fn beyond_the_store(
         }
     }
     let mut beyond = Vec::new();
+    let mut there = Vec::new();
     for (chat, entries) in by_chat {
-        beyond.extend(beyond_of(store, chat, entries, store_wins).await?);
+        beyond.extend(beyond_of(store, chat, entries, store_wins, &mut there).await?);
+    }
+    if let (Some(stored), false) = (stored, there.is_empty()) {
+        // Their rows stand there, and perhaps not yet what they make of others: no tail brings them again.
+        store.append(Append { partition, position: stored.clone(), chats: there }).await?;
     }
     Ok(beyond)
 }
 
-/// Those of a chat's entries that the store lacks: all follow what it has.
+/// Those of a chat's entries that the store lacks: all follow what it has. Edits and deletions that it has go to `there`.
 async fn beyond_of(
     store: &Store,
     chat: ChatId,
     entries: Vec<LoggedEntry>,
     store_wins: bool,
+    there: &mut Vec<ChatAppend>,
 ) -> Result<Vec<LoggedEntry>> {
-    let mut beyond: Vec<LoggedEntry> = Vec::new();
+    let (mut beyond, mut changes): (Vec<LoggedEntry>, _) = (Vec::new(), Vec::new());
     let mut rows = Rows::from(store, chat, entries.first().map_or(0, |first| first.entry.seq.saturating_sub(1)));
     for entry in entries {
         let seq = entry.entry.seq;
         let head = match rows.at(seq).await? {
-            Some(row) if row.bytes == entry.bytes => continue,
+            Some(row) if row.entry.is_version_of(&entry.entry) => {
+                changes.extend(entry.entry.changes().map(|_| entry));
+                continue;
+            }
             Some(_) if store_wins => continue,
             Some(_) => bail!(
                 "the events say otherwise than the store at seq {seq} of chat {chat}; --store-wins leaves them out"
@@ -178,6 +187,10 @@ async fn beyond_of(
                    --store-wins leaves the events out"
             );
         }
+    }
+    if !changes.is_empty() {
+        let (members, roles) = (Vec::new(), Vec::new());
+        there.push(ChatAppend { chat, members, roles, rows: changes, snapshot: None });
     }
     Ok(beyond)
 }

@@ -149,9 +149,18 @@ fn govern(world: &mut World, other: UserId) -> command::Action {
 
 /// Another word in the place of something that the device knows, or none: its own or not, a message or not.
 fn change(world: &mut World, device: usize, chat: ChatId) -> command::Action {
-    let known = devices::known(world, device, chat);
-    // Now and then one that there is not, or not yet.
-    let seq = 1 + world.random.below(known + 2);
+    let (known, user) = (devices::known(world, device, chat), world.devices[device].user);
+    let said = world.truth.chats().filter(|(id, _)| *id == chat).flat_map(|(_, entries)| entries);
+    let said = said.map(|(_, row)| &row.entry).filter(|entry| entry.event.is_message() && entry.seq <= known);
+    let (own, others): (Vec<_>, Vec<_>) = said.partition(|entry| entry.sender == user);
+    let (own, others): (Vec<_>, Vec<_>) =
+        (own.iter().map(|entry| entry.seq).collect(), others.iter().map(|entry| entry.seq).collect());
+    let seq = match world.random.below(8) {
+        0..=4 if !own.is_empty() => own[world.random.index(own.len())],
+        5 | 6 if !others.is_empty() => others[world.random.index(others.len())],
+        // One that there is not, or not yet, or that is no message.
+        _ => 1 + world.random.below(known + 2),
+    };
     if world.random.one_in(3) {
         return command::Action::DeleteMessage(v1::DeleteMessage { seq });
     }

@@ -57,10 +57,12 @@ impl Asked {
         }
     }
 
-    /// The message that it is about, if the chat has an entry there: what that is must be known to decide.
+    /// The message that it is about, where what it is must be known to decide: of a chat that has an entry there, and by
+    /// one of its members. Nobody else makes the store read.
     pub(super) fn target(&self, chat: Option<&Chat>) -> Option<Seq> {
         let Self::Command(command) = self else { return None };
-        command.target().filter(|seq| chat.is_some_and(|chat| chat.has(*seq)))
+        let chat = chat.filter(|chat| chat.members().contains_key(&command.sender))?;
+        command.target().filter(|seq| chat.has(*seq))
     }
 
     pub(super) fn decide(&self, chat: Option<&Chat>, target: Target, stamp: Micros, rules: &Rules) -> Decision {

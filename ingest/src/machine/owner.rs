@@ -309,9 +309,11 @@ impl Owner {
         let id = entry.entry.chat;
         let before = self.chats.get(id);
         if before.is_some_and(|chat| entry.entry.seq <= chat.head()) {
-            if entry.entry.changes().is_some() {
+            if let Some((seq, target)) = Target::after(&entry.entry) {
                 // The store has the row, and perhaps not yet what it makes of others.
+                let by = entry.entry.seq;
                 batch.add(before, entry);
+                self.chats.target_changed(id, seq, target, by);
             }
             return;
         }

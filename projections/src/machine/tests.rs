@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use domain::{
-    ChatId, ChatKind, Entry, Epoch, Event, LoggedEntry, Member, Origin, Partition, Role, Seq, UserId, Watermark,
+    ChatId, ChatKind, Edit, Entry, Epoch, Event, LoggedEntry, Member, Origin, Partition, Role, Seq, UserId, Watermark,
 };
 use proptest::prelude::*;
 use prost::Message as _;
@@ -224,6 +224,70 @@ fn an_imported_chat_is_in_no_list_before_its_end_and_is_read_then() {
     }
     assert_eq!(rig.rows.stays.len(), 2, "who wrote and is in it no more has no place in it");
     assert_eq!(rig.rows.summaries[&id].preview.as_ref().map(|last| last.seq), Some(3));
+}
+
+fn edited(seq: Seq, body: &'static str, previous: Seq) -> Event {
+    Event::MessageEdited(Edit { seq, body: body.into(), previous, erased: false })
+}
+
+#[test]
+fn a_preview_follows_the_edits_and_the_deletion_of_its_message_and_no_other() {
+    let mut chat = Chat::new(1);
+    let entries = [
+        chat.created(&[1, 2]),
+        chat.message(1, "first"),
+        chat.message(1, "last"),
+        chat.entry(1, edited(2, "not the last", 0)),
+        chat.entry(1, edited(3, "the last, edited", 0)),
+        chat.entry(1, Event::MessageDeleted { seq: 2 }),
+        chat.entry(1, Event::MessageDeleted { seq: 3 }),
+        chat.message(2, "another"),
+    ];
+    let expected = ["last", "last", "the last, edited", "the last, edited", "", "another"];
+    let mut rig = Rig::over(Rows::default(), 0);
+    rig.read(vec![event_record(1, &entries[..2])], vec![]).unwrap();
+    for (sequence, (entry, expected)) in (2..).zip(entries[2..].iter().zip(expected)) {
+        rig.read(vec![event_record(sequence, std::slice::from_ref(entry))], vec![]).unwrap();
+        let summary = &rig.rows.summaries[&chat.id];
+        let last = summary.preview.as_ref().unwrap();
+        assert_eq!((&last.body[..], last.length as usize), (expected.as_bytes(), expected.len()));
+        assert_eq!(last.deleted, expected.is_empty());
+    }
+    let summary = &rig.rows.summaries[&chat.id];
+    assert_eq!((summary.head, summary.ordinal), (8, 3), "what is deleted stays counted");
+    assert_eq!(rig.rows.marks[&(chat.id, user(1))], mark(3, 3, 2), "a change reads nothing");
+}
+
+#[test]
+fn rows_that_are_newer_than_the_fold_come_to_the_same_models() {
+    let mut chat = Chat::new(1);
+    let events = [
+        chat.created(&[1, 2]),
+        chat.message(1, "one"),
+        chat.message(2, "two"),
+        chat.entry(2, edited(3, "three", 0)),
+        chat.entry(2, edited(3, "four", 4)),
+        chat.entry(1, edited(2, "one, edited", 0)),
+        chat.entry(1, Event::MessageDeleted { seq: 3 }),
+    ];
+    // With and without the deletion at the end.
+    for through in [events.len() - 1, events.len()] {
+        let events = &events[..through];
+        let row = |logged: &LoggedEntry| {
+            let by = |row: Entry, by: &LoggedEntry| row.changed_by(&by.entry).unwrap_or(row);
+            LoggedEntry::encode(events.iter().fold(logged.entry.clone(), by))
+        };
+        let rows: Vec<_> = events.iter().map(row).collect();
+        assert_ne!(rows[2], events[2]);
+        let folded = |entries: &[LoggedEntry]| {
+            let mut rig = Rig::new();
+            for (sequence, entry) in (1..).zip(entries) {
+                rig.read(vec![event_record(sequence, std::slice::from_ref(entry))], vec![]).unwrap();
+            }
+            rig.rows
+        };
+        assert_eq!(folded(&rows), folded(events));
+    }
 }
 
 #[test]

@@ -6,4 +6,5 @@
 mod faults;
 mod histories;
 mod rules;
+mod versions;
 mod world;

@@ -22,8 +22,10 @@ enum Did {
     Role(u8, i32),
     Rename,
     Hand(u8),
+    Edit(u64),
+    Delete(u64),
 }
-use Did::{Add, Hand, Leave, Remove, Rename, Role, Say};
+use Did::{Add, Delete, Edit, Hand, Leave, Remove, Rename, Role, Say};
 
 /// What the chat's first members did, one after the other.
 type Deeds<'a> = &'a [(u8, Did)];
@@ -47,6 +49,8 @@ fn faults(kind: i32, members: Members<'_>, deeds: Deeds<'_>) -> Vec<String> {
             Role(who, role) => Content::RoleSet { user: user(*who), role: *role },
             Rename => Content::ChatRenamed,
             Hand(who) => Content::OwnershipTransferred { user: user(*who) },
+            Edit(seq) => Content::Edited { seq: *seq },
+            Delete(seq) => Content::Deleted { seq: *seq },
         };
         (*sender, event)
     });
@@ -68,6 +72,9 @@ fn faults(kind: i32, members: Members<'_>, deeds: Deeds<'_>) -> Vec<String> {
 fn what_roles_allow_is_no_fault() {
     let allowed: &[(i32, Members<'_>, Deeds<'_>)] = &[
         (DIRECT, TWO, &[(1, Say), (2, Say)]),
+        (DIRECT, TWO, &[(1, Say), (1, Edit(2)), (1, Edit(2)), (1, Delete(2))]),
+        (GROUP, ALL, &[(3, Say), (3, Edit(2)), (2, Delete(2)), (4, Say), (4, Delete(5))]),
+        (CHANNEL, ALL, &[(1, Say), (2, Delete(2))]),
         (GROUP, ALL, &[(1, Say), (2, Say), (3, Say), (5, Leave), (3, Leave), (2, Leave)]),
         (GROUP, ALL, &[(1, Remove(2)), (1, Add(2, OWNER)), (2, Add(6, ADMIN)), (1, Leave)]),
         (GROUP, ALL, &[(2, Add(6, MEMBER)), (2, Add(7, READER)), (2, Remove(5)), (2, Remove(3))]),
@@ -137,6 +144,14 @@ fn what_kinds_and_roles_forbid_is_named() {
         ("a role that there is not", GROUP, &[(1, OWNER), (2, 9)], &[]),
         ("direct chat of other than two", DIRECT, ALL, &[]),
         ("not the one owner", GROUP, &[(1, MEMBER), (2, MEMBER)], &[]),
+        ("what it has not said", GROUP, ALL, &[(3, Say), (1, Edit(2))]),
+        ("is no message, or no more", GROUP, ALL, &[(3, Say), (3, Edit(1))]),
+        ("is no message, or no more", GROUP, ALL, &[(3, Say), (3, Delete(2)), (3, Edit(2))]),
+        ("only reads", GROUP, ALL, &[(3, Say), (1, Role(3, READER)), (3, Edit(2))]),
+        ("deletes what is deleted", GROUP, ALL, &[(3, Say), (3, Delete(2)), (1, Delete(2))]),
+        ("deletes what is no message", GROUP, ALL, &[(1, Delete(1))]),
+        ("without running the chat", GROUP, ALL, &[(3, Say), (4, Delete(2))]),
+        ("without running the chat", DIRECT, TWO, &[(1, Say), (2, Delete(2))]),
         ("not the one owner", CHANNEL, &[(1, OWNER), (2, OWNER)], &[]),
     ];
     for (words, kind, members, deeds) in forbidden {

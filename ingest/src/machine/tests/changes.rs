@@ -209,6 +209,11 @@ fn a_takeover_writes_a_change_again_whose_row_is_there_already() {
     let row = record.entries[0].clone();
     world.rows.get_mut(&chat(0)).unwrap().insert(row.entry.seq, row.bytes);
     let mut next = Running::take_over(&world, 8, Rules::ALL);
+    // What is asked comes before anything that the owner asked for is done.
+    world.commands.push(record(world.commands.len() as u64 + 1, &[edit(chat(0), 10, 2)]));
+    next.input(Input::Commands(world.commands[next.read..].to_vec()));
+    next.read = world.commands.len();
     settle(&mut world, &mut next);
     assert_eq!(world.target(chat(0), 2), Target::Deleted);
+    assert_eq!(result_of(&world, 10), Some((0, Code::NoSuchMessage.into())), "nor is it taken for what it was");
 }

@@ -185,6 +185,34 @@ async fn a_line_answers_an_entry_and_names_members_only() {
 }
 
 #[tokio::test]
+async fn what_was_said_is_edited_and_deleted_from_the_terminal() {
+    let mut terminal = terminal().await;
+    terminal.names.learn("bob");
+    see(&mut terminal, entry(1, "bob", created())).await;
+    for line in ["/edit #2 see you at nine", "/delete 2"] {
+        terminal.line(line).await.unwrap();
+    }
+    let asked: Vec<_> = terminal.said.values().cloned().collect();
+    assert_eq!(asked, ["“see you at nine” in the place of #2", "taking #2 back"]);
+    screen(&mut terminal);
+    let edited = v1::MessageEdited { seq: 2, body: "at\u{1b} ten".into(), ..v1::MessageEdited::default() };
+    let version = v1::MessageSent { body: "ten".into(), edited_seq: 3, reply_to: 1, ..v1::MessageSent::default() };
+    let events = [
+        entry::Event::MessageEdited(edited),
+        entry::Event::MessageDeleted(v1::MessageDeleted { seq: 2 }),
+        entry::Event::MessageSent(version),
+        entry::Event::MessageSent(v1::MessageSent { deleted_seq: 4, ..v1::MessageSent::default() }),
+        entry::Event::MessageEdited(v1::MessageEdited { seq: 2, erased: true, ..v1::MessageEdited::default() }),
+    ];
+    for (seq, event) in (2..).zip(events) {
+        see(&mut terminal, entry(seq, "bob", event)).await;
+    }
+    let expected = "#2 · bob edited #2: at ten\n#3 · bob deleted #2\n#4 bob, to #1: ten (edited)\n#5 bob: deleted\n\
+                    #6 · bob edited #2, since deleted\n";
+    assert_eq!(screen(&mut terminal), expected);
+}
+
+#[tokio::test]
 async fn a_group_is_run_from_the_terminal() {
     let mut terminal = terminal().await;
     terminal.names.learn("bob");

@@ -17,6 +17,7 @@ mod listing;
 mod references;
 mod refusals;
 pub(crate) mod tickets;
+mod versions;
 
 use serde_json::json;
 
