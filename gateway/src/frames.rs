@@ -54,6 +54,7 @@ pub(crate) struct ToClients {
 }
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once on its way: a box would cost each frame an allocation")]
 enum Content {
     Whole(v1::ServerFrame),
     /// An entry that is encoded already.

@@ -10,8 +10,8 @@ use bytes::Bytes;
 use proto::log;
 
 use crate::{
-    Action, ChatId, ChatKind, Code, Command, Edit, Entry, Error, Event, ImportId, Member, Message, Micros, Ordinal, Origin,
-    Role, Rules, Seq, Target, UserId,
+    Action, ChatId, ChatKind, Code, Command, Edit, Entry, Error, Event, ImportId, Member, Message, Micros, Ordinal,
+    Origin, Role, Rules, Seq, Target, UserId,
     import::Imported,
     limits::{MEMBERS_MAX, SCHEMA},
     origins::Origins,
@@ -251,7 +251,11 @@ impl Chat {
         let code = match &command.action {
             Action::CreateChat { .. } => None,
             Action::SendMessage(message) => {
-                if self.may_send(sender.role) { self.refuse_reference(message) } else { Some(Code::Forbidden) }
+                if self.may_send(sender.role) {
+                    self.refuse_reference(message)
+                } else {
+                    Some(Code::Forbidden)
+                }
             }
             Action::EditMessage { seq, .. } => match target {
                 Target::Said { by, .. } if self.has(*seq) => {

@@ -176,9 +176,7 @@ impl Command {
             Action::TransferOwnership { user } => {
                 Wire::TransferOwnership(v1::TransferOwnership { user: user.to_wire() })
             }
-            Action::EditMessage { seq, body } => {
-                Wire::EditMessage(v1::EditMessage { seq: *seq, body: body.clone() })
-            }
+            Action::EditMessage { seq, body } => Wire::EditMessage(v1::EditMessage { seq: *seq, body: body.clone() }),
             Action::DeleteMessage { seq } => Wire::DeleteMessage(v1::DeleteMessage { seq: *seq }),
         };
         v1::Command {

@@ -6,9 +6,7 @@ use proto::v1;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::version::ANY;
-use crate::{
-    ChatId, Edit, Error, ImportId, Message, Micros, Ordinal, Origin, Seq, UserId, Version, limits::SCHEMA,
-};
+use crate::{ChatId, Edit, Error, ImportId, Message, Micros, Ordinal, Origin, Seq, UserId, Version, limits::SCHEMA};
 
 /// Where people talk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

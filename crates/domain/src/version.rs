@@ -181,7 +181,8 @@ impl Entry {
     ///
     /// So a log that is read again never says other than what is stored.
     pub fn is_version_of(&self, other: &Self) -> bool {
-        let place = |entry: &Self| (entry.chat, entry.seq, entry.ordinal, entry.sender, entry.origin, entry.n, entry.time);
+        let place =
+            |entry: &Self| (entry.chat, entry.seq, entry.ordinal, entry.sender, entry.origin, entry.n, entry.time);
         let same = match (&self.event, &other.event) {
             (Event::MessageSent(this), Event::MessageSent(other_message)) => match this.version {
                 Version::Deleted { .. } => true,
@@ -273,7 +274,9 @@ mod tests {
         }
         let other = entry(2, Event::MessageSent(Message::plain("other")));
         assert!(!second.is_version_of(&other), "of another text");
-        for other in [Entry { n: 9, ..first.clone() }, Entry { time: 9, ..first.clone() }, Entry { ordinal: 2, ..first }] {
+        for other in
+            [Entry { n: 9, ..first.clone() }, Entry { time: 9, ..first.clone() }, Entry { ordinal: 2, ..first }]
+        {
             assert!(!gone.is_version_of(&other), "{other:?}");
         }
         let deletion = entry(6, Event::MessageDeleted { seq: 2 });

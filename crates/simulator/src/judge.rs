@@ -163,8 +163,9 @@ fn record_logs(world: &mut World) {
         let entries: Vec<(Seq, LoggedEntry)> = if halted { published().unwrap_or_default() } else { stored() };
         for reader in Truth::ever_members(&entries) {
             let shown = Truth::shown_to(&entries, reader);
-            let seen =
-                shown.filter_map(|(_, row)| seen_entry(&client::machine::Entry::new(v1::Entry::decode(row.bytes.clone()).ok()?)?));
+            let seen = shown.filter_map(|(_, row)| {
+                seen_entry(&client::machine::Entry::new(v1::Entry::decode(row.bytes.clone()).ok()?)?)
+            });
             let through = entries.last().map_or(0, |(_, row)| row.entry.seq);
             world.recorder.final_history(of(chat), User::from(*reader.as_bytes()), through, seen.collect());
         }
@@ -249,14 +250,20 @@ fn models(world: &mut World) {
         let stored = world.store.history(chat, 0, usize::MAX).0;
         if let Some((row, stored)) = rows.iter().zip(&stored).find(|(row, stored)| row != stored) {
             let (short, seq) = (short(chat.as_bytes()), row.entry.seq);
-            wrong.push(format!("N10: seq {seq} of chat {short} is stored as {:?}, by its log it is {:?}", stored.entry, row.entry));
+            wrong.push(format!(
+                "N10: seq {seq} of chat {short} is stored as {:?}, by its log it is {:?}",
+                stored.entry, row.entry
+            ));
         }
         let last = rows.iter().rev().find(|row| row.entry.event.is_message());
         let last = last.map(|row| (row.entry.seq, said(&row.entry)));
         let preview = world.store.summary(chat).and_then(|summary| summary.preview);
         let preview = preview.map(|shown| (shown.seq, (!shown.deleted).then_some(shown.body)));
         if preview != last {
-            wrong.push(format!("N10: of chat {} is shown {preview:?}, its last message is {last:?}", short(chat.as_bytes())));
+            wrong.push(format!(
+                "N10: of chat {} is shown {preview:?}, its last message is {last:?}",
+                short(chat.as_bytes())
+            ));
         }
         let folded = fold(entries);
         let loaded = world.store.load_chat(chat).ok().flatten();

@@ -1,6 +1,8 @@
 //! What stands in a command record: a client's command, or a step of an operator's import.
 
-use domain::{Chat, ChatId, Code, Command, Decision, Import, Micros, Outcome, Rules, Seq, Target, UserId, decide, decide_import};
+use domain::{
+    Chat, ChatId, Code, Command, Decision, Import, Micros, Outcome, Rules, Seq, Target, UserId, decide, decide_import,
+};
 use proto::{log, v1};
 
 use super::Refused;

@@ -17,7 +17,9 @@ mod targets;
 mod tests;
 
 use bytes::Bytes;
-use domain::{Chat, ChatId, Code, CommandPosition, GatewayId, LoggedEntry, Micros, PartitionPosition, Seq, Target, WriterId};
+use domain::{
+    Chat, ChatId, Code, CommandPosition, GatewayId, LoggedEntry, Micros, PartitionPosition, Seq, Target, WriterId,
+};
 use proto::relay::Answer;
 
 pub use asked::Asked;

@@ -67,7 +67,8 @@ mod tests {
         assert_eq!(targets.weight(), KEPT_MAX * TARGET_BYTES);
         targets.loaded(4_000, Target::Missing, &Rules::ALL);
         targets.appended(6_000);
-        let left: Vec<_> = [1, 1_000, 1_001, 1_024, 4_000].into_iter().filter(|seq| targets.get(*seq).is_some()).collect();
+        let left: Vec<_> =
+            [1, 1_000, 1_001, 1_024, 4_000].into_iter().filter(|seq| targets.get(*seq).is_some()).collect();
         assert_eq!((left, targets.weight()), (vec![1_001, 1_024], 24 * TARGET_BYTES));
     }
 }

@@ -65,8 +65,12 @@ impl Members {
         let fixed = self.kind == DIRECT;
         match &entry.event {
             Content::ChatCreated { .. } | Content::ImportBegun { .. } | Content::ImportEnded { .. } => None,
-            Content::Message | Content::Edited { .. } if sender == READER => Some("writes although its role only reads"),
-            Content::Message | Content::Edited { .. } if self.kind == CHANNEL && sender > ADMIN => Some("writes in a channel that others run"),
+            Content::Message | Content::Edited { .. } if sender == READER => {
+                Some("writes although its role only reads")
+            }
+            Content::Message | Content::Edited { .. } if self.kind == CHANNEL && sender > ADMIN => {
+                Some("writes in a channel that others run")
+            }
             Content::Message => None,
             Content::Edited { seq } => match self.said.get(seq) {
                 None => Some("edits what is no message, or no more"),

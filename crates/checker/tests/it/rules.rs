@@ -59,7 +59,19 @@ fn faults(kind: i32, members: Members<'_>, deeds: Deeds<'_>) -> Vec<String> {
         ordinal += u64::from(event == Content::Message);
         let (sender, origin, n, content) = (user(sender), u64::from(sender), seq, Hash(0));
         let hash = Hash(seq.into());
-        entries.push(SeenEntry { chat, seq, ordinal, sender, origin, n, time: seq, hash, content, changed: None, event });
+        entries.push(SeenEntry {
+            chat,
+            seq,
+            ordinal,
+            sender,
+            origin,
+            n,
+            time: seq,
+            hash,
+            content,
+            changed: None,
+            event,
+        });
     }
     let reader = user(members[0].0);
     let saw = Observation::FinalHistory { chat, reader, through: entries.len() as u64, entries };
@@ -170,7 +182,19 @@ fn a_chat_has_at_most_a_thousand_members() {
         let added = (1_001..=last).map(|number| Content::MemberAdded { user: id(number), role: MEMBER });
         let entries = [created].into_iter().chain(added).zip(1..).map(|(event, seq)| {
             let (hash, content) = (Hash(seq.into()), Hash(0));
-            SeenEntry { chat, seq, ordinal: 0, sender: id(1), origin: 1, n: seq, time: seq, hash, content, changed: None, event }
+            SeenEntry {
+                chat,
+                seq,
+                ordinal: 0,
+                sender: id(1),
+                origin: 1,
+                n: seq,
+                time: seq,
+                hash,
+                content,
+                changed: None,
+                event,
+            }
         });
         let entries: Vec<_> = entries.collect();
         let saw = Observation::FinalHistory { chat, reader: id(1), through: entries.len() as u64, entries };

@@ -67,7 +67,9 @@ fn entries_keep_their_times_and_the_chat_goes_on_behind_them() {
     assert_eq!(chat.members().keys().copied().collect::<Vec<_>>(), [user(1), user(2)]);
     assert!(chat.members().values().all(|member| member.joined_seq == 1), "what is before is theirs");
     let hello = command(2, Action::SendMessage(Message::plain("hello")));
-    let Decision::Append(next) = decide(Some(&chat), &hello, Target::Missing, NOW, &Rules::ALL) else { panic!("refused") };
+    let Decision::Append(next) = decide(Some(&chat), &hello, Target::Missing, NOW, &Rules::ALL) else {
+        panic!("refused")
+    };
     assert_eq!((next.seq, next.ordinal, next.time), (5, 3, NOW + 1));
 }
 

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use domain::{Action, ChatKind, Command, Decision, Entry, Message, Micros, Origin, Role};
 use proptest::prelude::*;
 
-use crate::versions::folded_from_rows;
 use crate::setup::{STAMP, World, command, create, member, say, user};
+use crate::versions::folded_from_rows;
 
 fn action() -> impl Strategy<Value = Action> {
     let role = prop::sample::select(vec![Role::Admin, Role::Member, Role::Reader]);

@@ -6,7 +6,7 @@
 //! stands for what is not, and whoever goes on from the position does the rest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry as Place},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -317,15 +317,15 @@ impl Shared {
                     rewrites.found(Some(&row.entry));
                     continue;
                 }
-                if !known.contains_key(&seq) {
-                    let row = match (stored.get(&seq), rows.get(&seq)) {
+                let row = match known.entry(seq) {
+                    Place::Occupied(known) => known.into_mut(),
+                    Place::Vacant(place) => place.insert(match (stored.get(&seq), rows.get(&seq)) {
                         (Some(bytes), _) => Some(join::logged(chat, seq, Bytes::copy_from_slice(bytes))?),
                         (None, Some(row)) => Some(row.clone()),
                         (None, None) => self.entry(chat, seq).await?,
-                    };
-                    known.insert(seq, row);
-                }
-                rewrites.found(known.get(&seq).and_then(Option::as_ref).map(|row| &row.entry));
+                    }),
+                };
+                rewrites.found(row.as_ref().map(|row| &row.entry));
             }
             versions.extend(rewrites.rows().map(|row| (row.entry.seq, (row, by.time))));
         }

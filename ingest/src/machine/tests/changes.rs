@@ -41,10 +41,13 @@ fn check(world: &World) -> Result<(), TestCaseError> {
         for record in world.events.iter().map(|bytes| tail_record(1, bytes)) {
             log.extend(record.entries.into_iter().map(|entry| entry.entry).filter(|entry| entry.chat == chat(at)));
         }
-        let previous: Vec<_> = log.iter().filter_map(|entry| {
-            let Event::MessageEdited(edit) = &entry.event else { return None };
-            Some((entry.n, edit.previous))
-        }).collect();
+        let previous: Vec<_> = log
+            .iter()
+            .filter_map(|entry| {
+                let Event::MessageEdited(edit) = &entry.event else { return None };
+                Some((entry.n, edit.previous))
+            })
+            .collect();
         let numbers: Vec<_> = log.iter().map(|entry| (entry.seq, entry.n)).collect();
         prop_assert_eq!(numbers, [(1, 0), (2, 1), (3, 2), (4, 3), (5, 4), (6, 5), (7, 6), (8, 8), (9, 9)]);
         prop_assert_eq!(previous, [(4, 0), (5, 5), (8, 6)]);

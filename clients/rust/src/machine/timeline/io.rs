@@ -95,6 +95,7 @@ impl Entry {
 
 /// What happens to a timeline.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once on its way: a box would cost each push an allocation")]
 pub enum TimelineInput {
     /// A socket is signed in as this user, and a new session began.
     Opened(UserId),
@@ -173,6 +174,7 @@ pub enum TimelineInput {
 
 /// What a timeline wants done.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "moved once on its way: a box would cost each push an allocation")]
 pub enum TimelineAction {
     /// Show this entry: the next of its chat, or one that replaces what another epoch said.
     Show {

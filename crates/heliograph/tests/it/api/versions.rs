@@ -39,7 +39,8 @@ impl Person {
 fn shown(page: &Answer) -> Vec<Value> {
     let entries = page.body["entries"].as_array().cloned().unwrap_or_default();
     let fields = ["kind", "message", "text", "edited_seq", "deleted_seq", "erased"];
-    let shown = |entry: &Value| Value::from_iter(fields.iter().filter_map(|field| Some((*field, entry.get(field)?.clone()))));
+    let shown =
+        |entry: &Value| Value::from_iter(fields.iter().filter_map(|field| Some((*field, entry.get(field)?.clone()))));
     entries[1..].iter().map(shown).collect()
 }
 
@@ -131,7 +132,9 @@ async fn who_may_not_edit_or_delete_is_told_why() {
     }
     assert_eq!((eve.edit(&chat, 2, text(), "1").await.status, eve.take_back(&chat, 2).await.status), (404, 404));
     assert_eq!((alice.edit(&chat, 0, text(), "4").await.status, alice.take_back(&chat, 0).await.status), (404, 404));
-    for malformed in [json!({}), json!({ "text": "x", "body": "eA==" }), json!({ "text": null }), json!({ "reply_to": 1 })] {
+    for malformed in
+        [json!({}), json!({ "text": "x", "body": "eA==" }), json!({ "text": null }), json!({ "reply_to": 1 })]
+    {
         let refused = alice.edit(&chat, 2, malformed.clone(), "5").await;
         assert_eq!((refused.status, refused.problem()), (400, "bad-request"), "{malformed}");
     }

@@ -93,7 +93,10 @@ pub(crate) async fn a_change_reaches_across_buckets(store: &Store) {
     assert_eq!(stands(store, chat, 2).await, (Vec::new(), Version::Deleted { seq: 8_200 }));
     for seq in [4_097, 8_199] {
         let row = store.entry(chat, seq).await.unwrap().unwrap();
-        assert!(matches!(&row.entry.event, Event::MessageEdited(edit) if edit.erased && edit.body.is_empty()), "{row:?}");
+        assert!(
+            matches!(&row.entry.event, Event::MessageEdited(edit) if edit.erased && edit.body.is_empty()),
+            "{row:?}"
+        );
     }
 }
 
