@@ -191,6 +191,7 @@ fn kid_of(token: &str) -> Result<String, TokenError> {
 #[cfg(test)]
 mod tests {
     use jsonwebtoken::EncodingKey;
+    use serde_json::Value;
 
     use super::*;
     use crate::NAME_BYTES_MAX;
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_claim_is_refused() {
+    fn x8_each_wrong_claim_is_refused() {
         let key = key();
         let check = |claims: Claims| key.check(&key.sign(&claims).unwrap());
         assert!(check(claims()).is_ok());
@@ -250,6 +251,41 @@ mod tests {
             Claims { device: "x".repeat(NAME_BYTES_MAX + 1), ..claims() },
         ] {
             assert_eq!(check(bad), Err(TokenError::Invalid));
+        }
+    }
+
+    #[test]
+    fn x9_what_the_library_lets_pass_unless_told_otherwise_is_refused() {
+        let keys = key();
+        let kid = keys.public()[0].kid.to_string();
+        let header = Header { typ: Some(TYPE.into()), kid: Some(kid.clone()), ..Header::new(Algorithm::EdDSA) };
+        let token = |name: &str, value: Value| {
+            let mut claims = serde_json::to_value(claims()).unwrap();
+            match value {
+                Value::Null => claims.as_object_mut().unwrap().remove(name),
+                value => claims.as_object_mut().unwrap().insert(name.into(), value),
+            };
+            encode(&header, &claims, &keys.signer()).unwrap()
+        };
+        let check = |token: &str| keys.check(token).map(|_grant| ());
+        assert_eq!(check(&token("nbf", (now_s() + LEEWAY_S - 2).into())), Ok(()), "clocks differ a little");
+        let soon = token("nbf", (now_s() + LEEWAY_S + 5).into());
+        let late = token("exp", (now_s() - LEEWAY_S - 5).into());
+        let from_nobody = token("iss", Value::Null);
+        assert_eq!(check(&soon), Err(TokenError::Invalid));
+        assert_eq!(check(&late), Err(TokenError::Expired));
+        assert_eq!(check(&from_nobody), Err(TokenError::Invalid));
+        let never = (now_s() + 60).to_string();
+        for (name, value) in [("aud", Value::Null), ("nbf", Value::Null), ("exp", Value::Null), ("exp", never.into())] {
+            assert_eq!(check(&token(name, value.clone())), Err(TokenError::Invalid), "{name}: {value}");
+        }
+        // The control: its defaults look at no `nbf` and no issuer, and are late by a minute.
+        let mut defaults = Validation::new(Algorithm::EdDSA);
+        defaults.set_audience(&[AUDIENCE]);
+        let ring = keys.ring();
+        let checking = &ring.named(&kid, now_s()).unwrap().checking;
+        for let_pass in [soon, late, from_nobody] {
+            assert!(decode::<Value>(&let_pass, checking, &defaults).is_ok());
         }
     }
 
