@@ -208,6 +208,8 @@ impl Rig {
                 | Event::RoleSet { .. }
                 | Event::ChatRenamed { .. }
                 | Event::OwnershipTransferred { .. }
+                | Event::MessageEdited(_)
+                | Event::MessageDeleted { .. }
                 | Event::ImportBegun { .. } => {}
             }
         }

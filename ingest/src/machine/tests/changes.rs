@@ -208,8 +208,8 @@ fn a_takeover_writes_a_change_again_whose_row_is_there_already() {
         owner.step(&mut world, 3);
     }
     // As a cluster may leave it: the row of the deletion stands, its message is as it was, the position has not moved.
-    let record = tail_record(world.events.len() as u64, world.events.last().unwrap());
-    let row = record.entries[0].clone();
+    let published = tail_record(world.events.len() as u64, world.events.last().unwrap());
+    let row = published.entries[0].clone();
     world.rows.get_mut(&chat(0)).unwrap().insert(row.entry.seq, row.bytes);
     let mut next = Running::take_over(&world, 8, Rules::ALL);
     // What is asked comes before anything that the owner asked for is done.
