@@ -261,10 +261,8 @@ mod tests {
         let header = Header { typ: Some(TYPE.into()), kid: Some(kid.clone()), ..Header::new(Algorithm::EdDSA) };
         let token = |name: &str, value: Value| {
             let mut claims = serde_json::to_value(claims()).unwrap();
-            match value {
-                Value::Null => claims.as_object_mut().unwrap().remove(name),
-                value => claims.as_object_mut().unwrap().insert(name.into(), value),
-            };
+            let fields = claims.as_object_mut().unwrap();
+            let _before = if value.is_null() { fields.remove(name) } else { fields.insert(name.into(), value) };
             encode(&header, &claims, &keys.signer()).unwrap()
         };
         let check = |token: &str| keys.check(token).map(|_grant| ());
