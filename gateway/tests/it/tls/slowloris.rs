@@ -11,7 +11,7 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use super::peer::{Client, NAME, Secured, handshake};
-use crate::abuse::slowloris::{BESIEGERS, HANDSHAKE_TIMEOUT, besiege, besieged, drop_closed, raise_open_files, siege};
+use crate::abuse::slowloris::{BESIEGERS, HANDSHAKE_TIMEOUT, besiege, besieged, first_closed, raise_open_files, siege};
 use crate::abuse::{address, limited};
 use crate::socket::peer::{Behaviour, RawClient, within};
 
@@ -67,7 +67,7 @@ async fn x16_when_hellos_fill_the_room_the_oldest_gives_way() {
     for _ in 0..20 {
         assert!(gets_through(&secured).await);
     }
-    drop_closed(&mut streams);
+    within(first_closed(&mut streams)).await;
     assert!((29..50).contains(&streams.len()), "{} are left: one for each that came", streams.len());
 }
 
