@@ -183,20 +183,20 @@ impl Entry {
     pub fn is_version_of(&self, other: &Self) -> bool {
         let place =
             |entry: &Self| (entry.chat, entry.seq, entry.ordinal, entry.sender, entry.origin, entry.n, entry.time);
-        let same = match (&self.event, &other.event) {
-            (Event::MessageSent(this), Event::MessageSent(other_message)) => match this.version {
+        let is_later = || match (&self.event, &other.event) {
+            (Event::MessageSent(this), Event::MessageSent(that)) => match this.version {
                 Version::Deleted { .. } => true,
                 Version::Edited { seq, first_hash } => {
-                    seq > other_message.version.seq() && first_hash == other.event.content_hash()
+                    seq > that.version.seq() && first_hash == other.event.content_hash()
                 }
-                Version::Original => this == other_message,
+                Version::Original => false,
             },
-            (Event::MessageEdited(this), Event::MessageEdited(other)) => {
-                this == other || (this.erased && (this.seq, this.previous) == (other.seq, other.previous))
+            (Event::MessageEdited(this), Event::MessageEdited(that)) => {
+                this.erased && (this.seq, this.previous) == (that.seq, that.previous)
             }
-            (this, other) => this == other,
+            _ => false,
         };
-        place(self) == place(other) && (same || self.event == other.event)
+        place(self) == place(other) && (self.event == other.event || is_later())
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use domain::{Chat, ChatId, LoggedEntry, MemberState, PartitionPosition, Role, Seq, UserId, Watermark};
+use domain::{Chat, ChatId, Entry, LoggedEntry, MemberState, PartitionPosition, Role, Seq, UserId, Watermark};
 use ingest::machine::{ChatRows, NewRole};
 use projections::machine::{Name, Projected, Stay, Summary};
 use prost::Message as _;
@@ -25,6 +25,18 @@ pub(crate) enum Write {
     Append { position: PartitionPosition, chats: Vec<ChatRows> },
     Project(Projected),
     Checkpoint(Reader, (Seq, Seq)),
+}
+
+/// Brings each row that the entry changes to its new version.
+pub(crate) fn rewrite<'a>(rows: impl IntoIterator<Item = &'a mut LoggedEntry>, by: &Entry) {
+    if by.changes().is_none() {
+        return;
+    }
+    for row in rows {
+        if let Some(changed) = row.entry.changed_by(by) {
+            *row = LoggedEntry::encode(changed);
+        }
+    }
 }
 
 /// One stay of a member.
@@ -278,12 +290,8 @@ impl Tables {
             }
         }
         // Also of what was there before, and of all that they change: no chain to follow in a table of this size.
-        for by in rows.rows.iter().filter(|row| row.entry.changes().is_some()) {
-            for row in table.rows.values_mut() {
-                if let Some(changed) = row.entry.changed_by(&by.entry) {
-                    *row = LoggedEntry::encode(changed);
-                }
-            }
+        for by in &rows.rows {
+            rewrite(table.rows.values_mut(), &by.entry);
         }
         if let (Some(bytes), Some(last)) = (&rows.snapshot, rows.rows.last()) {
             let head = last.entry.seq;

@@ -6,6 +6,8 @@ use domain::{ChatId, Event, LoggedEntry, Micros, Seq, UserId};
 use prost::Message as _;
 use proto::log::EventBatch;
 
+use crate::store::rewrite;
+
 /// Every entry that was ever published, and in which record.
 #[derive(Debug, Default)]
 pub(crate) struct Truth {
@@ -122,13 +124,7 @@ impl Truth {
     pub(crate) fn rows(entries: &[(Seq, LoggedEntry)]) -> Vec<LoggedEntry> {
         let mut rows: Vec<LoggedEntry> = Vec::with_capacity(entries.len());
         for (_, logged) in entries {
-            if logged.entry.changes().is_some() {
-                for row in &mut rows {
-                    if let Some(changed) = row.entry.changed_by(&logged.entry) {
-                        *row = LoggedEntry::encode(changed);
-                    }
-                }
-            }
+            rewrite(&mut rows, &logged.entry);
             rows.push(logged.clone());
         }
         rows
