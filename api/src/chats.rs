@@ -17,6 +17,7 @@ use crate::caller::Caller;
 use crate::edge::Origin;
 use crate::messages::key::{self, IdempotencyKey};
 use crate::messages::sends::carry_out;
+use crate::policy::Policy;
 use crate::problem::{Kind, Problem};
 use crate::refusals::{OfInvitation, OfThing};
 use crate::settings::Settings;
@@ -279,6 +280,9 @@ pub(crate) struct Chat {
     name: Option<String>,
     /// Its highest seq that is stored.
     head: Seq,
+    policy: Policy,
+    /// The seqs of the messages that are pinned, the latest last; one that was deleted since may be among them.
+    pins: Vec<Seq>,
     /// Who is in it.
     members: Vec<Member>,
     settings: Settings,
@@ -306,7 +310,10 @@ pub(crate) async fn get(
     if !present().any(|member| member.user == caller.user) {
         return Err(Kind::NotFound.into());
     }
+    let facts = shared.store.chat_facts(chat).await?;
     let answer = Chat {
+        policy: facts.policy.into(),
+        pins: facts.pins,
         id: chat.to_string(),
         kind: kind_of(&shared, chat).await?.into(),
         name: name_of(&shared, chat).await?,

@@ -9,12 +9,12 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::caller::Caller;
-use crate::chats::{Accepted, Answer, RoleOfMember, Stored};
+use crate::chats::{Answer, RoleOfMember};
 use crate::edge::Origin;
 use crate::members::{act, record};
 use crate::messages::key;
 use crate::problem::{Kind, Problem};
-use crate::refusals::OfCommand;
+use crate::refusals::OfEntry;
 use crate::state::State;
 use crate::wire::{At, Json};
 
@@ -31,14 +31,7 @@ pub(crate) struct NewName {
 #[utoipa::path(
     patch, path = "/v1/chats/{chat}", tag = "chats", security(("bearer" = [])), request_body = NewName,
     params(("chat" = String, Path, description = "the chat's id"), key::Header),
-    responses(
-        (status = 201, body = Stored),
-        (
-            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
-            body = Accepted, headers(("Location" = String, description = "its status"))
-        ),
-        OfCommand
-    )
+    responses(OfEntry)
 )]
 pub(crate) async fn rename(
     Extract(shared): State,
@@ -72,14 +65,7 @@ pub(crate) struct NewRole {
         ("user" = String, Path, description = "the user's id; oneself may step down"),
         key::Header
     ),
-    responses(
-        (status = 201, body = Stored),
-        (
-            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
-            body = Accepted, headers(("Location" = String, description = "its status"))
-        ),
-        OfCommand
-    )
+    responses(OfEntry)
 )]
 pub(crate) async fn set_role(
     Extract(shared): State,
@@ -109,14 +95,7 @@ pub(crate) struct NewOwner {
 #[utoipa::path(
     post, path = "/v1/chats/{chat}/owner", tag = "chats", security(("bearer" = [])), request_body = NewOwner,
     params(("chat" = String, Path, description = "the chat's id"), key::Header),
-    responses(
-        (status = 201, body = Stored),
-        (
-            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
-            body = Accepted, headers(("Location" = String, description = "its status"))
-        ),
-        OfCommand
-    )
+    responses(OfEntry)
 )]
 pub(crate) async fn transfer(
     Extract(shared): State,

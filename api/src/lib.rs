@@ -24,6 +24,7 @@ mod members;
 mod messages;
 mod paging;
 mod passwords;
+mod policy;
 mod problem;
 mod refresh;
 mod refusals;

@@ -15,7 +15,7 @@ use crate::edge::{Origin, audited};
 use crate::messages::key::{self, IdempotencyKey};
 use crate::messages::sends::carry_out;
 use crate::problem::{Kind, Problem};
-use crate::refusals::{OfCommand, OfInvitation};
+use crate::refusals::{OfEntry, OfInvitation};
 use crate::state::{Shared, State};
 use crate::wire::{At, Json};
 
@@ -73,14 +73,7 @@ pub(crate) fn record(
         ("user" = String, Path, description = "the user's id; one's own leaves"),
         key::Header
     ),
-    responses(
-        (status = 201, body = Stored),
-        (
-            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
-            body = Accepted, headers(("Location" = String, description = "its status"))
-        ),
-        OfCommand
-    )
+    responses(OfEntry)
 )]
 pub(crate) async fn remove(
     Extract(shared): State,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use utoipa::IntoResponses;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, HeaderBuilder, Ref, RefOr, Response, ResponseBuilder};
 
 use crate::problem::{Kind, MEDIA_TYPE, SCHEMA};
 
@@ -25,8 +25,8 @@ pub(crate) struct OfCaller;
 pub(crate) struct OfThing;
 /// Of a request that changes something that may not be there.
 pub(crate) struct OfChange;
-/// Of a request that changes a chat.
-pub(crate) struct OfCommand;
+/// Of a request that adds an entry to a chat, what it comes to among them.
+pub(crate) struct OfEntry;
 /// Of a request that changes how the caller sees something.
 pub(crate) struct OfSetting;
 /// Of the use of an invite.
@@ -58,7 +58,6 @@ refusals! {
     OfCaller: Unauthenticated;
     OfThing: Unauthenticated, NotFound;
     OfChange: Unauthenticated, WrongPassword, NotFound, Changed;
-    OfCommand: Unauthenticated, NotFound, KeyReused, Rejected;
     OfSetting: Unauthenticated, NotFound, Changed;
     OfInvite: Unauthenticated, NotFound, Rejected, InviteEnded;
     OfInvites: Unauthenticated, NotFound, Rejected, TooMany;
@@ -67,6 +66,23 @@ refusals! {
     OfRegistration: HandleTaken;
     OfSignIn: WrongPassword, Banned;
     OfRefresh: RefreshRefused;
+}
+
+impl IntoResponses for OfEntry {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let answer = |description: &str, schema: &str| {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
+            ResponseBuilder::new().description(description).content("application/json", content)
+        };
+        let stored = answer("stored for good, as an entry of the chat", "Stored");
+        let location = HeaderBuilder::new().description(Some("its status")).build();
+        let accepted = "not decided in time: its status tells, and so does a repetition under the same key";
+        let accepted = answer(accepted, "Accepted").header("Location", location);
+        let mut all = responses(&[Kind::Unauthenticated, Kind::NotFound, Kind::KeyReused, Kind::Rejected]);
+        all.insert("201".to_owned(), RefOr::T(stored.build()));
+        all.insert("202".to_owned(), RefOr::T(accepted.build()));
+        all
+    }
 }
 
 /// One response a status, which names all of its problems.

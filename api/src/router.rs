@@ -17,10 +17,10 @@ use utoipa_axum::routes;
 use crate::accounts::{blocks, deletion, devices, profile, register, sign_ins, tickets};
 use crate::docs_page::Page;
 use crate::invites::{join, manage};
-use crate::messages::{changes, receipts, sends};
+use crate::messages::{changes, pins, reactions, receipts, sends};
 use crate::problem::{Body, Kind, Problem};
 use crate::state::{Shared, State};
-use crate::{chat_list, chats, governance, members, messages, settings};
+use crate::{chat_list, chats, governance, members, messages, policy, settings};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -71,6 +71,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(chats::create, chat_list::list))
         .routes(routes!(chats::get, governance::rename))
         .routes(routes!(governance::transfer))
+        .routes(routes!(policy::change))
         .routes(routes!(settings::change))
         .routes(routes!(manage::create, manage::list))
         .routes(routes!(manage::revoke))
@@ -79,6 +80,11 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(members::remove, governance::set_role))
         .routes(routes!(messages::send, messages::read))
         .routes(routes!(changes::edit, changes::delete))
+        .routes(routes!(reactions::put, reactions::remove))
+        .routes(routes!(reactions::who))
+        .routes(routes!(reactions::counts))
+        .routes(routes!(pins::list))
+        .routes(routes!(pins::put, pins::remove))
         .routes(routes!(receipts::receipts))
         .routes(routes!(receipts::flight))
         .routes(routes!(sends::status))

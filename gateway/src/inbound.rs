@@ -72,7 +72,10 @@ fn checked(edge: &Edge, session: &Session, wire: &v1::Command) -> Result<Option<
         | Action::RenameChat { .. }
         | Action::TransferOwnership { .. }
         | Action::EditMessage { .. }
-        | Action::DeleteMessage { .. } => Ok(None),
+        | Action::DeleteMessage { .. }
+        | Action::React { .. }
+        | Action::SetChatPolicy(_)
+        | Action::PinMessage { .. } => Ok(None),
     }
 }
 

@@ -79,6 +79,12 @@ mod tests {
             command(Some(Action::TransferOwnership(v1::TransferOwnership { user: chat() }))),
             command(Some(Action::EditMessage(v1::EditMessage { seq: u64::MAX, body: send.body.clone() }))),
             command(Some(Action::DeleteMessage(v1::DeleteMessage { seq: 1 << 53 }))),
+            command(Some(Action::React(v1::React { seq: 1 << 53, reaction: "\u{1f44d}\u{1f3fd}\"\\".to_owned() }))),
+            command(Some(Action::SetChatPolicy(v1::SetChatPolicy {
+                change: Some(v1::ChatPolicy { members_add: Some(false), slow_mode_s: Some(u32::MAX) }),
+            }))),
+            command(Some(Action::SetChatPolicy(v1::SetChatPolicy { change: Some(v1::ChatPolicy::default()) }))),
+            command(Some(Action::PinMessage(v1::PinMessage { seq: 1 << 53, unpin: true }))),
             command(Some(Action::SendMessage(send))),
             command(Some(Action::SendMessage(reply))),
             command(None),

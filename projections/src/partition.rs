@@ -10,11 +10,11 @@ use futures_util::FutureExt as _;
 use metrics::{counter, gauge};
 use prost::Message as _;
 use proto::relay::Written;
-use store::{Checkpoint, NameRow, Projection, Reader, Store, SummaryRow, UserChatRow};
+use store::{Checkpoint, FactRow, NameRow, Projection, ReactionRow, Reader, Store, SummaryRow, UserChatRow};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::machine::{Action, Fold, Input, Name, Preview, Projected, Raw, Stay, Summary};
+use crate::machine::{Action, Fact, Fold, Input, Name, Preview, Projected, Raw, Reaction, Stay, Summary};
 use crate::{Config, Error};
 
 /// Between two tries to acquire.
@@ -163,12 +163,17 @@ impl<'a> Tenancy<'a> {
             joined_seq: stay.joined_seq,
             left_seq: stay.left_seq,
         };
+        let policies = projected.policies.into_iter().map(|(chat, fact)| fact_row(chat, fact, store::Fact::Policy));
+        let pins = projected.pins.into_iter().map(|(chat, fact)| fact_row(chat, fact, store::Fact::Pins));
         Projection {
             reader: Reader::Projections,
             partition: self.tenure.partition(),
             user_chats: projected.stays.into_iter().map(user_chat).collect(),
             summaries: projected.summaries.into_iter().map(|(chat, summary)| row(chat, summary)).collect(),
             names: projected.names.into_iter().map(name).collect(),
+            facts: policies.chain(pins).collect(),
+            reactions: projected.reactions.into_iter().map(reaction).collect(),
+            deleted: projected.deleted,
             watermarks: projected.watermarks,
             checkpoint: Checkpoint {
                 epoch: self.tenure.epoch(),
@@ -234,6 +239,14 @@ fn summary(row: SummaryRow) -> Summary {
 
 fn name((chat, Name { seq, text }): (ChatId, Name)) -> NameRow {
     NameRow { chat, seq, name: text }
+}
+
+fn fact_row<T>(chat: ChatId, Fact { seq, is }: Fact<T>, kind: fn(T) -> store::Fact) -> FactRow {
+    FactRow { chat, seq, fact: kind(is) }
+}
+
+fn reaction(((chat, seq, user), Reaction { text, by }): ((ChatId, Seq, UserId), Reaction)) -> ReactionRow {
+    ReactionRow { chat, seq, user, reaction: text, by }
 }
 
 fn row(chat: ChatId, summary: Summary) -> SummaryRow {

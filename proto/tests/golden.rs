@@ -293,6 +293,10 @@ fn member() -> v1::Member {
     v1::Member { user: id(3), role: v1::Role::Admin.into() }
 }
 
+fn policy() -> v1::ChatPolicy {
+    v1::ChatPolicy { members_add: Some(true), slow_mode_s: Some(30) }
+}
+
 fn chat_created() -> v1::ChatCreated {
     let owner = v1::Member { user: id(2), role: v1::Role::Owner.into() };
     v1::ChatCreated { kind: v1::ChatKind::Group.into(), members: vec![owner, member()] }
@@ -487,6 +491,14 @@ fn v1_cases() -> Vec<Case> {
     let edited = || v1::MessageEdited { seq: 298, body: edit().body, previous: 299, erased: false };
     let erased = || v1::MessageEdited { seq: 298, body: Bytes::new(), previous: 299, erased: true };
     let deleted = || v1::MessageDeleted { seq: 298 };
+    let react = || v1::React { seq: 298, reaction: "👍🏽".to_owned() };
+    let reacted = || v1::MessageReacted { seq: 298, reaction: react().reaction };
+    let change = || v1::ChatPolicy { members_add: None, slow_mode_s: Some(30) };
+    let policy_set = || v1::ChatPolicySet { policy: Some(policy()), change: Some(change()) };
+    let set_policy = || v1::SetChatPolicy { change: Some(change()) };
+    let pin = || v1::PinMessage { seq: 298, unpin: false };
+    let pinned = || v1::MessagePinned { seq: 298, unpinned: false, pins: vec![200, 298] };
+    let unpinned = || v1::MessagePinned { seq: 298, unpinned: true, pins: vec![200] };
     let version =
         || v1::MessageSent { body: edit().body, edited_seq: 300, first_hash: id(9), reply_to: 298, ..message_sent() };
     let gone = || v1::MessageSent { deleted_seq: 301, ..v1::MessageSent::default() };
@@ -517,6 +529,14 @@ fn v1_cases() -> Vec<Case> {
         seen_by_clients("heliograph.v1.MessageEdited", edited()),
         seen_by_clients("heliograph.v1.MessageEdited-erased", erased()),
         seen_by_clients("heliograph.v1.MessageDeleted", deleted()),
+        seen_by_clients("heliograph.v1.Entry-message_reacted", entry(Event::MessageReacted(reacted()))),
+        seen_by_clients("heliograph.v1.MessageReacted", reacted()),
+        seen_by_clients("heliograph.v1.Entry-chat_policy_set", entry(Event::ChatPolicySet(policy_set()))),
+        seen_by_clients("heliograph.v1.ChatPolicySet", policy_set()),
+        seen_by_clients("heliograph.v1.ChatPolicy", policy()),
+        seen_by_clients("heliograph.v1.Entry-message_pinned", entry(Event::MessagePinned(pinned()))),
+        seen_by_clients("heliograph.v1.MessagePinned", pinned()),
+        seen_by_clients("heliograph.v1.MessagePinned-unpinned", unpinned()),
         seen_by_clients("heliograph.v1.MessageSent-edited", version()),
         seen_by_clients("heliograph.v1.MessageSent-deleted", gone()),
         seen_by_clients("heliograph.v1.ImportBegun", import_begun()),
@@ -536,6 +556,13 @@ fn v1_cases() -> Vec<Case> {
         seen_by_clients("heliograph.v1.Command-delete_message", command(Action::DeleteMessage(delete()))),
         seen_by_clients("heliograph.v1.EditMessage", edit()),
         seen_by_clients("heliograph.v1.DeleteMessage", delete()),
+        seen_by_clients("heliograph.v1.Command-react", command(Action::React(react()))),
+        seen_by_clients("heliograph.v1.Command-set_chat_policy", command(Action::SetChatPolicy(set_policy()))),
+        seen_by_clients("heliograph.v1.Command-pin_message", command(Action::PinMessage(pin()))),
+        seen_by_clients("heliograph.v1.React", react()),
+        seen_by_clients("heliograph.v1.SetChatPolicy", set_policy()),
+        seen_by_clients("heliograph.v1.PinMessage", pin()),
+        seen_by_clients("heliograph.v1.PinMessage-unpin", v1::PinMessage { unpin: true, ..pin() }),
         seen_by_clients("heliograph.v1.CreateChat", create_chat()),
         seen_by_clients("heliograph.v1.AddMember", add()),
         seen_by_clients("heliograph.v1.RemoveMember", remove()),
@@ -664,7 +691,10 @@ fn log_cases() -> Vec<Case> {
         import: Bytes::new(),
         import_end_seq: 0,
         import_end_time_us: 0,
+        policy: None,
+        pins: Vec::new(),
     };
+    let governed = log::ChatSnapshot { policy: Some(policy()), pins: vec![200, 298], ..snapshot.clone() };
     let imported =
         log::ChatSnapshot { import: id(8), import_end_seq: 200, import_end_time_us: TIME_US - 2, ..snapshot.clone() };
     vec![
@@ -687,6 +717,8 @@ fn log_cases() -> Vec<Case> {
         case("heliograph.log.v1.StatusAdvanced", advanced()),
         case("heliograph.log.v1.ChatSnapshot", snapshot),
         case("heliograph.log.v1.ChatSnapshot-imported", imported),
+        case("heliograph.log.v1.ChatSnapshot-governed", governed),
+        case("heliograph.log.v1.ChatPins", log::ChatPins { pins: vec![200, 298] }),
         case("heliograph.log.v1.OriginState", origin()),
         case("heliograph.log.v1.Control", control()),
         case("heliograph.log.v1.Revocation", revocation()),

@@ -81,12 +81,10 @@ fn main() -> ExitCode {
 /// The golden tests rewrite their files when they are told to; the change is then reviewed like any other.
 fn golden() -> Result<()> {
     let mut tests = process::cargo();
-    tests.args(["test", "--package", "proto"]).env("HELIOGRAPH_GOLDEN", "rewrite");
+    tests.args(["test", "--workspace", "--test", "golden", "--test", "asyncapi"]).env("HELIOGRAPH_GOLDEN", "rewrite");
     process::run(&mut tests)?;
     let mut tests = process::cargo();
-    tests
-        .args(["test", "--package", "heliograph", "--test", "it", "api::description"])
-        .env("HELIOGRAPH_GOLDEN", "rewrite");
+    tests.args(["test", "--workspace", "--test", "it", "api::description"]).env("HELIOGRAPH_GOLDEN", "rewrite");
     process::run(&mut tests)?;
     let mut changed = Command::new("git");
     changed.args(["status", "--short", "--", "proto", "schemas"]).current_dir(process::workspace());

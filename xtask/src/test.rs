@@ -81,15 +81,8 @@ const PARTS: &[Part] = &[
         about: "the store's suite and what only its CQL engine promises, on a real Cassandra",
         in_all: true,
         needs_broker: true,
-        run: |tier| {
-            let tools = cassandra::prepare()?;
-            // Those of one package after the other: each test binary runs a node of its own.
-            for package in ["testkit", "store", "heliograph"] {
-                let arguments = ["test", "--package", package, "--test", "it", "cql::", "--", "--ignored"];
-                process::run(tier.cargo().args(arguments).envs(tools.clone()))?;
-            }
-            Ok(())
-        },
+        // Those of one package after the other: each test binary runs a node of its own.
+        run: |tier| process::run(tier.ignored("cql::").envs(cassandra::prepare()?)),
     },
     Part {
         name: "chaos",
@@ -106,10 +99,7 @@ const PARTS: &[Part] = &[
         run: |tier| {
             let folder = process::target_folder()?.join("cluster");
             let cluster = |words: &[&str]| cluster::cluster(&words.iter().map(ToString::to_string).collect::<Vec<_>>());
-            let talk = || {
-                let arguments = ["test", "--package", "heliograph", "--test", "it", "cluster::", "--", "--ignored"];
-                process::run(tier.cargo().args(arguments).env("HELIOGRAPH_CLUSTER", &folder))
-            };
+            let talk = || process::run(tier.ignored("cluster::").env("HELIOGRAPH_CLUSTER", &folder));
             let tried = cluster(&["up", "--debug"]).and_then(|()| {
                 talk()?;
                 for name in ["ingest-1", "gateway-2", "nats-2"] {
@@ -172,12 +162,18 @@ const PARTS: &[Part] = &[
 ];
 
 fn foreign_clients(tier: &Tier) -> Result<()> {
-    let tools = foreign::prepare()?;
-    let arguments = ["test", "--package", "heliograph", "--test", "it", "foreign::", "--", "--ignored"];
-    process::run(tier.cargo().args(arguments).envs(tools))
+    process::run(tier.ignored("foreign::").envs(foreign::prepare()?))
 }
 
 impl Tier {
+    /// The ignored tests under this name. Over the whole workspace, though few packages have any: with some of them named,
+    /// features of dependencies differ, and nearly all that `unit` has built is built once more.
+    fn ignored(&self, name: &str) -> Command {
+        let mut command = self.cargo();
+        command.args(["test", "--workspace", "--test", "it", name, "--", "--ignored"]);
+        command
+    }
+
     fn cargo(&self) -> Command {
         let mut command = process::cargo();
         // Said by `golden` alone: a check that rewrites what it checks would never fail.

@@ -8,13 +8,13 @@ use proto::v1::{self, command::Action};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{body_of, key};
+use super::{body_of, key, seq_of};
 use crate::caller::Caller;
-use crate::chats::{self, Accepted, Answer, Stored};
+use crate::chats::{self, Answer};
 use crate::edge::Origin;
 use crate::members::{act, record};
-use crate::problem::{Kind, Problem};
-use crate::refusals::OfCommand;
+use crate::problem::Problem;
+use crate::refusals::OfEntry;
 use crate::state::State;
 use crate::wire::{At, Json, present};
 
@@ -36,11 +36,6 @@ pub(crate) struct NewBody {
     body: Option<String>,
 }
 
-/// There is nothing at 0.
-fn seq_of(seq: Seq) -> Result<Seq, Kind> {
-    if seq == 0 { Err(Kind::NotFound) } else { Ok(seq) }
-}
-
 /// Says something else in the place of one's own message.
 #[utoipa::path(
     patch, path = "/v1/chats/{chat}/messages/{seq}", tag = "messages", security(("bearer" = [])), request_body = NewBody,
@@ -49,14 +44,7 @@ fn seq_of(seq: Seq) -> Result<Seq, Kind> {
         ("seq" = u64, Path, description = "the message's seq"),
         key::Header
     ),
-    responses(
-        (status = 201, description = "stored for good, as an entry of its own", body = Stored),
-        (
-            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
-            body = Accepted, headers(("Location" = String, description = "its status"))
-        ),
-        OfCommand
-    )
+    responses(OfEntry)
 )]
 pub(crate) async fn edit(
     Extract(shared): State,
@@ -78,14 +66,7 @@ pub(crate) async fn edit(
         ("seq" = u64, Path, description = "the message's seq"),
         key::Header
     ),
-    responses(
-        (status = 201, description = "stored for good, as an entry of its own", body = Stored),
-        (
-            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
-            body = Accepted, headers(("Location" = String, description = "its status"))
-        ),
-        OfCommand
-    )
+    responses(OfEntry)
 )]
 pub(crate) async fn delete(
     Extract(shared): State,

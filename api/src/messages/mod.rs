@@ -2,6 +2,8 @@
 
 pub(crate) mod changes;
 pub(crate) mod key;
+pub(crate) mod pins;
+pub(crate) mod reactions;
 pub(crate) mod receipts;
 pub(crate) mod searched;
 pub(crate) mod sends;
@@ -19,10 +21,11 @@ use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::caller::Caller;
-use crate::chats::{self, Accepted, Answer, RoleOfMember, Stored};
+use crate::chats::{self, Answer, RoleOfMember};
 use crate::members::act;
-use crate::problem::Problem;
-use crate::refusals::{OfCommand, OfThing};
+use crate::policy::Policy;
+use crate::problem::{Kind, Problem};
+use crate::refusals::{OfEntry, OfThing};
 use crate::state::{Shared, State};
 use crate::wire::{self, Asked, At, Json, present, whole};
 
@@ -85,6 +88,11 @@ impl NewMessage {
     }
 }
 
+/// A message's seq out of a path: there is nothing at 0.
+fn seq_of(seq: Seq) -> Result<Seq, Kind> {
+    if seq == 0 { Err(Kind::NotFound) } else { Ok(seq) }
+}
+
 /// What is to be said, in the one of two ways.
 fn body_of(text: Option<&str>, body: Option<&str>) -> Result<Vec<u8>, Problem> {
     match (text, body) {
@@ -98,14 +106,7 @@ fn body_of(text: Option<&str>, body: Option<&str>) -> Result<Vec<u8>, Problem> {
 #[utoipa::path(
     post, path = "/v1/chats/{chat}/messages", tag = "messages", security(("bearer" = [])), request_body = NewMessage,
     params(("chat" = String, Path, description = "the chat's id"), key::Header),
-    responses(
-        (status = 201, description = "stored for good", body = Stored),
-        (
-            status = 202, description = "not decided in time: its status tells, and so does a repetition under the same key",
-            body = Accepted, headers(("Location" = String, description = "its status"))
-        ),
-        OfCommand
-    )
+    responses(OfEntry)
 )]
 pub(crate) async fn send(
     Extract(shared): State,
@@ -190,6 +191,27 @@ pub(crate) enum Happened {
     MessageDeleted {
         /// Its seq.
         message: Seq,
+    },
+    /// What the sender thinks of a message.
+    MessageReacted {
+        /// The seq of the message.
+        message: Seq,
+        /// Empty: nothing any more.
+        reaction: String,
+    },
+    /// A message is pinned for everybody.
+    MessagePinned {
+        /// Its seq.
+        message: Seq,
+        /// It is not pinned any more.
+        #[serde(skip_serializing_if = "is_false")]
+        unpinned: bool,
+        /// The seqs of all that are pinned now, the latest last.
+        pins: Vec<Seq>,
+    },
+    /// Something else holds in the chat.
+    ChatPolicySet {
+        policy: Policy,
     },
     RoleSet {
         /// The user's id.
@@ -285,6 +307,13 @@ impl From<&LoggedEntry> for Entry {
                 erased: edit.erased,
             },
             domain::Event::MessageDeleted { seq } => Happened::MessageDeleted { message: *seq },
+            domain::Event::MessageReacted { seq, reaction } => {
+                Happened::MessageReacted { message: *seq, reaction: reaction.to_string() }
+            }
+            domain::Event::MessagePinned { seq, unpinned, pins } => {
+                Happened::MessagePinned { message: *seq, unpinned: *unpinned, pins: pins.clone() }
+            }
+            domain::Event::ChatPolicySet { policy, .. } => Happened::ChatPolicySet { policy: (*policy).into() },
         };
         Self {
             seq: entry.seq,

@@ -39,7 +39,7 @@ pub(crate) struct Receipts {
 }
 
 /// The message, if the caller is in the chat and its stays show it.
-async fn message(shared: &Shared, caller: &Caller, chat: ChatId, seq: Seq) -> Result<Entry, Problem> {
+pub(super) async fn message(shared: &Shared, caller: &Caller, chat: ChatId, seq: Seq) -> Result<Entry, Problem> {
     let deadline = shared.read_deadline();
     let stays = shared.store.stays(chat, caller.user, 0, deadline).await?;
     if stays.iter().all(|stay| stay.left_seq.is_some()) {

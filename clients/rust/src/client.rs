@@ -150,6 +150,21 @@ impl Client {
         self.submit(chat, command::Action::DeleteMessage(v1::DeleteMessage { seq }))
     }
 
+    /// Sets this user's reaction to the message at `seq`; an empty one takes it away.
+    pub fn react(&self, chat: ChatId, seq: u64, reaction: impl Into<String>) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::React(v1::React { seq, reaction: reaction.into() }))
+    }
+
+    /// Pins the message at `seq` for everybody.
+    pub fn pin(&self, chat: ChatId, seq: u64) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::PinMessage(v1::PinMessage { seq, unpin: false }))
+    }
+
+    /// Takes the pin of the message at `seq` away.
+    pub fn unpin(&self, chat: ChatId, seq: u64) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::PinMessage(v1::PinMessage { seq, unpin: true }))
+    }
+
     fn fits(&self, body: &Bytes) -> Result<(), Error> {
         let (bytes, limit) = (body.len(), self.desk.lock().body_bytes);
         if bytes > limit { Err(Error::BodyTooLarge { bytes, limit }) } else { Ok(()) }
@@ -174,6 +189,11 @@ impl Client {
     /// Gives the chat another name; an empty one takes it away.
     pub fn rename_chat(&self, chat: ChatId, name: impl Into<String>) -> Result<Sent, Error> {
         self.submit(chat, command::Action::RenameChat(v1::RenameChat { name: name.into() }))
+    }
+
+    /// Changes what holds in the chat; what is not set in `change` stays.
+    pub fn set_policy(&self, chat: ChatId, change: v1::ChatPolicy) -> Result<Sent, Error> {
+        self.submit(chat, command::Action::SetChatPolicy(v1::SetChatPolicy { change: Some(change) }))
     }
 
     /// Makes another member an owner in this user's place, who is an admin from then on.

@@ -28,6 +28,8 @@ pub enum Action {
     ChatCreate,
     /// A chat was given another name.
     ChatRename,
+    /// What holds in a chat was to be changed.
+    ChatPolicySet,
     /// A member of a chat was given another role.
     RoleSet,
     /// An owner put another member in its own place.
@@ -38,6 +40,8 @@ pub enum Action {
     MemberRemove,
     /// A message of somebody else was to be deleted.
     MessageDelete,
+    /// A message was to be pinned for everybody, or its pin taken away.
+    MessagePin,
     /// A link was made that lets into a chat.
     InviteCreate,
     /// Such a link was ended.

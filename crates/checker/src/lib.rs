@@ -19,6 +19,6 @@ mod truth;
 pub use check::{Options, check, check_with};
 pub use dump::{Error, dump, load};
 pub use ids::{Chat, Client, Hash, User};
-pub use observation::{Answer, Content, Line, Observation, SeenEntry, SendKey, Via};
+pub use observation::{Answer, Content, Line, Observation, Policy, SeenEntry, SendKey, Via};
 pub use recorder::{ClientRecorder, Recorder};
 pub use report::{Counts, FAULTS_KEPT, Fault, Invariant, Report};

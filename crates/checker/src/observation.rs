@@ -192,6 +192,24 @@ pub enum Content {
     Deleted {
         seq: u64,
     },
+    /// The sender's reaction to the message at this seq is another.
+    Reacted {
+        seq: u64,
+    },
+    /// Something else holds in the chat.
+    PolicySet {
+        /// All of it.
+        policy: Policy,
+        /// What was asked for.
+        change: Policy,
+    },
+    /// The message at this seq is pinned, or no more.
+    Pinned {
+        seq: u64,
+        unpinned: bool,
+        /// All that are pinned now.
+        pins: Vec<u64>,
+    },
     /// Begins a chat whose history an operator brings in.
     ImportBegun {
         kind: i32,
@@ -200,6 +218,25 @@ pub enum Content {
     ImportEnded {
         members: Vec<(User, i32)>,
     },
+}
+
+/// What holds in a chat, as far as it is said.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Policy {
+    /// Members may add members and readers.
+    pub members_add: Option<bool>,
+    /// Seconds from one entry to the next of who is no owner or admin; 0: off.
+    pub slow_mode_s: Option<u32>,
+}
+
+impl Policy {
+    /// With what another one says.
+    pub(crate) fn with(self, change: Self) -> Self {
+        Self {
+            members_add: change.members_add.or(self.members_add),
+            slow_mode_s: change.slow_mode_s.or(self.slow_mode_s),
+        }
+    }
 }
 
 impl fmt::Display for Line {

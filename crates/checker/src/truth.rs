@@ -168,6 +168,9 @@ impl<'a> ChatTruth<'a> {
                 Content::Message
                 | Content::Edited { .. }
                 | Content::Deleted { .. }
+                | Content::Reacted { .. }
+                | Content::PolicySet { .. }
+                | Content::Pinned { .. }
                 | Content::RoleSet { .. }
                 | Content::ChatRenamed
                 | Content::OwnershipTransferred { .. }

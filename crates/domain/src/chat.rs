@@ -11,9 +11,9 @@ use proto::log;
 
 use crate::{
     Action, ChatId, ChatKind, Code, Command, Edit, Entry, Error, Event, ImportId, Member, Message, Micros, Ordinal,
-    Origin, Role, Rules, Seq, Target, UserId,
+    Origin, Policy, Role, Rules, Seq, Target, UserId,
     import::Imported,
-    limits::{MEMBERS_MAX, SCHEMA},
+    limits::{MEMBERS_MAX, PINS_MAX, SCHEMA},
     origins::Origins,
     version::ANY,
 };
@@ -42,6 +42,9 @@ pub struct Chat {
     members: BTreeMap<UserId, MemberState>,
     origins: Origins,
     imported: Option<Imported>,
+    policy: Policy,
+    /// The latest last.
+    pins: Vec<Seq>,
 }
 
 /// What becomes of a command.
@@ -81,7 +84,10 @@ pub fn decide(chat: Option<&Chat>, command: &Command, target: Target, stamp: Mic
             | Action::RenameChat { .. }
             | Action::TransferOwnership { .. }
             | Action::EditMessage { .. }
-            | Action::DeleteMessage { .. } => Decision::Reject { code: Code::UnknownChat, head: 0 },
+            | Action::DeleteMessage { .. }
+            | Action::React { .. }
+            | Action::SetChatPolicy(_)
+            | Action::PinMessage { .. } => Decision::Reject { code: Code::UnknownChat, head: 0 },
         };
     };
     if chat.is_importing() {
@@ -94,9 +100,9 @@ pub fn decide(chat: Option<&Chat>, command: &Command, target: Target, stamp: Mic
     }
     // M10: a repeat is answered as the first was, whatever today's membership is.
     let answer = if rules.m10 {
-        chat.repeat(command, rules).or_else(|| chat.refusal(command, target))
+        chat.repeat(command, rules).or_else(|| chat.refusal(command, target, stamp))
     } else {
-        chat.refusal(command, target).or_else(|| chat.repeat(command, rules))
+        chat.refusal(command, target, stamp).or_else(|| chat.repeat(command, rules))
     };
     answer.unwrap_or_else(|| Decision::Append(chat.next_entry(command, target, stamp, rules)))
 }
@@ -130,6 +136,9 @@ impl Chat {
             | Event::OwnershipTransferred { .. }
             | Event::MessageEdited(_)
             | Event::MessageDeleted { .. }
+            | Event::MessageReacted { .. }
+            | Event::ChatPolicySet { .. }
+            | Event::MessagePinned { .. }
             | Event::ImportEnded { .. } => return None,
         };
         (entry.seq == 1).then(|| Self {
@@ -148,6 +157,8 @@ impl Chat {
                 .collect(),
             origins: Origins::default(),
             imported: import.map(|import| Imported { import, ended: None }),
+            policy: Policy::default(),
+            pins: Vec::new(),
         })
     }
 
@@ -161,13 +172,19 @@ impl Chat {
         self.ordinal = entry.ordinal;
         self.last_time = entry.time;
         match &entry.event {
-            // The name is of no consequence to what may happen: it stands in the models only.
+            // Names and reactions are of no consequence to what may happen: they stand in the models only.
             Event::ChatCreated { .. }
             | Event::ImportBegun { .. }
             | Event::MessageSent { .. }
             | Event::MessageEdited(_)
+            | Event::MessageReacted { .. }
             | Event::ChatRenamed { .. } => {}
-            Event::MessageDeleted { seq } => self.origins.forget_content(*seq),
+            Event::MessageDeleted { seq } => {
+                self.origins.forget_content(*seq);
+                self.pins.retain(|pin| pin != seq);
+            }
+            Event::ChatPolicySet { policy, .. } => self.policy = *policy,
+            Event::MessagePinned { pins, .. } => self.pins.clone_from(pins),
             Event::RoleSet { member } => self.set_role(member.user, member.role),
             Event::OwnershipTransferred { user } => {
                 self.set_role(entry.sender, Role::Admin);
@@ -242,34 +259,41 @@ impl Chat {
         (command.after > last_n).then(|| self.reject(command, Code::PredecessorMissing))
     }
 
-    /// What membership, roles and limits say (N7).
-    fn refusal(&self, command: &Command, target: Target) -> Option<Decision> {
+    /// What membership, roles, policy and limits say (N7).
+    fn refusal(&self, command: &Command, target: Target, stamp: Micros) -> Option<Decision> {
         let Some(sender) = self.members.get(&command.sender) else {
             return Some(Decision::Reject { code: Code::NotAMember, head: 0 });
         };
         let fixed = self.kind == ChatKind::Direct;
+        let target = command.target().filter(|seq| self.has(*seq)).map_or(Target::Missing, |_| target);
         let code = match &command.action {
             Action::CreateChat { .. } => None,
+            Action::SendMessage(_) if !self.may_send(sender.role) => Some(Code::Forbidden),
             Action::SendMessage(message) => {
-                if self.may_send(sender.role) {
-                    self.refuse_reference(message)
-                } else {
-                    Some(Code::Forbidden)
-                }
+                self.refuse_reference(message).or_else(|| self.refuse_haste(command.sender, sender.role, stamp))
             }
-            Action::EditMessage { seq, .. } => match target {
-                Target::Said { by, .. } if self.has(*seq) => {
-                    (by != command.sender || !self.may_send(sender.role)).then_some(Code::Forbidden)
-                }
-                Target::Missing | Target::Said { .. } | Target::Deleted => Some(Code::NoSuchMessage),
+            Action::EditMessage { .. } => match target {
+                Target::Said { by, .. } if by != command.sender || !self.may_send(sender.role) => Some(Code::Forbidden),
+                Target::Said { .. } => self.refuse_haste(command.sender, sender.role, stamp),
+                Target::Missing | Target::Deleted => Some(Code::NoSuchMessage),
             },
-            Action::DeleteMessage { seq } => match target {
-                Target::Deleted if self.has(*seq) => Some(Code::NoChange),
-                Target::Said { by, .. } if self.has(*seq) => {
+            Action::DeleteMessage { .. } => match target {
+                Target::Deleted => Some(Code::NoChange),
+                Target::Said { by, .. } => {
                     let keeps_order = !fixed && sender.role <= Role::Admin;
                     (by != command.sender && !keeps_order).then_some(Code::Forbidden)
                 }
-                Target::Missing | Target::Said { .. } | Target::Deleted => Some(Code::NoSuchMessage),
+                Target::Missing => Some(Code::NoSuchMessage),
+            },
+            Action::React { .. } => match target {
+                Target::Said { .. } if sender.role == Role::Reader => Some(Code::Forbidden),
+                Target::Said { .. } => self.refuse_haste(command.sender, sender.role, stamp),
+                Target::Missing | Target::Deleted => Some(Code::NoSuchMessage),
+            },
+            Action::PinMessage { .. } if !fixed && sender.role > Role::Admin => Some(Code::Forbidden),
+            Action::PinMessage { seq, unpin } => match target {
+                Target::Said { .. } => self.refuse_pin(*seq, *unpin),
+                Target::Missing | Target::Deleted => Some(Code::NoSuchMessage),
             },
             Action::AddMember { .. }
             | Action::RemoveMember { .. }
@@ -277,6 +301,7 @@ impl Chat {
             | Action::SetRole { .. }
             | Action::RenameChat { .. }
             | Action::TransferOwnership { .. }
+            | Action::SetChatPolicy(_)
                 if fixed =>
             {
                 Some(Code::DirectChatIsFixed)
@@ -289,6 +314,8 @@ impl Chat {
             }
             Action::SetRole { member } => self.refuse_role(command.sender, sender.role, *member),
             Action::RenameChat { .. } => (sender.role > Role::Admin).then_some(Code::Forbidden),
+            Action::SetChatPolicy(_) if sender.role > Role::Admin => Some(Code::Forbidden),
+            Action::SetChatPolicy(change) => (self.policy.with(*change) == self.policy).then_some(Code::NoChange),
             Action::TransferOwnership { user } => match self.members.get(user) {
                 _ if sender.role != Role::Owner => Some(Code::Forbidden),
                 None => Some(Code::NoSuchMember),
@@ -310,8 +337,28 @@ impl Chat {
         message.reply_to.is_some_and(|seq| !self.has(seq)).then_some(Code::NoSuchMessage)
     }
 
+    /// Slow mode, by the sender's last entry, while it is remembered.
+    fn refuse_haste(&self, sender: UserId, role: Role, stamp: Micros) -> Option<Code> {
+        let rest = u64::from(self.policy.slow_mode_s) * 1_000_000;
+        if rest == 0 || role <= Role::Admin {
+            return None;
+        }
+        let last = self.origins.last_time_of(sender)?;
+        (stamp < last.saturating_add(rest)).then_some(Code::SlowMode)
+    }
+
+    fn refuse_pin(&self, seq: Seq, unpin: bool) -> Option<Code> {
+        if self.pins.contains(&seq) != unpin {
+            Some(Code::NoChange)
+        } else {
+            (!unpin && self.pins.len() >= PINS_MAX).then_some(Code::TooManyPins)
+        }
+    }
+
     fn refuse_adding(&self, by: Role, member: Member) -> Option<Code> {
-        if by > Role::Admin || member.role <= by && by != Role::Owner {
+        // Of members, too: one of theirs or below.
+        let is_trusted = self.policy.members_add && by == Role::Member && member.role >= by;
+        if !is_trusted && (by > Role::Admin || member.role <= by && by != Role::Owner) {
             Some(Code::Forbidden)
         } else if self.members.contains_key(&member.user) {
             Some(Code::AlreadyAMember)
@@ -362,6 +409,13 @@ impl Chat {
         let event = match (command.event(), target) {
             (Event::MessageEdited(edit), Target::Said { edited, .. }) => {
                 Event::MessageEdited(Edit { previous: edited, ..edit })
+            }
+            (Event::ChatPolicySet { change, .. }, _) => {
+                Event::ChatPolicySet { policy: self.policy.with(change), change }
+            }
+            (Event::MessagePinned { seq, unpinned, .. }, _) => {
+                let others = self.pins.iter().copied().filter(|pin| *pin != seq);
+                Event::MessagePinned { seq, unpinned, pins: others.chain((!unpinned).then_some(seq)).collect() }
             }
             (event, _) => event,
         };
@@ -422,6 +476,16 @@ impl Chat {
         self.imported.is_some_and(|imported| imported.ended.is_none())
     }
 
+    /// What holds in it.
+    pub const fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// The messages that are pinned, the latest last.
+    pub fn pins(&self) -> &[Seq] {
+        &self.pins
+    }
+
     /// Who is in it now.
     pub const fn members(&self) -> &BTreeMap<UserId, MemberState> {
         &self.members
@@ -429,7 +493,7 @@ impl Chat {
 
     /// About how many bytes of memory this chat takes.
     pub fn weight(&self) -> usize {
-        256 + self.members.len() * 64 + self.origins.len() * 160 + self.origins.remembered() * 40
+        256 + self.pins.len() * 8 + self.members.len() * 64 + self.origins.len() * 160 + self.origins.remembered() * 40
     }
 
     /// The state without its members, which have rows of their own.
@@ -450,6 +514,8 @@ impl Chat {
             import: self.imported.map(|imported| imported.import.to_wire()).unwrap_or_default(),
             import_end_seq: ended.0,
             import_end_time_us: ended.1,
+            policy: (self.policy != Policy::default()).then(|| self.policy.to_wire()),
+            pins: self.pins.clone(),
         }
     }
 
@@ -487,6 +553,8 @@ impl Chat {
             members: members.into_iter().collect(),
             origins: Origins::from_wire(&snapshot.origins, snapshot.evicted_through)?,
             imported,
+            policy: snapshot.policy.map(Policy::from_wire).unwrap_or_default(),
+            pins: snapshot.pins.clone(),
         })
     }
 }

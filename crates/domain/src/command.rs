@@ -4,8 +4,8 @@ use bytes::Bytes;
 use proto::v1;
 
 use crate::{
-    ChatId, ChatKind, Code, Edit, Event, Member, Message, Origin, Role, Seq, UserId,
-    limits::{BODY_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX},
+    ChatId, ChatKind, Code, Edit, Event, Member, Message, Origin, Policy, PolicyChange, Role, Seq, UserId,
+    limits::{BODY_BYTES_MAX, MEMBERS_MAX, NAME_BYTES_MAX, REACTION_BYTES_MAX},
 };
 
 /// What a client asked of one chat.
@@ -78,6 +78,22 @@ pub enum Action {
         /// The message.
         seq: Seq,
     },
+    /// Set one's reaction to what was said.
+    React {
+        /// The message.
+        seq: Seq,
+        /// Checked; empty: none any more.
+        reaction: Box<str>,
+    },
+    /// Change what holds in the chat.
+    SetChatPolicy(PolicyChange),
+    /// Pin what was said, for everybody.
+    PinMessage {
+        /// The message.
+        seq: Seq,
+        /// Take the pin away instead.
+        unpin: bool,
+    },
 }
 
 impl Command {
@@ -115,6 +131,12 @@ impl Command {
             Wire::EditMessage(edit) if edit.body.len() > BODY_BYTES_MAX => return Err(Code::BodyTooLarge),
             Wire::EditMessage(edit) => Action::EditMessage { seq: edit.seq, body: edit.body },
             Wire::DeleteMessage(delete) => Action::DeleteMessage { seq: delete.seq },
+            Wire::React(v1::React { seq, reaction }) if is_reaction(&reaction) => {
+                Action::React { seq, reaction: reaction.into() }
+            }
+            Wire::React(_) => return Err(Code::BadRequest),
+            Wire::SetChatPolicy(set) => Action::SetChatPolicy(PolicyChange::from_client(set.change)?),
+            Wire::PinMessage(v1::PinMessage { seq, unpin }) => Action::PinMessage { seq, unpin },
         };
         let chat = ChatId::try_from(&wire.chat[..]).map_err(|_fault| Code::BadRequest)?;
         if !chat.is_well_formed() {
@@ -145,7 +167,10 @@ impl Command {
     /// The message that it is about, whose [`Target`](crate::Target) it is judged by.
     pub const fn target(&self) -> Option<Seq> {
         match &self.action {
-            Action::EditMessage { seq, .. } | Action::DeleteMessage { seq } => Some(*seq),
+            Action::EditMessage { seq, .. }
+            | Action::DeleteMessage { seq }
+            | Action::React { seq, .. }
+            | Action::PinMessage { seq, .. } => Some(*seq),
             Action::CreateChat { .. }
             | Action::AddMember { .. }
             | Action::RemoveMember { .. }
@@ -153,7 +178,8 @@ impl Command {
             | Action::SendMessage(_)
             | Action::SetRole { .. }
             | Action::RenameChat { .. }
-            | Action::TransferOwnership { .. } => None,
+            | Action::TransferOwnership { .. }
+            | Action::SetChatPolicy(_) => None,
         }
     }
 
@@ -178,6 +204,9 @@ impl Command {
             }
             Action::EditMessage { seq, body } => Wire::EditMessage(v1::EditMessage { seq: *seq, body: body.clone() }),
             Action::DeleteMessage { seq } => Wire::DeleteMessage(v1::DeleteMessage { seq: *seq }),
+            Action::React { seq, reaction } => Wire::React(v1::React { seq: *seq, reaction: reaction.to_string() }),
+            Action::SetChatPolicy(change) => Wire::SetChatPolicy(v1::SetChatPolicy { change: Some(change.to_wire()) }),
+            Action::PinMessage { seq, unpin } => Wire::PinMessage(v1::PinMessage { seq: *seq, unpin: *unpin }),
         };
         v1::Command {
             chat: self.chat.to_wire(),
@@ -189,7 +218,8 @@ impl Command {
         }
     }
 
-    /// What happens if this command is granted; what a repeat is compared by. An edit as if it were the first.
+    /// What happens if this command is granted; what a repeat is compared by. An edit as if it were
+    /// the first, a policy and pins as if the chat had none before.
     pub fn event(&self) -> Event {
         match &self.action {
             Action::CreateChat { kind, members } => {
@@ -206,6 +236,11 @@ impl Command {
                 Event::MessageEdited(Edit { seq: *seq, body: body.clone(), previous: 0, erased: false })
             }
             Action::DeleteMessage { seq } => Event::MessageDeleted { seq: *seq },
+            Action::React { seq, reaction } => Event::MessageReacted { seq: *seq, reaction: reaction.clone() },
+            Action::SetChatPolicy(change) => {
+                Event::ChatPolicySet { policy: Policy::default().with(*change), change: *change }
+            }
+            Action::PinMessage { seq, unpin } => Event::MessagePinned { seq: *seq, unpinned: *unpin, pins: Vec::new() },
         }
     }
 
@@ -225,6 +260,11 @@ impl Command {
 /// Whether a chat may be called so: one line that a list can show, or nothing.
 pub fn is_name(name: &str) -> bool {
     name.len() <= NAME_BYTES_MAX && name.trim() == name && !name.chars().any(char::is_control)
+}
+
+/// Whether a client may show this as a reaction, or as none.
+pub fn is_reaction(reaction: &str) -> bool {
+    reaction.len() <= REACTION_BYTES_MAX && !reaction.chars().any(|it| it.is_control() || it.is_whitespace())
 }
 
 fn member(wire: &v1::Member) -> Result<Member, Code> {

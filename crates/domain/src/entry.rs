@@ -6,7 +6,10 @@ use proto::v1;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::version::ANY;
-use crate::{ChatId, Edit, Error, ImportId, Message, Micros, Ordinal, Origin, Seq, UserId, Version, limits::SCHEMA};
+use crate::{
+    ChatId, Edit, Error, ImportId, Message, Micros, Ordinal, Origin, Policy, PolicyChange, Seq, UserId, Version,
+    limits::SCHEMA,
+};
 
 /// Where people talk.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -89,6 +92,29 @@ pub enum Event {
         /// The message.
         seq: Seq,
     },
+    /// The sender's reaction to a message is another.
+    MessageReacted {
+        /// The message.
+        seq: Seq,
+        /// Empty: none any more.
+        reaction: Box<str>,
+    },
+    /// Something else holds in the chat.
+    ChatPolicySet {
+        /// What holds now.
+        policy: Policy,
+        /// What was asked for.
+        change: PolicyChange,
+    },
+    /// A message is pinned, or no more.
+    MessagePinned {
+        /// The message.
+        seq: Seq,
+        /// It is not pinned any more.
+        unpinned: bool,
+        /// All that are pinned now, the latest last.
+        pins: Vec<Seq>,
+    },
     /// Seq 1 of a chat that an operator brings in: nobody is in it yet.
     ImportBegun {
         /// Direct, group or channel.
@@ -127,6 +153,12 @@ pub enum EventKind {
     MessageEdited = 24,
     /// [`Event::MessageDeleted`].
     MessageDeleted = 25,
+    /// [`Event::MessageReacted`].
+    MessageReacted = 26,
+    /// [`Event::ChatPolicySet`].
+    ChatPolicySet = 27,
+    /// [`Event::MessagePinned`].
+    MessagePinned = 28,
     /// [`Event::ImportBegun`].
     ImportBegun = 32,
     /// [`Event::ImportEnded`].
@@ -150,6 +182,9 @@ impl Event {
             Self::OwnershipTransferred { .. } => EventKind::OwnershipTransferred,
             Self::MessageEdited(_) => EventKind::MessageEdited,
             Self::MessageDeleted { .. } => EventKind::MessageDeleted,
+            Self::MessageReacted { .. } => EventKind::MessageReacted,
+            Self::ChatPolicySet { .. } => EventKind::ChatPolicySet,
+            Self::MessagePinned { .. } => EventKind::MessagePinned,
             Self::ImportBegun { .. } => EventKind::ImportBegun,
             Self::ImportEnded { .. } => EventKind::ImportEnded,
         }
@@ -194,6 +229,15 @@ impl Event {
             Self::MessageSent(message) => message.add_to(&mut hash),
             Self::MessageEdited(edit) => hash.update(&edit.body),
             Self::MessageDeleted { seq } => hash.update(&seq.to_be_bytes()),
+            Self::MessageReacted { seq, reaction } => {
+                hash.update(&seq.to_be_bytes());
+                hash.update(reaction.as_bytes());
+            }
+            Self::ChatPolicySet { change, .. } => hash.update(&change.hashed()),
+            Self::MessagePinned { seq, unpinned, .. } => {
+                hash.update(&seq.to_be_bytes());
+                hash.update(&[u8::from(*unpinned)]);
+            }
             Self::ImportBegun { kind, import } => {
                 hash.update(import.as_bytes());
                 hash.update(&[*kind as u8]);
@@ -265,6 +309,16 @@ impl Entry {
             }
             Event::MessageEdited(edit) => Wire::MessageEdited(edit.to_wire()),
             Event::MessageDeleted { seq } => Wire::MessageDeleted(v1::MessageDeleted { seq: *seq }),
+            Event::MessageReacted { seq, reaction } => {
+                Wire::MessageReacted(v1::MessageReacted { seq: *seq, reaction: reaction.to_string() })
+            }
+            Event::ChatPolicySet { policy, change } => Wire::ChatPolicySet(v1::ChatPolicySet {
+                policy: Some(policy.to_wire()),
+                change: Some(change.to_wire()),
+            }),
+            Event::MessagePinned { seq, unpinned, pins } => {
+                Wire::MessagePinned(v1::MessagePinned { seq: *seq, unpinned: *unpinned, pins: pins.clone() })
+            }
             Event::ImportBegun { kind, import } => {
                 Wire::ImportBegun(v1::ImportBegun { kind: kind.to_wire().into(), import: import.to_wire() })
             }
@@ -313,8 +367,20 @@ impl Entry {
             }
             Wire::MessageSent(sent) => Event::MessageSent(Message::from_entry(sent)?),
             Wire::MessageEdited(edited) => Event::MessageEdited(Edit::from_wire(edited)?),
-            Wire::MessageDeleted(v1::MessageDeleted { seq: 0 }) => return Err(Error::Missing("seq")),
+            Wire::MessageDeleted(v1::MessageDeleted { seq: 0 })
+            | Wire::MessageReacted(v1::MessageReacted { seq: 0, .. })
+            | Wire::MessagePinned(v1::MessagePinned { seq: 0, .. }) => return Err(Error::Missing("seq")),
             Wire::MessageDeleted(v1::MessageDeleted { seq }) => Event::MessageDeleted { seq },
+            Wire::MessageReacted(v1::MessageReacted { seq, reaction }) => {
+                Event::MessageReacted { seq, reaction: reaction.into() }
+            }
+            Wire::ChatPolicySet(set) => Event::ChatPolicySet {
+                policy: Policy::from_wire(set.policy.ok_or(Error::Missing("policy"))?),
+                change: PolicyChange::from_wire(set.change.unwrap_or_default()),
+            },
+            Wire::MessagePinned(v1::MessagePinned { seq, unpinned, pins }) => {
+                Event::MessagePinned { seq, unpinned, pins }
+            }
             Wire::ImportBegun(begun) => Event::ImportBegun {
                 kind: ChatKind::from_wire(begun.kind)?,
                 import: ImportId::try_from(&begun.import[..])?,

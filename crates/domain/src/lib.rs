@@ -14,13 +14,14 @@ pub mod limits;
 mod message;
 mod origins;
 mod outcome;
+mod policy;
 mod position;
 mod rules;
 mod version;
 mod watermark;
 
 pub use chat::{Chat, Decision, MemberState, decide};
-pub use command::{Action, Command, is_name};
+pub use command::{Action, Command, is_name, is_reaction};
 pub use crash::crash_point;
 pub use entry::{ChatKind, Entry, Event, EventKind, LoggedEntry, Member, Role};
 pub use error::Error;
@@ -31,6 +32,7 @@ pub use ids::{
 pub use import::{Import, Step, decide_import};
 pub use message::Message;
 pub use outcome::{Code, Outcome, text};
+pub use policy::{Policy, PolicyChange};
 pub use position::{CommandPosition, EventPosition, PartitionPosition};
 pub use rules::Rules;
 pub use version::{Edit, Target, Version};

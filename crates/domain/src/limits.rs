@@ -6,6 +6,12 @@ pub const BODY_BYTES_MAX: usize = 16 * 1024;
 pub const MENTIONS_MAX: usize = 50;
 /// Longest name of a chat, in bytes of UTF-8: one line of a list, in any script.
 pub const NAME_BYTES_MAX: usize = 256;
+/// Longest reaction, in bytes of UTF-8: an emoji of several parts, or the name of a picture.
+pub const REACTION_BYTES_MAX: usize = 64;
+/// Most pinned messages of a chat: they are part of its state, and one read.
+pub const PINS_MAX: usize = 50;
+/// Slowest slow mode, in seconds: far below the time that a sender's last entry is remembered.
+pub const SLOW_MODE_S_MAX: u32 = 21_600;
 /// Largest client frame, in bytes: a body or a thousand members with room to spare.
 pub const FRAME_BYTES_MAX: usize = 64 * 1024;
 /// Most members of one chat until large chats are expanded at the gateways.

@@ -59,6 +59,12 @@ impl Origins {
         self.states.get(&(sender, origin))
     }
 
+    /// The time of the sender's last entry, as far as it is remembered.
+    pub(crate) fn last_time_of(&self, sender: UserId) -> Option<Micros> {
+        let own = self.states.range((sender, Origin(0))..=(sender, Origin(u64::MAX)));
+        own.filter_map(|(_, state)| Some(state.last()?.time)).max()
+    }
+
     pub(crate) const fn evicted_through(&self) -> Seq {
         self.evicted_through
     }

@@ -62,6 +62,8 @@ pub const fn text(code: Code) -> &'static str {
         Code::LastOwner => "the last owner cannot cease to be one",
         Code::NoSuchMessage => "no such message in this chat",
         Code::NoChange => "it is so already",
+        Code::TooManyPins => "too many messages are pinned",
+        Code::SlowMode => "the chat is in slow mode",
         Code::Undecodable => "the command could not be read",
         Code::Busy => "slow down",
         Code::Unavailable => "try again",

@@ -342,6 +342,10 @@ fn what(action: &command::Action) -> String {
         command::Action::TransferOwnership(transfer) => format!("hand it to {}", last(&transfer.user)),
         command::Action::EditMessage(edit) => format!("say something else at {}", edit.seq),
         command::Action::DeleteMessage(delete) => format!("take {} back", delete.seq),
+        command::Action::React(react) => format!("think {:?} of {}", react.reaction, react.seq),
+        command::Action::SetChatPolicy(set) => format!("set {:?}", set.change.unwrap_or_default()),
+        command::Action::PinMessage(pin) if pin.unpin => format!("unpin {}", pin.seq),
+        command::Action::PinMessage(pin) => format!("pin {}", pin.seq),
     }
 }
 

@@ -111,6 +111,8 @@ fn act(world: &mut World) {
         govern(world, other)
     } else if world.scene.edits && world.random.one_in(3) {
         change(world, device, chat)
+    } else if world.scene.opinions && world.random.one_in(2) {
+        opinion(world, device, chat)
     } else if world.random.one_in(times) {
         match world.random.below(5) {
             0 | 1 => {
@@ -147,25 +149,50 @@ fn govern(world: &mut World, other: UserId) -> command::Action {
     }
 }
 
+/// Something that is no word of its own: of a message or not, by who may or not.
+fn opinion(world: &mut World, device: usize, chat: ChatId) -> command::Action {
+    let seq = some_seq(world, device, chat);
+    match world.random.below(8) {
+        0..=3 => {
+            let reaction = ["", "+", "-", "?"][world.random.index(4)].to_owned();
+            command::Action::React(v1::React { seq, reaction })
+        }
+        4 | 5 => command::Action::PinMessage(v1::PinMessage { seq, unpin: world.random.one_in(3) }),
+        6 => command::Action::DeleteMessage(v1::DeleteMessage { seq }),
+        _ => {
+            let members_add = world.random.one_in(2).then(|| world.random.one_in(2));
+            let slow_mode_s = world.random.one_in(2).then(|| [0, 0, 1, 3][world.random.index(4)]);
+            command::Action::SetChatPolicy(v1::SetChatPolicy {
+                change: Some(v1::ChatPolicy { members_add, slow_mode_s }),
+            })
+        }
+    }
+}
+
 /// Another word in the place of something that the device knows, or none: its own or not, a message or not.
 fn change(world: &mut World, device: usize, chat: ChatId) -> command::Action {
+    let seq = some_seq(world, device, chat);
+    if world.random.one_in(3) {
+        return command::Action::DeleteMessage(v1::DeleteMessage { seq });
+    }
+    let body = Bytes::copy_from_slice(&world.random.next().to_be_bytes());
+    command::Action::EditMessage(v1::EditMessage { seq, body })
+}
+
+/// The place of an own message more often than not, of another's, or of none.
+fn some_seq(world: &mut World, device: usize, chat: ChatId) -> u64 {
     let (known, user) = (devices::known(world, device, chat), world.devices[device].user);
     let said = world.truth.chats().filter(|(id, _)| *id == chat).flat_map(|(_, entries)| entries);
     let said = said.map(|(_, row)| &row.entry).filter(|entry| entry.event.is_message() && entry.seq <= known);
     let (own, others): (Vec<_>, Vec<_>) = said.partition(|entry| entry.sender == user);
     let (own, others): (Vec<_>, Vec<_>) =
         (own.iter().map(|entry| entry.seq).collect(), others.iter().map(|entry| entry.seq).collect());
-    let seq = match world.random.below(8) {
+    match world.random.below(8) {
         0..=4 if !own.is_empty() => own[world.random.index(own.len())],
         5 | 6 if !others.is_empty() => others[world.random.index(others.len())],
         // One that there is not, or not yet, or that is no message.
         _ => 1 + world.random.below(known + 2),
-    };
-    if world.random.one_in(3) {
-        return command::Action::DeleteMessage(v1::DeleteMessage { seq });
     }
-    let body = Bytes::copy_from_slice(&world.random.next().to_be_bytes());
-    command::Action::EditMessage(v1::EditMessage { seq, body })
 }
 
 /// Something new, which may answer the last entry that its sender knows, and name somebody.

@@ -266,6 +266,20 @@ fn models(world: &mut World) {
             ));
         }
         let folded = fold(entries);
+        let told: Vec<_> = world.store.reactions(chat).collect();
+        let reactions = Truth::reactions(entries);
+        if !reactions.iter().map(|((seq, user), reaction)| (*seq, *user, *reaction)).eq(told.iter().copied()) {
+            let short = short(chat.as_bytes());
+            wrong.push(format!("N10: the reactions in chat {short} are {told:?}, by its log {reactions:?}"));
+        }
+        // The model learns of a pin that went with its message at the next pin only; its readers pass it over.
+        let is_said = |seq: &&Seq| rows.get(**seq as usize - 1).is_some_and(|row| said(&row.entry).is_some());
+        let told = (world.store.policy(chat), world.store.pins(chat).iter().filter(is_said).collect::<Vec<_>>());
+        let holds = folded.as_ref().map(|chat| (chat.policy(), chat.pins().iter().collect()));
+        if holds.as_ref().is_some_and(|holds| *holds != told) {
+            let short = short(chat.as_bytes());
+            wrong.push(format!("N10: in chat {short} it is said to hold {told:?}, by its log {holds:?}"));
+        }
         let loaded = world.store.load_chat(chat).ok().flatten();
         if loaded.as_deref() != folded.as_ref() {
             wrong.push(format!("M18: chat {} as it is loaded is not the fold of its log", short(chat.as_bytes())));

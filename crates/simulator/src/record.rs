@@ -199,6 +199,9 @@ fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
         | command::Action::SetRole(_)
         | command::Action::RenameChat(_)
         | command::Action::TransferOwnership(_)
-        | command::Action::DeleteMessage(_) => Some((key, None)),
+        | command::Action::DeleteMessage(_)
+        | command::Action::React(_)
+        | command::Action::SetChatPolicy(_)
+        | command::Action::PinMessage(_) => Some((key, None)),
     }
 }

@@ -52,6 +52,8 @@ pub(crate) struct Scene {
     pub(crate) governs: bool,
     /// What was said is edited and deleted, by whom it may concern.
     pub(crate) edits: bool,
+    /// People react to messages and pin them, and say how fast they may speak.
+    pub(crate) opinions: bool,
 }
 
 impl Scene {
@@ -93,6 +95,7 @@ impl Scene {
             imports: matches!(seed % 7, 0 | 6),
             governs: seed.is_multiple_of(9),
             edits: seed % 4 == 1,
+            opinions: seed % 8 == 5,
         }
     }
 }

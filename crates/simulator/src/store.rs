@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use domain::{Chat, ChatId, Entry, LoggedEntry, MemberState, PartitionPosition, Role, Seq, UserId, Watermark};
+use domain::{Chat, ChatId, Entry, LoggedEntry, MemberState, PartitionPosition, Policy, Role, Seq, UserId, Watermark};
 use ingest::machine::{ChatRows, NewRole};
-use projections::machine::{Name, Projected, Stay, Summary};
+use projections::machine::{Fact, Name, Projected, Reaction, Stay, Summary};
 use prost::Message as _;
 use proto::log::ChatSnapshot;
 
@@ -78,6 +78,9 @@ struct Tables {
     stays: BTreeMap<(UserId, ChatId), Stay>,
     summaries: BTreeMap<ChatId, Summary>,
     names: BTreeMap<ChatId, Name>,
+    policies: BTreeMap<ChatId, Fact<Policy>>,
+    pins: BTreeMap<ChatId, Fact<Vec<Seq>>>,
+    reactions: BTreeMap<(ChatId, Seq, UserId), Reaction>,
     watermarks: BTreeMap<(ChatId, UserId), Watermark>,
     checkpoints: BTreeMap<Reader, (Seq, Seq)>,
 }
@@ -217,6 +220,20 @@ impl Store {
         self.live.names.get(&chat).cloned()
     }
 
+    pub(crate) fn policy(&self, chat: ChatId) -> Policy {
+        self.live.policies.get(&chat).map(|fact| fact.is).unwrap_or_default()
+    }
+
+    pub(crate) fn pins(&self, chat: ChatId) -> &[Seq] {
+        self.live.pins.get(&chat).map_or(&[], |fact| &fact.is)
+    }
+
+    /// Those that were not taken away, by message and user.
+    pub(crate) fn reactions(&self, chat: ChatId) -> impl Iterator<Item = (Seq, UserId, &str)> {
+        let of_chat = self.live.reactions.iter().filter(move |((of, ..), _)| *of == chat);
+        of_chat.filter(|(_, it)| !it.text.is_empty()).map(|((_, seq, user), it)| (*seq, *user, &*it.text))
+    }
+
     pub(crate) fn stay(&self, user: UserId, chat: ChatId) -> Option<Stay> {
         self.live.stays.get(&(user, chat)).copied()
     }
@@ -244,6 +261,13 @@ impl Store {
             });
         }
         heads
+    }
+}
+
+fn put<T: Clone>(table: &mut BTreeMap<ChatId, Fact<T>>, chat: ChatId, fact: &Fact<T>, forward: bool) {
+    let stored = table.entry(chat).or_insert_with(|| fact.clone());
+    if !forward || stored.seq < fact.seq {
+        *stored = fact.clone();
     }
 }
 
@@ -319,6 +343,21 @@ impl Tables {
             if !forward || stored.seq < name.seq {
                 *stored = name.clone();
             }
+        }
+        for (chat, policy) in &projected.policies {
+            put(&mut self.policies, *chat, policy, forward);
+        }
+        for (chat, pins) in &projected.pins {
+            put(&mut self.pins, *chat, pins, forward);
+        }
+        for (place, reaction) in &projected.reactions {
+            let stored = self.reactions.entry(*place).or_insert_with(|| reaction.clone());
+            if !forward || stored.by < reaction.by {
+                *stored = reaction.clone();
+            }
+        }
+        for (chat, seq, _) in &projected.deleted {
+            self.reactions.retain(|(of, at, _), _| (of, at) != (chat, seq));
         }
         for (chat, user, mark) in &projected.watermarks {
             let stored = self.watermarks.entry((*chat, *user)).or_default();

@@ -72,6 +72,9 @@ impl Truth {
                 | Event::OwnershipTransferred { .. }
                 | Event::MessageEdited(_)
                 | Event::MessageDeleted { .. }
+                | Event::MessageReacted { .. }
+                | Event::ChatPolicySet { .. }
+                | Event::MessagePinned { .. }
                 | Event::ImportBegun { .. } => {}
             }
         }
@@ -102,6 +105,9 @@ impl Truth {
                 | Event::OwnershipTransferred { .. }
                 | Event::MessageEdited(_)
                 | Event::MessageDeleted { .. }
+                | Event::MessageReacted { .. }
+                | Event::ChatPolicySet { .. }
+                | Event::MessagePinned { .. }
                 | Event::ImportBegun { .. }
                 | Event::ImportEnded { .. } => {}
             }
@@ -138,6 +144,21 @@ impl Truth {
         })
     }
 
+    /// What users think of messages that are not deleted, as the entries end.
+    pub(crate) fn reactions(entries: &[(Seq, LoggedEntry)]) -> BTreeMap<(Seq, UserId), &str> {
+        let mut reactions = BTreeMap::new();
+        for (_, logged) in entries {
+            let by = &logged.entry;
+            if let Event::MessageReacted { seq, reaction } = &by.event {
+                reactions.insert((*seq, by.sender), &**reaction);
+            } else if let Event::MessageDeleted { seq } = &by.event {
+                reactions.retain(|(at, _), _| at != seq);
+            }
+        }
+        reactions.retain(|_, reaction| !reaction.is_empty());
+        reactions
+    }
+
     /// Whether this user is in the chat as the entries end.
     pub(crate) fn is_member(entries: &[(Seq, LoggedEntry)], user: UserId) -> bool {
         let last = entries.last().map(|(_, logged)| logged.entry.seq);
@@ -153,6 +174,9 @@ impl Truth {
             | Event::OwnershipTransferred { .. }
             | Event::MessageEdited(_)
             | Event::MessageDeleted { .. }
+            | Event::MessageReacted { .. }
+            | Event::ChatPolicySet { .. }
+            | Event::MessagePinned { .. }
             | Event::ImportBegun { .. }
             | Event::ImportEnded { .. } => false,
         };

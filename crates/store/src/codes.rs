@@ -1,8 +1,10 @@
 //! The numbers that stand in rows of every engine for what has a name in code.
 
-use domain::{ChatKind, Role};
+use domain::{ChatKind, Policy, Role};
+use prost::{DecodeError, Message as _};
+use proto::{log, v1};
 
-use crate::{Error, Reader, UserState};
+use crate::{Error, Fact, Reader, UserState};
 
 /// The stored number of a chat's kind: the wire's.
 pub(crate) fn kind_code(kind: ChatKind) -> u8 {
@@ -41,6 +43,24 @@ pub(crate) fn role_of(table: &'static str, code: u8) -> Result<Role, Error> {
         3 => Ok(Role::Member),
         4 => Ok(Role::Reader),
         other => Err(Error::corrupt(table, format!("role {other} is not known"))),
+    }
+}
+
+/// The stored number of a fact's kind, and its bytes: of the wire's message for it.
+pub(crate) fn put_fact(fact: &Fact) -> (u8, Vec<u8>) {
+    match fact {
+        Fact::Policy(policy) => (1, policy.to_wire().encode_to_vec()),
+        Fact::Pins(pins) => (2, log::ChatPins { pins: pins.clone() }.encode_to_vec()),
+    }
+}
+
+/// The fact of this kind and with these bytes; none: of a kind that a newer version writes.
+pub(crate) fn fact_of(table: &'static str, code: u8, bytes: &[u8]) -> Result<Option<Fact>, Error> {
+    let fault = |error: DecodeError| Error::corrupt(table, error.to_string());
+    match code {
+        1 => Ok(Some(Fact::Policy(Policy::from_wire(v1::ChatPolicy::decode(bytes).map_err(fault)?)))),
+        2 => Ok(Some(Fact::Pins(log::ChatPins::decode(bytes).map_err(fault)?.pins))),
+        _ => Ok(None),
     }
 }
 

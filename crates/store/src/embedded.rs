@@ -40,8 +40,8 @@ use read::View;
 use tables::Tables;
 
 use crate::{
-    Append, ChatLine, Checkpoint, Config, Error, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX, MemberRow,
-    NameRow, Projection, Reader, Receipt, SummaryRow, UserChatRow, waiters::Waiters,
+    Append, ChatFacts, ChatLine, Checkpoint, Config, Error, HISTORY_ROWS_MAX, Head, HistoryPage, LIST_ROWS_MAX,
+    MemberRow, NameRow, Projection, Reactions, Reader, Receipt, SummaryRow, UserChatRow, waiters::Waiters,
 };
 
 /// Reads of more rows than this run on a blocking thread.
@@ -291,6 +291,20 @@ impl Embedded {
 
     pub(crate) async fn chat_name(&self, chat: ChatId) -> Result<Option<NameRow>, Error> {
         self.read(1, move |view| view.name(chat)).await
+    }
+
+    pub(crate) async fn chat_facts(&self, chat: ChatId) -> Result<ChatFacts, Error> {
+        self.read(2, move |view| view.chat_facts(chat)).await
+    }
+
+    pub(crate) async fn reactions(
+        &self,
+        chat: ChatId,
+        after: Seq,
+        through: Seq,
+        limit: usize,
+    ) -> Result<Reactions, Error> {
+        self.read(limit, move |view| view.reactions(chat, after, through, limit)).await
     }
 
     pub(crate) async fn watermarks(&self, chat: ChatId, users: &[UserId]) -> Result<Vec<Watermark>, Error> {

@@ -3,6 +3,7 @@
 //! ```text
 //! ingest ──append──▶ chat_log, chat_members, chat_snapshots, partitions ──▶ history, members, load_chat, position
 //! projections ──project──▶ chats_by_user, chat_summaries, chat_names, watermarks, checkpoints ──▶ chats_of, summaries, all_summaries, heads
+//! projections ──project──▶ chat_facts, reactions ──▶ chat_facts, reactions
 //! gateway, api ──claim_direct──▶ direct_chats
 //! api ──put_user, claim_handle──▶ users, leaving_users, handles ──▶ user, leaving_users, user_of_handle, handles
 //! api ──put_refresh_family──▶ refresh_families and two indices ──▶ refresh_family, refresh_families_of, forget_refresh_families
@@ -43,8 +44,8 @@ pub use cql::{AddressError, Cql, CqlConfig, Dialect, KeyspaceOptions, SchemaErro
 pub use embedded::Embedded;
 pub use error::{Cause, Error};
 pub use rows::{
-    Append, ChatAppend, ChatLine, Checkpoint, Head, HistoryPage, MemberRow, NameRow, Preview, Projection, Reader,
-    Receipt, RoleRow, SummaryRow, UserChatRow,
+    Append, ChatAppend, ChatFacts, ChatLine, Checkpoint, Fact, FactRow, Head, HistoryPage, MemberRow, NameRow, Preview,
+    Projection, ReactionRow, Reactions, Reader, Receipt, RoleRow, SummaryRow, UserChatRow,
 };
 pub use store::{Asked, ReadError, Store};
 
@@ -57,6 +58,8 @@ pub type Summary = SummaryRow;
 pub const HISTORY_ROWS_MAX: usize = 1_024;
 /// Most bytes of one history page that has more than one row; a larger limit is cut to it (N9).
 pub const HISTORY_BYTES_MAX: usize = 1 << 20;
+/// Most seqs that one page of reactions covers; a higher end is cut to it (N9).
+pub const REACTION_SEQS_MAX: u64 = 1_024;
 /// Most rows of one page of a user's chats; a larger limit is cut to it (N9).
 pub const LIST_ROWS_MAX: usize = 1_024;
 /// Most readers that may wait for rows at one time (N9); further ones get [`Error::Busy`].

@@ -5,7 +5,8 @@
 
 use bytes::Bytes;
 use domain::{
-    ChatId, ChatKind, Epoch, LoggedEntry, Micros, Ordinal, Partition, PartitionPosition, Role, Seq, UserId, Watermark,
+    ChatId, ChatKind, Epoch, LoggedEntry, Micros, Ordinal, Partition, PartitionPosition, Policy, Role, Seq, UserId,
+    Watermark,
 };
 
 use crate::ChatSetting;
@@ -57,6 +58,11 @@ impl MemberRow {
     /// Whether the user is a member in the state after the entry `seq`.
     pub fn is_member_after(&self, seq: Seq) -> bool {
         self.joined_seq <= seq && self.left_seq.is_none_or(|left| left > seq)
+    }
+
+    /// Whether who stayed so may read the entry `seq`: both ends of the stay are shown.
+    pub fn shows(&self, seq: Seq) -> bool {
+        self.joined_seq <= seq && self.left_seq.is_none_or(|left| left >= seq)
     }
 }
 
@@ -119,10 +125,34 @@ pub struct Projection {
     pub summaries: Vec<SummaryRow>,
     /// Rows of `chat_names`: the higher seq wins.
     pub names: Vec<NameRow>,
+    /// Rows of `chat_facts`: the higher seq wins.
+    pub facts: Vec<FactRow>,
+    /// Rows of `reactions`: the later entry wins.
+    pub reactions: Vec<ReactionRow>,
+    /// Messages that are deleted, and by which entries: they have no reactions any more, and get none.
+    pub deleted: Vec<(ChatId, Seq, Seq)>,
     /// Rows of `watermarks`: merged by maximum.
     pub watermarks: Vec<(ChatId, UserId, Watermark)>,
     /// How far the records go.
     pub checkpoint: Checkpoint,
+}
+
+impl Projection {
+    /// Records that come to no rows.
+    pub const fn bare(reader: Reader, partition: Partition, checkpoint: Checkpoint) -> Self {
+        Self {
+            reader,
+            partition,
+            user_chats: Vec::new(),
+            summaries: Vec::new(),
+            names: Vec::new(),
+            facts: Vec::new(),
+            reactions: Vec::new(),
+            deleted: Vec::new(),
+            watermarks: Vec::new(),
+            checkpoint,
+        }
+    }
 }
 
 /// A chat in a user's list. A left chat stays.
@@ -189,6 +219,70 @@ pub struct SummaryRow {
     pub activity: Micros,
     /// The chat's kind.
     pub kind: ChatKind,
+}
+
+/// What holds in a chat, but for what it is called.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Fact {
+    /// What its members may do.
+    Policy(Policy),
+    /// The messages that are pinned, the latest last.
+    Pins(Vec<Seq>),
+}
+
+/// One of a chat's facts.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FactRow {
+    /// The chat.
+    pub chat: ChatId,
+    /// The entry that says so.
+    pub seq: Seq,
+    /// What it says.
+    pub fact: Fact,
+}
+
+/// All facts of a chat; what no entry says is as it was made.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ChatFacts {
+    /// What its members may do.
+    pub policy: Policy,
+    /// The messages that are pinned, the latest last; one that was deleted since may be among them.
+    pub pins: Vec<Seq>,
+}
+
+impl Extend<Fact> for ChatFacts {
+    fn extend<T: IntoIterator<Item = Fact>>(&mut self, facts: T) {
+        for fact in facts {
+            match fact {
+                Fact::Policy(policy) => self.policy = policy,
+                Fact::Pins(pins) => self.pins = pins,
+            }
+        }
+    }
+}
+
+/// A user's reaction to a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReactionRow {
+    /// The chat.
+    pub chat: ChatId,
+    /// The message.
+    pub seq: Seq,
+    /// Whose it is.
+    pub user: UserId,
+    /// Empty: none any more.
+    pub reaction: Box<str>,
+    /// The entry that says so.
+    pub by: Seq,
+}
+
+/// The reactions to a run of messages.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reactions {
+    /// By message, then by user; what was taken away is not among them.
+    pub rows: Vec<ReactionRow>,
+    /// Those to all messages up to this seq are there.
+    pub through: Seq,
 }
 
 /// What a chat is called.

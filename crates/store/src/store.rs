@@ -16,8 +16,8 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
-    Append, ChatLine, Checkpoint, Cql, Embedded, Error, Head, HistoryPage, MemberRow, NameRow, Projection, Reader,
-    Receipt, StoreConfig, Summary, UserChat, load,
+    Append, ChatFacts, ChatLine, Checkpoint, Cql, Embedded, Error, Head, HistoryPage, MemberRow, NameRow, Projection,
+    Reactions, Reader, Receipt, StoreConfig, Summary, UserChat, load,
 };
 
 /// A future of an engine whose futures are large, and of a type that callers need not look into.
@@ -238,6 +238,26 @@ impl Store {
         match self {
             Self::Embedded(engine) => engine.chat_name(chat).await,
             Self::Cql(engine) => boxed(engine.chat_name(chat)).await,
+        }
+    }
+
+    /// What holds in the chat.
+    pub async fn chat_facts(&self, chat: ChatId) -> Result<ChatFacts, Error> {
+        match self {
+            Self::Embedded(engine) => engine.chat_facts(chat).await,
+            Self::Cql(engine) => boxed(engine.chat_facts(chat)).await,
+        }
+    }
+
+    /// The reactions to the messages above `after` and up to `through`, or up to an earlier one where they are many.
+    ///
+    /// Of each message all: the page ends with the one that reaches `limit`, or [`crate::REACTION_SEQS_MAX`] seqs on.
+    pub async fn reactions(&self, chat: ChatId, after: Seq, through: Seq, limit: usize) -> Result<Reactions, Error> {
+        let through = through.min(after.saturating_add(crate::REACTION_SEQS_MAX));
+        let limit = limit.max(1);
+        match self {
+            Self::Embedded(engine) => engine.reactions(chat, after, through, limit).await,
+            Self::Cql(engine) => boxed(engine.reactions(chat, after, through, limit)).await,
         }
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use checker::{Answer, Chat, ClientRecorder, Content, Hash, Observation, SeenEntry, SendKey, User, Via};
+use checker::{Answer, Chat, ClientRecorder, Content, Hash, Observation, Policy, SeenEntry, SendKey, User, Via};
 use client::machine::{Entry, Progress, Source};
 use client::{ChatId, Event, Observer, SendId, Settlement, UserId};
 use proto::v1::{self, command, entry, outcome};
@@ -236,6 +236,14 @@ pub fn seen_entry(from: &Entry) -> Option<SeenEntry> {
             Content::Edited { seq: edited.seq }
         }
         entry::Event::MessageDeleted(deleted) => Content::Deleted { seq: deleted.seq },
+        entry::Event::MessageReacted(reacted) => Content::Reacted { seq: reacted.seq },
+        entry::Event::ChatPolicySet(set) => Content::PolicySet {
+            policy: policy(set.policy.unwrap_or_default()),
+            change: policy(set.change.unwrap_or_default()),
+        },
+        entry::Event::MessagePinned(pinned) => {
+            Content::Pinned { seq: pinned.seq, unpinned: pinned.unpinned, pins: pinned.pins.clone() }
+        }
         entry::Event::ImportBegun(begun) => Content::ImportBegun { kind: begun.kind },
         entry::Event::ImportEnded(ended) => {
             let members = ended.members.iter().filter_map(|member| Some((user(&member.user)?, member.role)));
@@ -255,6 +263,10 @@ pub fn seen_entry(from: &Entry) -> Option<SeenEntry> {
         changed,
         event: what,
     })
+}
+
+fn policy(from: v1::ChatPolicy) -> Policy {
+    Policy { members_add: from.members_add, slow_mode_s: from.slow_mode_s }
 }
 
 /// What is compared of a message: its body where it refers to nothing, as the checker's users name it, else all of it.
@@ -290,7 +302,10 @@ fn key_of(command: &v1::Command) -> Option<(SendKey, Option<Hash>)> {
         | command::Action::SetRole(_)
         | command::Action::RenameChat(_)
         | command::Action::TransferOwnership(_)
-        | command::Action::DeleteMessage(_) => Some((SendKey { chat, origin: command.origin, n: command.n }, None)),
+        | command::Action::DeleteMessage(_)
+        | command::Action::React(_)
+        | command::Action::SetChatPolicy(_)
+        | command::Action::PinMessage(_) => Some((SendKey { chat, origin: command.origin, n: command.n }, None)),
     }
 }
 

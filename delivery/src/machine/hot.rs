@@ -116,7 +116,10 @@ impl HotChat {
             | Event::ChatRenamed { .. }
             | Event::OwnershipTransferred { .. }
             | Event::MessageEdited(_)
-            | Event::MessageDeleted { .. } => self.members.keys().copied().collect(),
+            | Event::MessageDeleted { .. }
+            | Event::MessageReacted { .. }
+            | Event::ChatPolicySet { .. }
+            | Event::MessagePinned { .. } => self.members.keys().copied().collect(),
         };
         self.head = entry.seq;
         self.live = true;

@@ -210,6 +210,9 @@ impl Rig {
                 | Event::OwnershipTransferred { .. }
                 | Event::MessageEdited(_)
                 | Event::MessageDeleted { .. }
+                | Event::MessageReacted { .. }
+                | Event::ChatPolicySet { .. }
+                | Event::MessagePinned { .. }
                 | Event::ImportBegun { .. } => {}
             }
         }

@@ -163,6 +163,9 @@ impl Writer {
                 | Event::OwnershipTransferred { .. }
                 | Event::MessageEdited(_)
                 | Event::MessageDeleted { .. }
+                | Event::MessageReacted { .. }
+                | Event::ChatPolicySet { .. }
+                | Event::MessagePinned { .. }
                 | Event::ImportBegun { .. }
                 | Event::ImportEnded { .. } => unimplemented!("no test here needs it"),
             };

@@ -147,7 +147,10 @@ fn stays(before: Option<&Chat>, entry: &Entry) -> Vec<Stay> {
         | Event::ChatRenamed { .. }
         | Event::OwnershipTransferred { .. }
         | Event::MessageEdited(_)
-        | Event::MessageDeleted { .. } => Vec::new(),
+        | Event::MessageDeleted { .. }
+        | Event::MessageReacted { .. }
+        | Event::ChatPolicySet { .. }
+        | Event::MessagePinned { .. } => Vec::new(),
     }
 }
 
@@ -164,6 +167,9 @@ fn new_roles(before: Option<&Chat>, entry: &Entry) -> impl Iterator<Item = NewRo
         | Event::ChatRenamed { .. }
         | Event::MessageEdited(_)
         | Event::MessageDeleted { .. }
+        | Event::MessageReacted { .. }
+        | Event::ChatPolicySet { .. }
+        | Event::MessagePinned { .. }
         | Event::ImportBegun { .. }
         | Event::ImportEnded { .. } => [None, None],
     };

@@ -119,6 +119,9 @@ fn fold(entries: &[SeenEntry], user: checker::User, seen: u64) -> Listed {
         | Content::Message
         | Content::Edited { .. }
         | Content::Deleted { .. }
+        | Content::Reacted { .. }
+        | Content::PolicySet { .. }
+        | Content::Pinned { .. }
         | Content::RoleSet { .. }
         | Content::ChatRenamed
         | Content::OwnershipTransferred { .. }

@@ -11,6 +11,7 @@ use domain::{ChatId, Edit, Entry, Epoch, Event, LoggedEntry, Message, Seq, UserI
 use prost::Message as _;
 use proto::log::{EventBatch, StatusBatch};
 
+use super::facts::{Facts, Reactions};
 use super::rows::{Name, Preview, Projected, Stay, Summary};
 use crate::error::FoldError;
 
@@ -210,6 +211,9 @@ impl Fold {
                 | Event::OwnershipTransferred { .. }
                 | Event::MessageEdited(_)
                 | Event::MessageDeleted { .. }
+                | Event::MessageReacted { .. }
+                | Event::ChatPolicySet { .. }
+                | Event::MessagePinned { .. }
                 | Event::ImportBegun { .. }
                 | Event::ImportEnded { .. } => false,
             };
@@ -234,6 +238,8 @@ impl Fold {
         let mut stays: BTreeMap<(UserId, ChatId), Stay> = BTreeMap::new();
         let mut changed = BTreeSet::new();
         let mut names = BTreeMap::new();
+        let mut facts = Facts::default();
+        let mut reactions = Reactions::default();
         for entry in &batch.entries {
             let hole = |head| FoldError::Hole { chat: entry.chat, head, seq: entry.seq };
             let head = self.summaries.get(&entry.chat).map_or(0, |summary| summary.head);
@@ -274,7 +280,11 @@ impl Fold {
                 // Roles stand in the members' rows.
                 Event::RoleSet { .. } | Event::OwnershipTransferred { .. } => {}
                 // Of a message that is counted; for the preview see below.
-                Event::MessageEdited(_) | Event::MessageDeleted { .. } => {}
+                Event::MessageEdited(_) => {}
+                Event::MessageDeleted { seq } => reactions.delete(entry, *seq),
+                Event::MessageReacted { seq, reaction } => reactions.set(entry, *seq, reaction),
+                Event::ChatPolicySet { policy, .. } => facts.set_policy(entry, *policy),
+                Event::MessagePinned { pins, .. } => facts.set_pins(entry, pins),
                 Event::ChatRenamed { name } => {
                     names.insert(entry.chat, Name { seq: entry.seq, text: name.clone() });
                 }
@@ -317,6 +327,10 @@ impl Fold {
             stays: stays.into_iter().map(|((user, chat), stay)| (user, chat, stay)).collect(),
             summaries: changed.into_iter().filter_map(summary).collect(),
             names: names.into_iter().collect(),
+            policies: facts.policies.into_iter().collect(),
+            pins: facts.pins.into_iter().collect(),
+            reactions: reactions.latest.into_iter().collect(),
+            deleted: reactions.deleted,
             watermarks: marks.into_iter().map(|((chat, user), mark)| (chat, user, mark)).collect(),
             events: batch.events,
             statuses: batch.statuses,

@@ -2,11 +2,12 @@
 //!
 //! No clock, no I/O: the shell and the simulator feed inputs and run actions.
 
+mod facts;
 mod fold;
 mod rows;
 
 pub use fold::{Action, Fold, Input, Raw};
-pub use rows::{Name, PREVIEW_BYTES, Preview, Projected, Stay, Summary};
+pub use rows::{Fact, Name, PREVIEW_BYTES, Preview, Projected, Reaction, Stay, Summary};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The models' rows, as the fold makes them.
 
 use bytes::Bytes;
-use domain::{ChatId, ChatKind, Micros, Ordinal, Seq, UserId, Watermark};
+use domain::{ChatId, ChatKind, Micros, Ordinal, Policy, Seq, UserId, Watermark};
 
 /// How much of the last message a list shows: its first bytes, cut without regard to what they mean.
 pub const PREVIEW_BYTES: usize = 256;
@@ -86,6 +86,24 @@ pub struct Name {
     pub text: Box<str>,
 }
 
+/// What holds in a chat since an entry.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fact<T> {
+    /// The entry that says so.
+    pub seq: Seq,
+    /// What it says.
+    pub is: T,
+}
+
+/// What a user thinks of a message.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reaction {
+    /// Empty: none any more.
+    pub text: Box<str>,
+    /// The entry that says so.
+    pub by: Seq,
+}
+
 /// One atomic write: rows, and how far they go.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Projected {
@@ -95,6 +113,14 @@ pub struct Projected {
     pub summaries: Vec<(ChatId, Summary)>,
     /// Names that changed.
     pub names: Vec<(ChatId, Name)>,
+    /// Policies that changed.
+    pub policies: Vec<(ChatId, Fact<Policy>)>,
+    /// Chats whose pins changed: the messages, the latest last.
+    pub pins: Vec<(ChatId, Fact<Vec<Seq>>)>,
+    /// Reactions that changed, by chat, message and user.
+    pub reactions: Vec<((ChatId, Seq, UserId), Reaction)>,
+    /// Messages that have no reactions any more, and the entries that deleted them.
+    pub deleted: Vec<(ChatId, Seq, Seq)>,
     /// Watermarks that may have moved.
     pub watermarks: Vec<(ChatId, UserId, Watermark)>,
     /// Sequence in EVENTS-p of the last record folded.

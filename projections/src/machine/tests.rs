@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use domain::{
-    ChatId, ChatKind, Edit, Entry, Epoch, Event, LoggedEntry, Member, Origin, Partition, Role, Seq, UserId, Watermark,
+    ChatId, ChatKind, Edit, Entry, Epoch, Event, LoggedEntry, Member, Origin, Partition, Policy, PolicyChange, Role,
+    Seq, UserId, Watermark,
 };
 use proptest::prelude::*;
 use prost::Message as _;
@@ -88,6 +89,9 @@ struct Rows {
     stays: BTreeMap<(UserId, ChatId), Stay>,
     summaries: BTreeMap<ChatId, Summary>,
     names: BTreeMap<ChatId, Name>,
+    policies: BTreeMap<ChatId, Fact<Policy>>,
+    pins: BTreeMap<ChatId, Fact<Vec<Seq>>>,
+    reactions: BTreeMap<(ChatId, Seq, UserId), Reaction>,
     marks: BTreeMap<(ChatId, UserId), Watermark>,
     events: Seq,
     statuses: Seq,
@@ -110,6 +114,24 @@ impl Rows {
             if self.names.get(&chat).is_none_or(|stored| stored.seq < name.seq) {
                 self.names.insert(chat, name);
             }
+        }
+        for (chat, fact) in projected.policies {
+            if self.policies.get(&chat).is_none_or(|stored| stored.seq < fact.seq) {
+                self.policies.insert(chat, fact);
+            }
+        }
+        for (chat, fact) in projected.pins {
+            if self.pins.get(&chat).is_none_or(|stored| stored.seq < fact.seq) {
+                self.pins.insert(chat, fact);
+            }
+        }
+        for (place, reaction) in projected.reactions {
+            if self.reactions.get(&place).is_none_or(|stored| stored.by < reaction.by) {
+                self.reactions.insert(place, reaction);
+            }
+        }
+        for (chat, seq, _) in projected.deleted {
+            self.reactions.retain(|(of, at, _), _| (*of, *at) != (chat, seq));
         }
         for (chat, user, mark) in projected.watermarks {
             let stored = self.marks.entry((chat, user)).or_default();
@@ -256,6 +278,54 @@ fn a_preview_follows_the_edits_and_the_deletion_of_its_message_and_no_other() {
     let summary = &rig.rows.summaries[&chat.id];
     assert_eq!((summary.head, summary.ordinal), (8, 3), "what is deleted stays counted");
     assert_eq!(rig.rows.marks[&(chat.id, user(1))], mark(3, 3, 2), "a change reads nothing");
+}
+
+fn reacted(seq: Seq, reaction: &str) -> Event {
+    Event::MessageReacted { seq, reaction: reaction.into() }
+}
+
+fn slowed(slow_mode_s: u32) -> Event {
+    let change = PolicyChange { slow_mode_s: Some(slow_mode_s), ..PolicyChange::default() };
+    Event::ChatPolicySet { policy: Policy::default().with(change), change }
+}
+
+#[test]
+fn opinions_and_facts_are_the_latest_however_the_records_are_cut() {
+    let mut chat = Chat::new(1);
+    let pinned = |seq, pins: &[Seq]| Event::MessagePinned { seq, unpinned: false, pins: pins.to_vec() };
+    let entries = [
+        chat.created(&[1, 2]),
+        chat.message(1, "one"),
+        chat.message(2, "two"),
+        chat.entry(2, reacted(2, "+")),
+        chat.entry(1, reacted(3, "-")),
+        chat.entry(2, reacted(2, "?")),
+        chat.entry(1, slowed(5)),
+        chat.entry(1, pinned(2, &[2])),
+        chat.entry(1, reacted(2, "+")),
+        chat.entry(1, Event::MessageDeleted { seq: 3 }),
+        chat.entry(2, reacted(2, "")),
+        chat.entry(1, slowed(0)),
+        chat.message(2, "three"),
+        chat.entry(2, reacted(13, "!")),
+    ];
+    let reaction = |text: &str, by| Reaction { text: text.into(), by };
+    let expected = BTreeMap::from([
+        ((chat.id, 2, user(1)), reaction("+", 9)),
+        ((chat.id, 2, user(2)), reaction("", 11)),
+        ((chat.id, 13, user(2)), reaction("!", 14)),
+    ]);
+    for cut in 1..=entries.len() {
+        let mut rig = Rig::new();
+        for (sequence, entries) in (1..).zip(entries.chunks(cut)) {
+            rig.read(vec![event_record(sequence, entries)], vec![]).unwrap();
+        }
+        assert_eq!(rig.rows.reactions, expected, "{cut}");
+        assert_eq!(rig.rows.policies, BTreeMap::from([(chat.id, Fact { seq: 12, is: Policy::default() })]));
+        assert_eq!(rig.rows.pins, BTreeMap::from([(chat.id, Fact { seq: 8, is: vec![2] })]));
+        let summary = &rig.rows.summaries[&chat.id];
+        assert_eq!((summary.head, summary.ordinal), (14, 3), "none of them counts");
+    }
 }
 
 #[test]

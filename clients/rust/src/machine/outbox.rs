@@ -541,12 +541,15 @@ fn size_of_action(action: &command::Action) -> usize {
         command::Action::CreateChat(create) => create.members.len() * 48,
         command::Action::RenameChat(rename) => rename.name.len(),
         command::Action::EditMessage(edit) => edit.body.len(),
+        command::Action::React(react) => react.reaction.len(),
         command::Action::AddMember(_)
         | command::Action::RemoveMember(_)
         | command::Action::LeaveChat(_)
         | command::Action::SetRole(_)
         | command::Action::TransferOwnership(_)
-        | command::Action::DeleteMessage(_) => 48,
+        | command::Action::DeleteMessage(_)
+        | command::Action::SetChatPolicy(_)
+        | command::Action::PinMessage(_) => 48,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::Court;
 use crate::{
-    Chat, Content, Invariant, SeenEntry, User,
+    Chat, Content, Invariant, Policy, SeenEntry, User,
     truth::{ChatTruth, Placed},
 };
 
@@ -16,10 +16,15 @@ const CHANNEL: i32 = 3;
 // The wire's numbers of roles; a lower one stands higher. A reader never writes.
 const OWNER: i32 = 1;
 const ADMIN: i32 = 2;
+const MEMBER: i32 = 3;
 const READER: i32 = 4;
 
 /// Most members of a chat.
 const MEMBERS_MAX: usize = 1_000;
+/// Most pinned messages of a chat.
+const PINS_MAX: usize = 50;
+/// Slowest slow mode, in seconds.
+const SLOW_MODE_S_MAX: u32 = 21_600;
 
 /// The wire's number of a role that there is.
 fn is_role(role: i32) -> bool {
@@ -36,6 +41,10 @@ struct Members {
     /// Messages that are not deleted, and whose they are.
     said: HashMap<u64, User>,
     deleted: HashSet<u64>,
+    policy: Policy,
+    pins: Vec<u64>,
+    /// The time of each user's last entry.
+    last: HashMap<User, u64>,
 }
 
 /// N7: each entry was allowed when it was written.
@@ -71,7 +80,19 @@ impl Members {
             Content::Message | Content::Edited { .. } if self.kind == CHANNEL && sender > ADMIN => {
                 Some("writes in a channel that others run")
             }
+            Content::Reacted { .. } if sender == READER => Some("reacts although its role only reads"),
+            Content::Message | Content::Edited { .. } | Content::Reacted { .. } if self.is_hasty(entry, sender) => {
+                Some("writes again before slow mode lets it")
+            }
             Content::Message => None,
+            Content::Reacted { seq } if !self.said.contains_key(seq) => {
+                Some("reacts to what is no message, or no more")
+            }
+            Content::Reacted { .. } => None,
+            Content::Pinned { .. } if !fixed && sender > ADMIN => Some("pins although its role may not"),
+            Content::Pinned { seq, .. } if !self.said.contains_key(seq) => Some("pins what is no message, or no more"),
+            Content::Pinned { seq, unpinned, .. } if self.pins.contains(seq) != *unpinned => Some("changes nothing"),
+            Content::Pinned { seq, unpinned, pins } => self.wrong_pins(*seq, *unpinned, pins),
             Content::Edited { seq } => match self.said.get(seq) {
                 None => Some("edits what is no message, or no more"),
                 Some(by) if *by != entry.sender => Some("edits what it has not said"),
@@ -88,19 +109,15 @@ impl Members {
             Content::MemberAdded { .. } | Content::MemberRemoved { .. } | Content::MemberLeft if fixed => {
                 Some("changes the members of a direct chat")
             }
+            Content::MemberAdded { role, .. } if self.is_trusted(sender, *role) => self.wrong_addition(entry),
             Content::MemberAdded { .. } | Content::MemberRemoved { .. } if sender > ADMIN => {
                 Some("changes the members although its role may not")
             }
-            Content::MemberAdded { user, .. } if self.roles.contains_key(user) => Some("adds who is a member already"),
-            Content::MemberAdded { role, .. } if !is_role(*role) => Some("gives a role that there is not"),
             // An owner may make others owners; an admin gives only what is below its own.
             Content::MemberAdded { role, .. } if sender != OWNER && *role <= sender => {
                 Some("gives a role that is not below its own")
             }
-            Content::MemberAdded { .. } if self.roles.len() >= MEMBERS_MAX => {
-                Some("adds more members than there may be")
-            }
-            Content::MemberAdded { .. } => None,
+            Content::MemberAdded { .. } => self.wrong_addition(entry),
             Content::MemberRemoved { user } => match self.roles.get(user) {
                 None => Some("removes who is no member"),
                 Some(role) if *role <= sender => Some("removes whose role is not below its own"),
@@ -111,18 +128,70 @@ impl Members {
                 Some("leaves as the last owner")
             }
             Content::MemberLeft => None,
-            Content::RoleSet { .. } | Content::ChatRenamed | Content::OwnershipTransferred { .. } if fixed => {
+            Content::RoleSet { .. }
+            | Content::ChatRenamed
+            | Content::OwnershipTransferred { .. }
+            | Content::PolicySet { .. }
+                if fixed =>
+            {
                 Some("governs a direct chat")
             }
             Content::RoleSet { user, role } => self.wrong_role(entry.sender, sender, *user, *role),
             Content::ChatRenamed if sender > ADMIN => Some("renames the chat although its role may not"),
             Content::ChatRenamed => None,
+            Content::PolicySet { .. } if sender > ADMIN => Some("sets the policy although its role may not"),
+            Content::PolicySet { policy, change } => self.wrong_policy(*policy, *change),
             Content::OwnershipTransferred { .. } if sender != OWNER => Some("hands on what it does not own"),
             Content::OwnershipTransferred { user } => match self.roles.get(user) {
                 None => Some("makes an owner of who is no member"),
                 Some(&OWNER) => Some("changes nothing"),
                 Some(_) => None,
             },
+        }
+    }
+
+    /// Whether members may add, and this one gives no role above its own.
+    fn is_trusted(&self, sender: i32, role: i32) -> bool {
+        self.policy.members_add == Some(true) && sender == MEMBER && role >= MEMBER
+    }
+
+    /// What is wrong with letting somebody in, whoever does it.
+    fn wrong_addition(&self, entry: &SeenEntry) -> Option<&'static str> {
+        let Content::MemberAdded { user, role } = &entry.event else { return None };
+        if self.roles.contains_key(user) {
+            Some("adds who is a member already")
+        } else if !is_role(*role) {
+            Some("gives a role that there is not")
+        } else {
+            (self.roles.len() >= MEMBERS_MAX).then_some("adds more members than there may be")
+        }
+    }
+
+    /// Whether slow mode should have kept this from being written.
+    fn is_hasty(&self, entry: &SeenEntry, sender: i32) -> bool {
+        let rest = u64::from(self.policy.slow_mode_s.unwrap_or_default()) * 1_000_000;
+        let last = self.last.get(&entry.sender).copied();
+        rest > 0 && sender > ADMIN && last.is_some_and(|last| entry.time < last + rest)
+    }
+
+    fn wrong_policy(&self, policy: Policy, change: Policy) -> Option<&'static str> {
+        let unset = Policy { members_add: Some(false), slow_mode_s: Some(0) };
+        let before = unset.with(self.policy);
+        if policy != before.with(change) {
+            Some("sets a policy that is not what it asked for")
+        } else if policy == before {
+            Some("changes nothing")
+        } else {
+            policy.slow_mode_s.is_some_and(|rest| rest > SLOW_MODE_S_MAX).then_some("slows the chat down too much")
+        }
+    }
+
+    fn wrong_pins(&self, seq: u64, unpinned: bool, pins: &[u64]) -> Option<&'static str> {
+        let others = self.pins.iter().filter(|pin| **pin != seq);
+        if !others.chain((!unpinned).then_some(&seq)).eq(pins) {
+            Some("says other pins than there are")
+        } else {
+            (pins.len() > PINS_MAX).then_some("pins more messages than there may be")
         }
     }
 
@@ -166,7 +235,10 @@ impl Members {
             | Content::ChatRenamed
             | Content::OwnershipTransferred { .. }
             | Content::Edited { .. }
-            | Content::Deleted { .. } => Some("imports what is no message"),
+            | Content::Deleted { .. }
+            | Content::Reacted { .. }
+            | Content::PolicySet { .. }
+            | Content::Pinned { .. } => Some("imports what is no message"),
         }
     }
 
@@ -198,8 +270,15 @@ impl Members {
             Content::Deleted { seq } => {
                 self.said.remove(seq);
                 self.deleted.insert(*seq);
+                self.pins.retain(|pin| pin != seq);
             }
-            Content::Edited { .. } | Content::ChatRenamed => {}
+            Content::PolicySet { policy, .. } => self.policy = *policy,
+            Content::Pinned { pins, .. } => self.pins.clone_from(pins),
+            Content::Edited { .. } | Content::Reacted { .. } | Content::ChatRenamed => {}
+        }
+        // Creations and imports make nobody wait.
+        if entry.origin != 0 {
+            self.last.insert(entry.sender, entry.time);
         }
     }
 

@@ -1,6 +1,6 @@
 //! What kinds and roles forbid is named where it stands in a log, and what they allow is not.
 
-use checker::{Chat, Client, Content, Hash, Invariant, Line, Observation, SeenEntry, User, check};
+use checker::{Chat, Client, Content, Hash, Invariant, Line, Observation, Policy, SeenEntry, User, check};
 
 const DIRECT: i32 = 1;
 const GROUP: i32 = 2;
@@ -24,8 +24,15 @@ enum Did {
     Hand(u8),
     Edit(u64),
     Delete(u64),
+    React(u64),
+    Pin(u64, &'static [u64]),
+    Unpin(u64, &'static [u64]),
+    /// Members add, or not, from now on; the entries stand a microsecond apart.
+    Trust(bool),
+    Slow(u32),
+    Set(Policy),
 }
-use Did::{Add, Delete, Edit, Hand, Leave, Remove, Rename, Role, Say};
+use Did::{Add, Delete, Edit, Hand, Leave, Pin, React, Remove, Rename, Role, Say, Set, Slow, Trust, Unpin};
 
 /// What the chat's first members did, one after the other.
 type Deeds<'a> = &'a [(u8, Did)];
@@ -33,6 +40,13 @@ type Members<'a> = &'a [(u8, i32)];
 
 fn user(number: u8) -> User {
     User::from([number; 16])
+}
+
+/// From what a chat has as it is made.
+fn set(change: Policy) -> Content {
+    let members_add = change.members_add.or(Some(false));
+    let policy = Policy { members_add, slow_mode_s: change.slow_mode_s.or(Some(0)) };
+    Content::PolicySet { policy, change }
 }
 
 /// The faults of a log in which 1 creates the chat and all this follows.
@@ -51,6 +65,12 @@ fn faults(kind: i32, members: Members<'_>, deeds: Deeds<'_>) -> Vec<String> {
             Hand(who) => Content::OwnershipTransferred { user: user(*who) },
             Edit(seq) => Content::Edited { seq: *seq },
             Delete(seq) => Content::Deleted { seq: *seq },
+            React(seq) => Content::Reacted { seq: *seq },
+            Pin(seq, pins) => Content::Pinned { seq: *seq, unpinned: false, pins: pins.to_vec() },
+            Unpin(seq, pins) => Content::Pinned { seq: *seq, unpinned: true, pins: pins.to_vec() },
+            Trust(members_add) => set(Policy { members_add: Some(*members_add), ..Policy::default() }),
+            Slow(seconds) => set(Policy { slow_mode_s: Some(*seconds), ..Policy::default() }),
+            Set(policy) => Content::PolicySet { policy: *policy, change: Policy::default() },
         };
         (*sender, event)
     });
@@ -87,6 +107,15 @@ fn what_roles_allow_is_no_fault() {
         (DIRECT, TWO, &[(1, Say), (1, Edit(2)), (1, Edit(2)), (1, Delete(2))]),
         (GROUP, ALL, &[(3, Say), (3, Edit(2)), (2, Delete(2)), (4, Say), (4, Delete(5))]),
         (CHANNEL, ALL, &[(1, Say), (2, Delete(2))]),
+        (DIRECT, TWO, &[(1, Say), (2, React(2)), (2, React(2)), (2, Pin(2, &[2])), (1, Unpin(2, &[]))]),
+        (
+            CHANNEL,
+            ALL,
+            &[(1, Say), (3, React(2)), (2, Pin(2, &[2])), (1, Say), (1, Pin(5, &[2, 5])), (2, Unpin(2, &[5]))],
+        ),
+        (GROUP, ALL, &[(3, Say), (2, Pin(2, &[2])), (3, Delete(2)), (4, Say), (2, Pin(5, &[5]))]),
+        (GROUP, ALL, &[(2, Trust(true)), (3, Add(6, MEMBER)), (6, Add(7, READER)), (2, Add(8, MEMBER))]),
+        (GROUP, ALL, &[(3, Say), (1, Slow(1)), (1, Say), (2, React(2)), (4, Leave)]),
         (GROUP, ALL, &[(1, Say), (2, Say), (3, Say), (5, Leave), (3, Leave), (2, Leave)]),
         (GROUP, ALL, &[(1, Remove(2)), (1, Add(2, OWNER)), (2, Add(6, ADMIN)), (1, Leave)]),
         (GROUP, ALL, &[(2, Add(6, MEMBER)), (2, Add(7, READER)), (2, Remove(5)), (2, Remove(3))]),
@@ -113,6 +142,26 @@ fn what_kinds_and_roles_forbid_is_named() {
         ("only reads", GROUP, ALL, &[(5, Say)]),
         ("only reads", CHANNEL, ALL, &[(5, Say)]),
         ("in a channel that others run", CHANNEL, ALL, &[(3, Say)]),
+        ("reacts although its role only reads", GROUP, ALL, &[(1, Say), (5, React(2))]),
+        ("reacts to what is no message", GROUP, ALL, &[(1, React(1))]),
+        ("reacts to what is no message", GROUP, ALL, &[(1, Say), (1, Delete(2)), (1, React(2))]),
+        ("pins although its role may not", GROUP, ALL, &[(3, Say), (3, Pin(2, &[2]))]),
+        ("pins what is no message", GROUP, ALL, &[(1, Pin(1, &[1]))]),
+        ("changes nothing", GROUP, ALL, &[(1, Say), (1, Pin(2, &[2])), (1, Pin(2, &[2]))]),
+        ("changes nothing", GROUP, ALL, &[(1, Say), (1, Unpin(2, &[]))]),
+        ("says other pins than there are", GROUP, ALL, &[(1, Say), (1, Pin(2, &[]))]),
+        ("says other pins than there are", GROUP, ALL, &[(1, Say), (1, Say), (1, Pin(2, &[2])), (1, Pin(3, &[3]))]),
+        ("governs a direct chat", DIRECT, TWO, &[(1, Slow(1))]),
+        ("sets the policy although", GROUP, ALL, &[(3, Slow(1))]),
+        ("changes nothing", GROUP, ALL, &[(1, Slow(0))]),
+        ("slows the chat down too much", GROUP, ALL, &[(1, Slow(21_601))]),
+        ("is not what it asked for", GROUP, ALL, &[(1, Set(Policy { members_add: Some(true), slow_mode_s: Some(0) }))]),
+        ("before slow mode lets it", GROUP, ALL, &[(3, Say), (1, Slow(1)), (3, Say)]),
+        ("before slow mode lets it", GROUP, ALL, &[(1, Say), (1, Slow(1)), (3, React(2)), (3, React(2))]),
+        ("its role may not", GROUP, ALL, &[(1, Trust(true)), (3, Add(6, ADMIN))]),
+        ("its role may not", GROUP, ALL, &[(1, Trust(true)), (5, Add(6, READER))]),
+        ("its role may not", GROUP, ALL, &[(1, Trust(true)), (3, Remove(4))]),
+        ("is a member already", GROUP, ALL, &[(1, Trust(true)), (3, Add(4, MEMBER))]),
         ("members of a direct chat", DIRECT, TWO, &[(1, Add(3, MEMBER))]),
         ("members of a direct chat", DIRECT, TWO, &[(1, Remove(2))]),
         ("members of a direct chat", DIRECT, TWO, &[(2, Leave)]),

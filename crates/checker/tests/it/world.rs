@@ -233,6 +233,9 @@ impl World {
             | Content::ChatRenamed
             | Content::Edited { .. }
             | Content::Deleted { .. }
+            | Content::Reacted { .. }
+            | Content::PolicySet { .. }
+            | Content::Pinned { .. }
             | Content::Message => {}
         }
         let after: BTreeSet<User> = log.roles.keys().copied().collect();

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test's own functions may fail the test, as the tests do")]
 
 mod decide;
+mod opinions;
 mod origins;
 mod replay;
 mod setup;

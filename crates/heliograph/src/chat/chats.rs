@@ -90,7 +90,14 @@ impl Chats {
             Some(entry::Event::MessageSent(_)) if sender == me => {
                 chat.own.insert(entry.entry.seq);
             }
-            Some(entry::Event::MessageSent(_) | entry::Event::MessageEdited(_) | entry::Event::MessageDeleted(_))
+            Some(
+                entry::Event::MessageSent(_)
+                | entry::Event::MessageEdited(_)
+                | entry::Event::MessageDeleted(_)
+                | entry::Event::MessageReacted(_)
+                | entry::Event::ChatPolicySet(_)
+                | entry::Event::MessagePinned(_),
+            )
             | None => {}
         }
         // One that replaces another takes its place, and what followed that is told anew.

@@ -10,6 +10,11 @@ pub(super) enum Line<'a> {
     Reply(u64, &'a str),
     Edit(u64, &'a str),
     Delete(u64),
+    React(u64, &'a str),
+    Pin(u64),
+    Unpin(u64),
+    Slow(u32),
+    MembersAdd(bool),
     Help,
     New(Vec<&'a str>),
     To(&'a str),
@@ -33,6 +38,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("/reply N TEXT", "answer entry #N; @NAME or @all in a text says whom it is meant for"),
     ("/edit N TEXT", "say TEXT in the place of your message #N"),
     ("/delete N", "take message #N back"),
+    ("/react N [SIGN]", "react to message #N, or no more"),
+    ("/pin N", "pin message #N for everybody; /unpin N takes the pin away"),
     ("/chats", "list your chats"),
     ("/open N", "go to chat N of the list"),
     ("/add NAME", "add NAME to this group"),
@@ -40,6 +47,8 @@ pub(super) const HELP: &[(&str, &str)] = &[
     ("/role NAME ROLE", "make NAME an owner, admin, member or reader of this group"),
     ("/name [TEXT]", "call this group so, or nothing"),
     ("/transfer NAME", "make NAME the owner in your place"),
+    ("/slow SECONDS", "let members write once in so many seconds; 0: as they like"),
+    ("/adding WHO", "let members or admins add to this group"),
     ("/history [N]", "read the last N entries again (20)"),
     ("/who", "who is here, and how far they have read"),
     ("/quit", "end"),
@@ -63,6 +72,13 @@ impl<'a> Line<'a> {
             ("/reply", [_, _, ..]) => numbered(text).map_or(Self::Unknown(line), |(seq, text)| Self::Reply(seq, text)),
             ("/edit", [_, _, ..]) => numbered(text).map_or(Self::Unknown(line), |(seq, text)| Self::Edit(seq, text)),
             ("/delete", [number]) => seq(number).map_or(Self::Unknown(line), Self::Delete),
+            ("/react", [number]) => seq(number).map_or(Self::Unknown(line), |seq| Self::React(seq, "")),
+            ("/react", [number, sign]) => seq(number).map_or(Self::Unknown(line), |seq| Self::React(seq, sign)),
+            ("/pin", [number]) => seq(number).map_or(Self::Unknown(line), Self::Pin),
+            ("/unpin", [number]) => seq(number).map_or(Self::Unknown(line), Self::Unpin),
+            ("/slow", [seconds]) => seconds.parse().map_or(Self::Unknown(line), Self::Slow),
+            ("/adding", ["members"]) => Self::MembersAdd(true),
+            ("/adding", ["admins"]) => Self::MembersAdd(false),
             ("/chats", []) => Self::Chats,
             ("/open", [number]) => number.parse().map_or(Self::Unknown(line), Self::Open),
             ("/add", [name]) => Self::Add(name),
@@ -112,6 +128,13 @@ mod tests {
         assert_eq!(Line::parse("/edit 5"), Line::Unknown("/edit 5"));
         assert_eq!(Line::parse("/delete #5"), Line::Delete(5));
         assert_eq!(Line::parse("/delete it"), Line::Unknown("/delete it"));
+        assert_eq!(Line::parse("/react #5 👍"), Line::React(5, "👍"));
+        assert_eq!(Line::parse("/react 5"), Line::React(5, ""));
+        assert_eq!(Line::parse("/react it 👍"), Line::Unknown("/react it 👍"));
+        assert_eq!((Line::parse("/pin #5"), Line::parse("/unpin 5")), (Line::Pin(5), Line::Unpin(5)));
+        assert_eq!((Line::parse("/slow 30"), Line::parse("/slow -1")), (Line::Slow(30), Line::Unknown("/slow -1")));
+        assert_eq!(Line::parse("/adding members"), Line::MembersAdd(true));
+        assert_eq!(Line::parse("/adding nobody"), Line::Unknown("/adding nobody"));
         assert_eq!(Line::parse("/role bob admin"), Line::Role("bob", v1::Role::Admin));
         assert_eq!(Line::parse("/role bob unspecified"), Line::Unknown("/role bob unspecified"));
         assert_eq!(Line::parse("/name  on  tuesdays"), Line::Name("on  tuesdays"));

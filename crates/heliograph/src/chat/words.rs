@@ -29,6 +29,8 @@ pub(super) const fn refusal(code: ErrorCode) -> &'static str {
         ErrorCode::DirectChatIsFixed => "a chat of two stays a chat of these two; /new NAME… starts a group",
         ErrorCode::LastOwner => "you are the only owner, and a chat is never without one",
         ErrorCode::NoChange => "it is so already",
+        ErrorCode::TooManyPins => "too many messages are pinned; /unpin N makes room",
+        ErrorCode::SlowMode => "this chat is in slow mode; try again later",
         ErrorCode::NoSuchMessage => "there is no such message in this chat",
         ErrorCode::Undecodable => "the server could not read it",
         ErrorCode::Busy | ErrorCode::RateLimited => "the server is busy; try again in a moment",
@@ -93,6 +95,25 @@ pub(super) fn line_of(entry: &Entry, names: &Names) -> String {
             format!("#{seq} · {sender} edited #{}: {}", edited.seq, plain(&edited.body))
         }
         Some(entry::Event::MessageDeleted(deleted)) => format!("#{seq} · {sender} deleted #{}", deleted.seq),
+        Some(entry::Event::MessageReacted(reacted)) if reacted.reaction.is_empty() => {
+            format!("#{seq} · {sender} has no reaction to #{} any more", reacted.seq)
+        }
+        Some(entry::Event::MessageReacted(reacted)) => {
+            format!("#{seq} · {sender} to #{}: {}", reacted.seq, shown(&reacted.reaction))
+        }
+        Some(entry::Event::MessagePinned(pinned)) => {
+            let what = if pinned.unpinned { "unpinned" } else { "pinned" };
+            format!("#{seq} · {sender} {what} #{}", pinned.seq)
+        }
+        Some(entry::Event::ChatPolicySet(set)) => {
+            let v1::ChatPolicy { members_add, slow_mode_s } = set.policy.unwrap_or_default();
+            let who = if members_add.unwrap_or_default() { "members add" } else { "owners and admins add" };
+            let pace = match slow_mode_s.unwrap_or_default() {
+                0 => "no slow mode".to_owned(),
+                seconds => format!("one entry in {seconds} s"),
+            };
+            format!("#{seq} · {sender} set the chat: {who}; {pace}")
+        }
         Some(entry::Event::ChatCreated(created)) => {
             let members: Vec<_> = created.members.iter().map(|member| names.on_wire(&member.user)).collect();
             format!("#{seq} · {sender} opened the chat: {}", members.join(", "))

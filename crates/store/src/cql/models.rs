@@ -14,14 +14,14 @@ use scylla::response::PagingState;
 use super::{
     Cql, Shared,
     cluster::Values,
-    numbers::{big, chat, code, number, small, user},
+    numbers::{big, bound, bucket, chat, code, number, small, user},
     read::{StayRow, stay},
     statements::Statement,
 };
 use crate::{
-    ChatLine, Checkpoint, Error, Head, LIST_ROWS_MAX, NameRow, Preview, Projection, Reader, Receipt, SummaryRow,
-    UserChatRow,
-    codes::{kind_code, kind_of, reader_code},
+    ChatFacts, ChatLine, Checkpoint, Error, FactRow, Head, LIST_ROWS_MAX, NameRow, Preview, Projection, ReactionRow,
+    Reactions, Reader, Receipt, SummaryRow, UserChatRow,
+    codes::{fact_of, kind_code, kind_of, put_fact, reader_code},
     join,
 };
 
@@ -32,15 +32,21 @@ const USERS_TOGETHER: usize = 100;
 
 type UserChatRowOf = (Vec<u8>, Option<i64>, Option<i64>);
 type SummaryRowOf = (Vec<u8>, i64, i64, i64, i64, i16, i64, Vec<u8>, i64, i64, Vec<u8>);
+type ReactionOf = (i64, Vec<u8>, i64, String);
 type WatermarkRow = (Vec<u8>, Option<i64>, Option<i64>, Option<i64>);
+
+fn reaction(chat: ChatId, (seq, id, by, reaction): ReactionOf) -> Result<ReactionRow, Error> {
+    let user = user("reactions", &id)?;
+    Ok(ReactionRow { chat, seq: number(seq), user, reaction: reaction.into(), by: number(by) })
+}
 
 impl Cql {
     pub(crate) async fn project(&self, projection: Projection) -> Result<(), Error> {
-        let Projection { reader, partition, user_chats, summaries, names, watermarks, checkpoint } = projection;
+        let Projection { reader, partition, checkpoint, .. } = projection;
         // Carried out whether or not the caller waits: a part of it would only be repeated.
         let shared = std::sync::Arc::clone(&self.shared);
         let done = tokio::spawn(async move {
-            shared.write_models(user_chats, summaries, names, watermarks).await?;
+            shared.write_models(projection).await?;
             // Last, when all that it stands for is there.
             shared.write_checkpoint(reader, partition, checkpoint).await
         });
@@ -138,6 +144,55 @@ impl Cql {
     pub(crate) async fn chat_name(&self, chat: ChatId) -> Result<Option<NameRow>, Error> {
         let row = self.shared.cluster.row::<(i64, String)>(Statement::Name, (*chat.as_bytes(),)).await?;
         Ok(row.map(|(seq, name)| NameRow { chat, seq: number(seq), name: name.into() }))
+    }
+
+    pub(crate) async fn chat_facts(&self, chat: ChatId) -> Result<ChatFacts, Error> {
+        const TABLE: &str = "chat_facts";
+        let rows =
+            self.shared.cluster.rows::<(i16, Vec<u8>)>(Statement::Facts, (*chat.as_bytes(),), usize::MAX).await?;
+        let mut facts = ChatFacts::default();
+        for (kind, value) in rows {
+            facts.extend(fact_of(TABLE, code(TABLE, kind)?, &value)?);
+        }
+        Ok(facts)
+    }
+
+    pub(crate) async fn reactions(
+        &self,
+        chat: ChatId,
+        after: Seq,
+        through: Seq,
+        limit: usize,
+    ) -> Result<Reactions, Error> {
+        let mut rows: Vec<ReactionRow> = Vec::new();
+        let mut end = through;
+        for place in bucket(after.saturating_add(1))..=bucket(through) {
+            let key = (*chat.as_bytes(), big(place), bound(after), bound(through));
+            // One more, by which the message before it is known to be whole.
+            let wanted = limit.saturating_sub(rows.len()).saturating_add(1);
+            let found = self.shared.cluster.rows::<ReactionOf>(Statement::Reactions, key, wanted).await?;
+            let is_cut = found.len() == wanted;
+            for row in found {
+                rows.push(reaction(chat, row)?);
+            }
+            if !is_cut {
+                continue;
+            }
+            let Some(last) = rows.last().map(|row| row.seq) else { break };
+            if rows.iter().any(|row| row.seq < last) {
+                rows.retain(|row| row.seq < last);
+                end = last - 1;
+            } else {
+                // A message with more than a page of them has all on its page.
+                let key = (*chat.as_bytes(), big(place), bound(last - 1), bound(last));
+                let whole = self.shared.cluster.rows::<ReactionOf>(Statement::Reactions, key, usize::MAX).await?;
+                rows = whole.into_iter().map(|row| reaction(chat, row)).collect::<Result<_, _>>()?;
+                end = last;
+            }
+            break;
+        }
+        rows.retain(|row| !row.reaction.is_empty());
+        Ok(Reactions { rows, through: end })
     }
 
     pub(crate) async fn watermarks(&self, chat: ChatId, users: &[UserId]) -> Result<Vec<Watermark>, Error> {
@@ -244,14 +299,11 @@ impl Cql {
 }
 
 impl Shared {
-    async fn write_models(
-        &self,
-        user_chats: Vec<UserChatRow>,
-        summaries: Vec<SummaryRow>,
-        names: Vec<NameRow>,
-        watermarks: Vec<(ChatId, UserId, Watermark)>,
-    ) -> Result<(), Error> {
-        // By CQL partition: the lists of one user; summary, name and watermarks of one chat.
+    /// Writes the rows of the models. Summaries come last: what is at or below the head of a stored one counts as folded,
+    /// so all else of it must stand by then, whenever this is cut off.
+    async fn write_models(&self, projection: Projection) -> Result<(), Error> {
+        let Projection { user_chats, summaries, names, facts, reactions, deleted, watermarks, .. } = projection;
+        // By CQL partition: the lists of one user; name, facts and watermarks of one chat, reactions of one bucket.
         let mut lists: HashMap<UserId, Vec<(Statement, Values)>> = HashMap::new();
         for row in &user_chats {
             let list = lists.entry(row.user).or_default();
@@ -273,9 +325,23 @@ impl Shared {
             });
             marks.entry(chat).or_default().extend(parts);
         }
-        let mut writes: Vec<_> = lists.into_values().chain(marks.into_values()).collect();
-        writes.extend(summaries.iter().map(|row| vec![self.put_summary(row)]));
+        let mut opinions: HashMap<(ChatId, u64), Vec<(Statement, Values)>> = HashMap::new();
+        for row in &reactions {
+            opinions.entry((row.chat, bucket(row.seq))).or_default().push(self.put_reaction(row));
+        }
+        for (chat, seq, by) in deleted {
+            let values = (self.stamp(by), *chat.as_bytes(), big(bucket(seq)), big(seq));
+            let opinions = opinions.entry((chat, bucket(seq))).or_default();
+            opinions.push((Statement::EraseReactions, Box::new(values)));
+        }
+        let mut writes: Vec<_> = lists.into_values().chain(marks.into_values()).chain(opinions.into_values()).collect();
         writes.extend(names.iter().map(|row| vec![self.put_name(row)]));
+        writes.extend(facts.iter().map(|row| vec![self.put_fact(row)]));
+        self.write_all(writes).await?;
+        self.write_all(summaries.iter().map(|row| vec![self.put_summary(row)]).collect()).await
+    }
+
+    async fn write_all(&self, writes: Vec<Vec<(Statement, Values)>>) -> Result<(), Error> {
         let writes: Vec<_> = writes.into_iter().map(|parts| self.write_parts(parts)).collect();
         stream::iter(writes).buffer_unordered(self.config.concurrency.max(1)).try_collect().await
     }
@@ -319,6 +385,18 @@ impl Shared {
     fn put_name(&self, row: &NameRow) -> (Statement, Values) {
         let values = (*row.chat.as_bytes(), big(row.seq), row.name.to_string(), self.stamp(row.seq));
         (Statement::PutName, Box::new(values))
+    }
+
+    fn put_fact(&self, row: &FactRow) -> (Statement, Values) {
+        let (code, bytes) = put_fact(&row.fact);
+        let values = (*row.chat.as_bytes(), i16::from(code), big(row.seq), bytes, self.stamp(row.seq));
+        (Statement::PutFact, Box::new(values))
+    }
+
+    fn put_reaction(&self, row: &ReactionRow) -> (Statement, Values) {
+        let key = (*row.chat.as_bytes(), big(bucket(row.seq)), big(row.seq), *row.user.as_bytes());
+        let values = (key.0, key.1, key.2, key.3, big(row.by), row.reaction.to_string(), self.stamp(row.by));
+        (Statement::PutReaction, Box::new(values))
     }
 
     fn put_summary(&self, row: &SummaryRow) -> (Statement, Values) {

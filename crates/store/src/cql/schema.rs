@@ -52,6 +52,7 @@ const MIGRATIONS: &[Migration] = migrations! {
     3 "0003_accounts",
     4 "0004_invites_by_maker",
     5 "0005_names",
+    6 "0006_facts_and_reactions",
 };
 
 /// A lock whose holder died is free after so long; a holder renews it before each statement.

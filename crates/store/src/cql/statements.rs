@@ -74,6 +74,12 @@ statements! {
     // chat_names
     PutName: Plain of "chat_names" = "INSERT INTO chat_names (chat, seq, name) VALUES (?, ?, ?) USING TIMESTAMP ?";
     Name: Plain of "chat_names" = "SELECT seq, name FROM chat_names WHERE chat = ?";
+    // chat_facts, reactions
+    PutFact: Plain of "chat_facts" = "INSERT INTO chat_facts (chat, kind, seq, value) VALUES (?, ?, ?, ?) USING TIMESTAMP ?";
+    Facts: Plain of "chat_facts" = "SELECT kind, value FROM chat_facts WHERE chat = ?";
+    PutReaction: Plain of "reactions" = "INSERT INTO reactions (chat, bucket, seq, user_id, by_seq, reaction) VALUES (?, ?, ?, ?, ?, ?) USING TIMESTAMP ?";
+    EraseReactions: Plain of "reactions" = "DELETE FROM reactions USING TIMESTAMP ? WHERE chat = ? AND bucket = ? AND seq = ?";
+    Reactions: Plain of "reactions" = "SELECT seq, user_id, by_seq, reaction FROM reactions WHERE chat = ? AND bucket = ? AND seq > ? AND seq <= ?";
     // watermarks
     Deliver: Plain of "watermarks" = "UPDATE watermarks USING TIMESTAMP ? SET delivered = ? WHERE chat = ? AND user_id = ?";
     See: Plain of "watermarks" = "UPDATE watermarks USING TIMESTAMP ? SET seen = ? WHERE chat = ? AND user_id = ?";
@@ -207,6 +213,8 @@ mod tests {
             "chats_by_user",
             "chat_summaries",
             "chat_names",
+            "chat_facts",
+            "reactions",
             "watermarks",
             "checkpoints",
         ];

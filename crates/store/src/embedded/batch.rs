@@ -16,7 +16,7 @@ use super::{
     tables::{Table, Tables},
 };
 use crate::rewrite::{self, Rewrites};
-use crate::{Append, ChatAppend, Checkpoint, Error, Projection, Reader, join, merge};
+use crate::{Append, ChatAppend, Checkpoint, Error, Projection, Reader, codes::put_fact, join, merge};
 
 /// Most rows that erasures may take out in one commit: some milliseconds, so that appends do not wait long behind it.
 const REMOVALS_MAX: usize = 1_024;
@@ -257,6 +257,8 @@ impl<'a> Batch<'a> {
                 self.stage(Table::ChatNames, key, codec::put_name(row));
             }
         }
+        self.chat_facts(projection)?;
+        self.reactions(projection)?;
         for (chat, user, watermark) in &projection.watermarks {
             let key = keys::watermark(*chat, *user);
             let stored = self.newest(Table::Watermarks, &key)?.map(|value| codec::watermark(&value)).transpose()?;
@@ -265,6 +267,39 @@ impl<'a> Batch<'a> {
             }
         }
         self.checkpoint(projection.reader, projection.partition, projection.checkpoint)
+    }
+
+    fn chat_facts(&mut self, projection: &Projection) -> Result<(), Error> {
+        for row in &projection.facts {
+            let (code, bytes) = put_fact(&row.fact);
+            let key = keys::fact(row.chat, code);
+            let stored = self.newest(Table::ChatFacts, &key)?;
+            let stored_seq = stored.map(|value| codec::fact(&value).map(|(seq, _)| seq)).transpose()?;
+            if stored_seq.is_none_or(|seq| seq < row.seq) {
+                self.stage(Table::ChatFacts, &key, codec::put_fact(row.seq, &bytes));
+            }
+        }
+        Ok(())
+    }
+
+    fn reactions(&mut self, projection: &Projection) -> Result<(), Error> {
+        for row in &projection.reactions {
+            let key = keys::reaction(row.chat, row.seq, row.user);
+            let stored = self.newest(Table::Reactions, &key)?;
+            let stored = stored.map(|value| codec::reaction(row.chat, (row.seq, row.user), &value)).transpose()?;
+            if stored.is_none_or(|stored| stored.by < row.by) {
+                self.stage(Table::Reactions, &key, codec::put_reaction(row));
+            }
+        }
+        for (chat, seq, _) in &projection.deleted {
+            // None comes back: a write is whole, and goes on from the checkpoint beside it.
+            let prefix = keys::log(*chat, *seq);
+            let rows = self.rows(Table::Reactions, &prefix, |key| key.starts_with(&prefix), usize::MAX)?;
+            for key in rows.keys() {
+                self.remove(Table::Reactions, key);
+            }
+        }
+        Ok(())
     }
 
     fn checkpoint(&mut self, reader: Reader, partition: Partition, checkpoint: Checkpoint) -> Result<(), Error> {

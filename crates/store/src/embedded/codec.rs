@@ -7,7 +7,7 @@ use domain::{ChatId, CommandPosition, Epoch, EventPosition, PartitionPosition, S
 
 use super::keys;
 use crate::{
-    Checkpoint, Error, MemberRow, NameRow, Preview, SummaryRow, UserChatRow,
+    Checkpoint, Error, MemberRow, NameRow, Preview, ReactionRow, SummaryRow, UserChatRow,
     codes::{kind_code, kind_of, role_code, role_of},
 };
 
@@ -151,6 +151,33 @@ pub(super) fn name(chat: ChatId, bytes: &[u8]) -> Result<NameRow, Error> {
     let mut fields = Fields::of(TABLE, bytes)?;
     let seq = fields.number()?;
     Ok(NameRow { chat, seq, name: text_of(TABLE, fields.rest())? })
+}
+
+/// A fact's seq and bytes, under a key that says its kind.
+pub(super) fn put_fact(seq: Seq, bytes: &[u8]) -> Vec<u8> {
+    let mut value = value(8 + bytes.len());
+    value.put_u64(seq);
+    value.put_slice(bytes);
+    value
+}
+
+pub(super) fn fact(bytes: &[u8]) -> Result<(Seq, &[u8]), Error> {
+    let mut fields = Fields::of("chat_facts", bytes)?;
+    Ok((fields.number()?, fields.rest()))
+}
+
+pub(super) fn put_reaction(row: &ReactionRow) -> Vec<u8> {
+    let mut value = value(8 + row.reaction.len());
+    value.put_u64(row.by);
+    value.put_slice(row.reaction.as_bytes());
+    value
+}
+
+pub(super) fn reaction(chat: ChatId, (seq, user): (Seq, UserId), bytes: &[u8]) -> Result<ReactionRow, Error> {
+    const TABLE: &str = "reactions";
+    let mut fields = Fields::of(TABLE, bytes)?;
+    let by = fields.number()?;
+    Ok(ReactionRow { chat, seq, user, reaction: text_of(TABLE, fields.rest())?, by })
 }
 
 pub(super) fn put_user_chat(row: &UserChatRow) -> Vec<u8> {

@@ -50,6 +50,27 @@ pub(super) fn member_parts(key: &[u8]) -> Option<(UserId, Seq)> {
     Some((user, Seq::from_be_bytes(key.get(2 * ID..)?.try_into().ok()?)))
 }
 
+/// `reactions`: (chat, bucket) ▸ seq ▸ user.
+pub(super) fn reaction(chat: ChatId, seq: Seq, user: UserId) -> [u8; 40] {
+    let mut key = [0; 40];
+    key[..24].copy_from_slice(&log(chat, seq));
+    key[24..].copy_from_slice(user.as_bytes());
+    key
+}
+
+/// Message and user of a `reactions` key.
+pub(super) fn reaction_parts(key: &[u8]) -> Option<(Seq, UserId)> {
+    Some((log_seq(key.get(..24)?)?, UserId::try_from(key.get(24..)?).ok()?))
+}
+
+/// `chat_facts`: chat ▸ kind.
+pub(super) fn fact(chat: ChatId, code: u8) -> [u8; 17] {
+    let mut key = [0; 17];
+    key[..ID].copy_from_slice(chat.as_bytes());
+    key[ID] = code;
+    key
+}
+
 /// `partitions`: partition.
 pub(super) fn partition(partition: Partition) -> [u8; 2] {
     partition.0.to_be_bytes()
@@ -114,6 +135,7 @@ mod tests {
         let chat = ChatId::draw(Partition(0x0abc), 5, 5);
         let user = UserId::new([9; 16]);
         assert_eq!(member_parts(&member(chat, user, 12)), Some((user, 12)));
+        assert_eq!(reaction_parts(&reaction(chat, 12, user)), Some((12, user)));
         assert_eq!(user_chat_chat(&user_chat(user, chat)), Some(chat));
         assert_eq!(direct(user, UserId::new([1; 16])), direct(UserId::new([1; 16]), user));
     }

@@ -13,9 +13,12 @@ use super::{
     tables::{Table, Tables},
 };
 use crate::{
-    ChatLine, Checkpoint, Error, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, NameRow, Reader, Receipt, SummaryRow,
-    UserChatRow, join, page::Page,
+    ChatFacts, ChatLine, Checkpoint, Error, Head, HistoryPage, LIST_ROWS_MAX, MemberRow, NameRow, ReactionRow,
+    Reactions, Reader, Receipt, SummaryRow, UserChatRow, codes::fact_of, join, page::Page,
 };
+
+/// No user's id is above it.
+const LAST_USER: UserId = UserId::new([0xff; 16]);
 
 /// The engine as of one moment.
 pub(super) struct View<'a> {
@@ -227,6 +230,35 @@ impl<'a> View<'a> {
 
     pub(super) fn name(&self, chat: ChatId) -> Result<Option<NameRow>, Error> {
         self.get(Table::ChatNames, chat.as_bytes())?.map(|value| codec::name(chat, &value)).transpose()
+    }
+
+    pub(super) fn chat_facts(&self, chat: ChatId) -> Result<ChatFacts, Error> {
+        const TABLE: &str = "chat_facts";
+        let mut facts = ChatFacts::default();
+        for pair in self.starting_with(Table::ChatFacts, chat.as_bytes()) {
+            let (key, value) = pair?;
+            let code = *key.last().ok_or_else(|| Error::corrupt(TABLE, "its key is empty"))?;
+            facts.extend(fact_of(TABLE, code, codec::fact(&value)?.1)?);
+        }
+        Ok(facts)
+    }
+
+    pub(super) fn reactions(&self, chat: ChatId, after: Seq, through: Seq, limit: usize) -> Result<Reactions, Error> {
+        let (from, to) = (keys::log(chat, after.saturating_add(1)), keys::reaction(chat, through, LAST_USER));
+        let mut rows = Vec::new();
+        for pair in self.pairs(Table::Reactions, (Bound::Included(&from), Bound::Included(&to))) {
+            let (key, value) = pair?;
+            let place =
+                keys::reaction_parts(&key).ok_or_else(|| Error::corrupt("reactions", "its key has another length"))?;
+            if rows.len() >= limit && rows.last().is_some_and(|last: &ReactionRow| last.seq < place.0) {
+                return Ok(Reactions { rows, through: place.0 - 1 });
+            }
+            let row = codec::reaction(chat, place, &value)?;
+            if !row.reaction.is_empty() {
+                rows.push(row);
+            }
+        }
+        Ok(Reactions { rows, through })
     }
 
     /// Over the whole table, as a CQL engine would page through it by token.

@@ -72,6 +72,7 @@ pub(super) const fn is_remembered(table: Table) -> bool {
     match table {
         Table::Partitions | Table::Summaries | Table::Watermarks | Table::Checkpoints => true,
         Table::Log | Table::Snapshots | Table::Members | Table::Direct | Table::UserChats | Table::Meta => false,
+        Table::ChatFacts | Table::Reactions => false,
         Table::ChatNames | Table::Users | Table::Handles | Table::LeavingUsers => false,
         Table::Families | Table::UserFamilies | Table::FamilyTimes => false,
         Table::SendClaims | Table::SendClaimTimes => false,

@@ -57,6 +57,8 @@ const NAMES: [&str; Table::COUNT] = [
     "leaving_users",
     "invites_by_maker",
     "chat_names",
+    "chat_facts",
+    "reactions",
 ];
 
 /// One table: a keyspace of the engine.
@@ -91,10 +93,12 @@ pub(super) enum Table {
     LeavingUsers,
     MakerInvites,
     ChatNames,
+    ChatFacts,
+    Reactions,
 }
 
 impl Table {
-    pub(super) const COUNT: usize = 29;
+    pub(super) const COUNT: usize = 31;
 
     pub(super) const fn name(self) -> &'static str {
         NAMES[self as usize]

@@ -74,6 +74,8 @@ const TABLES: [Table; Table::COUNT] = [
     Table::LeavingUsers,
     Table::MakerInvites,
     Table::ChatNames,
+    Table::ChatFacts,
+    Table::Reactions,
 ];
 
 /// The writer's own state.

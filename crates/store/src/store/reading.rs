@@ -102,10 +102,7 @@ impl Store {
         if after > through {
             return Err(ReadError::OutOfRange);
         }
-        let is_shown = |row: &LoggedEntry| {
-            let seq = row.entry.seq;
-            stays.iter().any(|stay| stay.joined_seq <= seq && stay.left_seq.is_none_or(|left| seq <= left))
-        };
+        let is_shown = |row: &LoggedEntry| stays.iter().any(|stay| stay.shows(row.entry.seq));
         let HistoryPage { mut rows, first_seq, .. } = page;
         rows.retain(is_shown);
         Ok(HistoryPage { rows, through, first_seq })

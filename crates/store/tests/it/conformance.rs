@@ -11,6 +11,7 @@ mod histories;
 mod invites;
 mod loads;
 mod models;
+mod opinions;
 pub(crate) mod versions;
 
 /// Every behaviour as a test of one engine.
@@ -68,6 +69,10 @@ macro_rules! conformance {
                 models::checkpoints_only_move_forward,
                 models::readers_keep_their_own_checkpoints,
                 models::projections_in_any_order_and_grouping_give_the_same_rows,
+                opinions::a_fact_is_what_the_latest_entry_says,
+                opinions::of_each_user_a_message_has_the_latest_reaction,
+                opinions::a_deleted_message_has_no_reactions_and_gets_none,
+                opinions::a_page_of_reactions_ends_with_a_whole_message,
                 accounts::a_user_comes_back_whole_with_its_version,
                 accounts::a_user_is_written_only_over_the_expected_version,
                 accounts::users_who_leave_are_listed_until_their_row_says_otherwise,

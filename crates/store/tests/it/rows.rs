@@ -162,15 +162,8 @@ pub(crate) fn summary(chat: ChatId, head: Seq) -> SummaryRow {
 
 /// A projection with nothing but a checkpoint.
 pub(crate) fn projection(partition: u16, epoch: u64, events: Seq, statuses: Seq) -> Projection {
-    Projection {
-        reader: Reader::Projections,
-        partition: Partition(partition),
-        user_chats: Vec::new(),
-        summaries: Vec::new(),
-        names: Vec::new(),
-        watermarks: Vec::new(),
-        checkpoint: Checkpoint { epoch: Epoch(epoch), events, statuses },
-    }
+    let checkpoint = Checkpoint { epoch: Epoch(epoch), events, statuses };
+    Projection::bare(Reader::Projections, Partition(partition), checkpoint)
 }
 
 /// The seqs of some rows.

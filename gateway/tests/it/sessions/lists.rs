@@ -34,14 +34,11 @@ async fn listed(deployment: &Deployment, n: u8, chats: u64, events: Seq) {
         activity: 1,
         kind: ChatKind::Group,
     };
+    let checkpoint = Checkpoint { epoch: deployment.epoch, events, statuses: 0 };
     let projection = Projection {
-        reader: Reader::Projections,
-        partition: P0,
         user_chats: (1..=chats).map(row).collect(),
         summaries: (1..=chats).map(summary).collect(),
-        names: Vec::new(),
-        watermarks: Vec::new(),
-        checkpoint: Checkpoint { epoch: deployment.epoch, events, statuses: 0 },
+        ..Projection::bare(Reader::Projections, P0, checkpoint)
     };
     deployment.store.project(projection).await.unwrap();
 }

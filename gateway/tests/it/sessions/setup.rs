@@ -128,6 +128,9 @@ impl Deployment {
                 | Event::OwnershipTransferred { .. }
                 | Event::MessageEdited(_)
                 | Event::MessageDeleted { .. }
+                | Event::MessageReacted { .. }
+                | Event::ChatPolicySet { .. }
+                | Event::MessagePinned { .. }
                 | Event::ImportBegun { .. } => {}
             }
         }
@@ -154,14 +157,11 @@ impl Deployment {
             activity: head,
             kind: ChatKind::Group,
         };
+        let checkpoint = Checkpoint { epoch: self.epoch, events, statuses: 0 };
         let projection = Projection {
-            reader: Reader::Projections,
-            partition: P0,
             user_chats: users.iter().map(row).collect(),
             summaries: vec![summary],
-            names: Vec::new(),
-            watermarks: Vec::new(),
-            checkpoint: Checkpoint { epoch: self.epoch, events, statuses: 0 },
+            ..Projection::bare(Reader::Projections, P0, checkpoint)
         };
         self.store.project(projection).await.unwrap();
     }

@@ -85,6 +85,9 @@ impl Entry {
                 | entry::Event::OwnershipTransferred(_)
                 | entry::Event::MessageEdited(_)
                 | entry::Event::MessageDeleted(_)
+                | entry::Event::MessageReacted(_)
+                | entry::Event::ChatPolicySet(_)
+                | entry::Event::MessagePinned(_)
                 | entry::Event::ImportBegun(_)
                 | entry::Event::ImportEnded(_),
             )

@@ -213,6 +213,35 @@ async fn what_was_said_is_edited_and_deleted_from_the_terminal() {
 }
 
 #[tokio::test]
+async fn reactions_pins_and_policies_from_the_terminal() {
+    let mut terminal = terminal().await;
+    terminal.names.learn("bob");
+    see(&mut terminal, entry(1, "alice", created())).await;
+    for line in ["/react 2 👍", "/react #2", "/pin 2", "/unpin 2", "/slow 30", "/adding members"] {
+        terminal.line(line).await.unwrap();
+    }
+    let asked: Vec<_> = terminal.said.values().cloned().collect();
+    let expected = ["“👍” to #2", "no reaction to #2", "pinning #2", "unpinning #2", "slow mode of 30 s", "who adds"];
+    assert_eq!(asked, expected);
+    screen(&mut terminal);
+    let reacted =
+        |reaction: &str| entry::Event::MessageReacted(v1::MessageReacted { seq: 1, reaction: reaction.to_owned() });
+    let pinned = |unpinned| entry::Event::MessagePinned(v1::MessagePinned { seq: 1, unpinned, pins: Vec::new() });
+    let set = |members_add, slow_mode_s| {
+        let policy = Some(v1::ChatPolicy { members_add: Some(members_add), slow_mode_s: Some(slow_mode_s) });
+        entry::Event::ChatPolicySet(v1::ChatPolicySet { policy, change: None })
+    };
+    let events = [reacted("\u{1b}👍"), reacted(""), pinned(false), pinned(true), set(true, 30), set(false, 0)];
+    for (seq, event) in (2..).zip(events) {
+        see(&mut terminal, entry(seq, "bob", event)).await;
+    }
+    let expected = "#2 · bob to #1: “👍”\n#3 · bob has no reaction to #1 any more\n#4 · bob pinned #1\n\
+                    #5 · bob unpinned #1\n#6 · bob set the chat: members add; one entry in 30 s\n\
+                    #7 · bob set the chat: owners and admins add; no slow mode\n";
+    assert_eq!(screen(&mut terminal), expected);
+}
+
+#[tokio::test]
 async fn a_group_is_run_from_the_terminal() {
     let mut terminal = terminal().await;
     terminal.names.learn("bob");

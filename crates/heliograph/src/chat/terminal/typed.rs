@@ -41,6 +41,11 @@ impl<W: Write> Terminal<W> {
             | Line::Reply(..)
             | Line::Edit(..)
             | Line::Delete(_)
+            | Line::React(..)
+            | Line::Pin(_)
+            | Line::Unpin(_)
+            | Line::Slow(_)
+            | Line::MembersAdd(_)
             | Line::To(_)
             | Line::New(_)
             | Line::Open(_)
@@ -108,6 +113,11 @@ impl<W: Write> Terminal<W> {
             | Line::Reply(..)
             | Line::Edit(..)
             | Line::Delete(_)
+            | Line::React(..)
+            | Line::Pin(_)
+            | Line::Unpin(_)
+            | Line::Slow(_)
+            | Line::MembersAdd(_)
             | Line::Add(_)
             | Line::Leave
             | Line::Role(..)
@@ -132,6 +142,18 @@ impl<W: Write> Terminal<W> {
                 (self.client.edit(chat, seq, text.to_owned())?, format!("{} in the place of #{seq}", quoted(text)))
             }
             Line::Delete(seq) => (self.client.delete(chat, seq)?, format!("taking #{seq} back")),
+            Line::React(seq, "") => (self.client.react(chat, seq, "")?, format!("no reaction to #{seq}")),
+            Line::React(seq, sign) => (self.client.react(chat, seq, sign)?, format!("{} to #{seq}", quoted(sign))),
+            Line::Pin(seq) => (self.client.pin(chat, seq)?, format!("pinning #{seq}")),
+            Line::Unpin(seq) => (self.client.unpin(chat, seq)?, format!("unpinning #{seq}")),
+            Line::Slow(seconds) => {
+                let change = v1::ChatPolicy { slow_mode_s: Some(seconds), ..v1::ChatPolicy::default() };
+                (self.client.set_policy(chat, change)?, format!("slow mode of {seconds} s"))
+            }
+            Line::MembersAdd(members_add) => {
+                let change = v1::ChatPolicy { members_add: Some(members_add), ..v1::ChatPolicy::default() };
+                (self.client.set_policy(chat, change)?, "who adds".to_owned())
+            }
             Line::Add(name) => {
                 let user = self.names.learn(name);
                 (self.client.add_member(chat, user, v1::Role::Member)?, format!("adding {name}"))

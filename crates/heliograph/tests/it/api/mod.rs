@@ -14,6 +14,7 @@ mod governance;
 pub(crate) mod http;
 mod invites;
 mod listing;
+mod opinions;
 mod references;
 mod refusals;
 pub(crate) mod tickets;
