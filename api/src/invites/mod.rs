@@ -53,7 +53,12 @@ pub(crate) async fn check_may_add(shared: &Shared, chat: ChatId, user: UserId) -
     if kind_of(shared, chat).await? == ChatKind::Direct {
         return Err(Problem::rejected(Refusal::DirectChatIsFixed));
     }
-    if present.role > Role::Admin { Err(Problem::rejected(Refusal::Forbidden)) } else { Ok(()) }
+    let may = match present.role {
+        Role::Owner | Role::Admin => true,
+        Role::Member => shared.store.chat_facts(chat).await?.policy.members_add,
+        Role::Reader => false,
+    };
+    if may { Ok(()) } else { Err(Problem::rejected(Refusal::Forbidden)) }
 }
 
 /// Takes out invites that ended a while ago.

@@ -188,8 +188,11 @@ async fn a_policy_holds_for_those_it_is_meant_for() {
     assert_eq!(chat_now(&bob).await, json!({ "members_add": false, "slow_mode_s": 0 }));
     let add = || json!({ "user": carol.id }).to_string();
     let members = format!("/v1/chats/{chat}/members");
-    let refused = bob.http.ask("POST", &members, &[], Some(add())).await;
-    assert_eq!(code(&refused), (409, &json!(18)));
+    let invites = format!("/v1/chats/{chat}/invites");
+    for (path, body) in [(&members, add()), (&invites, "{}".to_owned())] {
+        let refused = bob.http.ask("POST", path, &[], Some(body)).await;
+        assert_eq!(code(&refused), (409, &json!(18)), "{path}");
+    }
     assert_eq!(code(&bob.set_policy(&chat, json!({ "members_add": true })).await), (409, &json!(18)));
     assert_eq!(alice.set_policy(&chat, json!({ "members_add": true })).await.status, 201);
     assert_eq!(alice.set_policy(&chat, json!({ "slow_mode_s": 3600.0 })).await.status, 201, "a whole number in JSON");
@@ -197,6 +200,7 @@ async fn a_policy_holds_for_those_it_is_meant_for() {
     let expected = json!({ "members_add": true, "slow_mode_s": 3600 });
     wait::until(SOON, "the policy", async || (chat_now(&bob).await == expected).then_some(())).await;
     assert_eq!(bob.http.ask("POST", &members, &[], Some(add())).await.status, 201);
+    assert_eq!(bob.http.post(&invites, json!({})).await.status, 201, "and makes invites");
     // What bob just did is his one entry of the hour; alice may go on.
     alice.say(&chat, "one", "1").await;
     let refused = bob.say(&chat, "two", "1").await;
