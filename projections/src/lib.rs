@@ -5,11 +5,15 @@
 //! ```
 //! Models are per-chat folds (N10): the chat list, summaries and watermarks. Each write holds its checkpoint beside its
 //! rows, so a restart folds on where the rows stand. A partition whose events are trimmed above the checkpoint halts as
-//! `needs_rebuild`: it never shows a model with a hole.
+//! `needs_rebuild`: it never shows a model with a hole, and goes on once [`rebuild`] has written the models from the chat
+//! logs. [`verify`] compares them with these while all goes on.
 
 mod error;
 pub mod machine;
 mod partition;
+pub mod rebuild;
+mod rows;
+pub mod verify;
 
 use domain::Partition;
 use event_log::{Log, Role};
@@ -76,12 +80,8 @@ fn note_end(partition: Partition, ended: Result<Result<(), Error>, JoinError>) -
         // The store is one for all: none of them can go on before it is opened again.
         Ok(Err(Error::Store(error))) if error.is_final() => return Err(error.into()),
         Ok(Err(error)) => {
-            let needs_rebuild = error.needs_rebuild();
-            if needs_rebuild {
-                counter!("projections_needs_rebuild_total").increment(1);
-            }
             let error = &error as &dyn std::error::Error;
-            tracing::error!(partition = partition.0, needs_rebuild, error, "projections halted");
+            tracing::error!(partition = partition.0, error, "projections halted");
         }
         Err(error) => tracing::error!(partition = partition.0, %error, "projections of a partition panicked"),
     }

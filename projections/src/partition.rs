@@ -4,22 +4,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use domain::{ChatId, Epoch, Seq, UserId, crash_point};
+use domain::{ChatId, Epoch, Partition, Seq, UserId, crash_point};
 use event_log::{Lease, OrderedReader, ReadError, Record, Stream, Subject, Tenure};
 use futures_util::FutureExt as _;
 use metrics::{counter, gauge};
 use prost::Message as _;
 use proto::relay::Written;
-use store::{Checkpoint, FactRow, NameRow, Projection, ReactionRow, Reader, Store, SummaryRow, UserChatRow};
+use store::{Reader, Store};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::machine::{Action, Fact, Fold, Input, Name, Preview, Projected, Raw, Reaction, Stay, Summary};
-use crate::{Config, Error};
+use crate::machine::{Action, Fold, Input, Raw, Stay};
+use crate::{Config, Error, rows};
 
 /// Between two tries to acquire.
 const ACQUIRE_PAUSE: Duration = Duration::from_millis(50);
 const ACQUIRE_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Between two looks at whether the models were rebuilt.
+const REBUILT_PAUSE: Duration = Duration::from_secs(5);
 
 /// Projects the partition whenever it is ours, over as many tenures as it takes.
 pub(crate) async fn project(lease: Lease, config: Config, store: Store) -> Result<(), Error> {
@@ -39,6 +41,12 @@ pub(crate) async fn project(lease: Lease, config: Config, store: Store) -> Resul
         };
         let ended = ended.await;
         let Err(error) = grant.end(ended).await else { continue };
+        if error.needs_rebuild() {
+            // Nothing but a rebuild moves the checkpoint on: it is looked for now and then.
+            halted(lease.partition(), &error);
+            lease.rests(REBUILT_PAUSE).await;
+            continue;
+        }
         if !error.is_passing() {
             return Err(error);
         }
@@ -51,6 +59,13 @@ pub(crate) async fn project(lease: Lease, config: Config, store: Store) -> Resul
         pause = (pause * 2).min(ACQUIRE_PAUSE_MAX);
     }
     Ok(())
+}
+
+/// Loud, and again at each look.
+fn halted(partition: Partition, error: &Error) {
+    counter!("projections_needs_rebuild_total").increment(1);
+    let error = error as &dyn std::error::Error;
+    tracing::error!(partition = partition.0, needs_rebuild = true, error, "projections halted until they are rebuilt");
 }
 
 /// Bytes of records of one stream after which no more are added to a write.
@@ -124,7 +139,8 @@ impl<'a> Tenancy<'a> {
                 match action {
                     Action::Load { summaries, stays } => next = Some(self.load(summaries, stays).await?),
                     Action::Project(projected) => {
-                        self.store.project(self.projection(projected)).await?;
+                        let (partition, epoch) = (self.tenure.partition(), self.tenure.epoch());
+                        self.store.project(rows::projection(projected, partition, epoch)).await?;
                         crash_point("projections.written");
                         next = Some(Input::Stored);
                     }
@@ -144,7 +160,7 @@ impl<'a> Tenancy<'a> {
     ) -> Result<Input, Error> {
         let chats: Vec<ChatId> = chats.into_iter().collect();
         let found = self.store.summaries(&chats).await?;
-        let summaries = found.into_iter().flatten().map(|row| (row.chat, summary(row))).collect();
+        let summaries = found.into_iter().flatten().map(|row| (row.chat, rows::summary(row))).collect();
         let mut stays = BTreeMap::new();
         for (user, chat) in wanted_stays {
             let after = predecessor(chat);
@@ -154,33 +170,6 @@ impl<'a> Tenancy<'a> {
             }
         }
         Ok(Input::Loaded { summaries, stays })
-    }
-
-    fn projection(&self, projected: Projected) -> Projection {
-        let user_chat = |(user, chat, stay): (UserId, ChatId, Stay)| UserChatRow {
-            user,
-            chat,
-            joined_seq: stay.joined_seq,
-            left_seq: stay.left_seq,
-        };
-        let policies = projected.policies.into_iter().map(|(chat, fact)| fact_row(chat, fact, store::Fact::Policy));
-        let pins = projected.pins.into_iter().map(|(chat, fact)| fact_row(chat, fact, store::Fact::Pins));
-        Projection {
-            reader: Reader::Projections,
-            partition: self.tenure.partition(),
-            user_chats: projected.stays.into_iter().map(user_chat).collect(),
-            summaries: projected.summaries.into_iter().map(|(chat, summary)| row(chat, summary)).collect(),
-            names: projected.names.into_iter().map(name).collect(),
-            facts: policies.chain(pins).collect(),
-            reactions: projected.reactions.into_iter().map(reaction).collect(),
-            deleted: projected.deleted,
-            watermarks: projected.watermarks,
-            checkpoint: Checkpoint {
-                epoch: self.tenure.epoch(),
-                events: projected.events,
-                statuses: projected.statuses,
-            },
-        }
     }
 
     /// Lost ones are made good by the next; it is said once a second too.
@@ -214,56 +203,7 @@ fn read_error(error: ReadError) -> Error {
 }
 
 /// The id just below, to read one chat out of a list by its order.
-fn predecessor(chat: ChatId) -> Option<ChatId> {
+pub(crate) fn predecessor(chat: ChatId) -> Option<ChatId> {
     let below = u128::from_be_bytes(*chat.as_bytes()).checked_sub(1)?;
     Some(ChatId::new(below.to_be_bytes()))
-}
-
-fn summary(row: SummaryRow) -> Summary {
-    Summary {
-        head: row.head,
-        ordinal: row.ordinal,
-        first_seq: row.first_seq,
-        preview: row.preview.map(|store::Preview { seq, sender, time, length, body, deleted }| Preview {
-            seq,
-            sender,
-            time,
-            length,
-            body,
-            deleted,
-        }),
-        activity: row.activity,
-        kind: row.kind,
-    }
-}
-
-fn name((chat, Name { seq, text }): (ChatId, Name)) -> NameRow {
-    NameRow { chat, seq, name: text }
-}
-
-fn fact_row<T>(chat: ChatId, Fact { seq, is }: Fact<T>, kind: fn(T) -> store::Fact) -> FactRow {
-    FactRow { chat, seq, fact: kind(is) }
-}
-
-fn reaction(((chat, seq, user), Reaction { text, by }): ((ChatId, Seq, UserId), Reaction)) -> ReactionRow {
-    ReactionRow { chat, seq, user, reaction: text, by }
-}
-
-fn row(chat: ChatId, summary: Summary) -> SummaryRow {
-    SummaryRow {
-        chat,
-        head: summary.head,
-        ordinal: summary.ordinal,
-        first_seq: summary.first_seq,
-        preview: summary.preview.map(|Preview { seq, sender, time, length, body, deleted }| store::Preview {
-            seq,
-            sender,
-            time,
-            length,
-            body,
-            deleted,
-        }),
-        activity: summary.activity,
-        kind: summary.kind,
-    }
 }

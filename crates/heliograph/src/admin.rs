@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! --admin (TCP)              ─▶ probes: /livez, /readyz, /metrics, /version      reads, never changes anything
-//! admin.sock (data folder)   ─▶ the same, and /admin/v1/…: users, devices, chats, partitions, keys ─▶ acted ▶ store, log, key file
+//! admin.sock (data folder)   ─▶ the same, and /admin/v1/…: users, devices, chats, partitions, models, keys ─▶ acted ▶ store, log, key file
 //!                               imports ─▶ steps ▶ packer ▶ log
 //! ```
 //! The socket is for whoever owns the data folder, which the file system sees to. The TCP listener is off unless an
@@ -15,6 +15,7 @@ mod export;
 mod health;
 mod imports;
 mod keys;
+mod models;
 mod orders;
 mod partitions;
 mod probes;
@@ -153,6 +154,7 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/token-keys", get(keys::list))
         .route("/token-keys/rotate", post(keys::rotate))
         .route("/token-keys/revoke", post(keys::revoke))
+        .merge(models::routes())
         .merge(orders::routes())
         .merge(imports::routes())
 }

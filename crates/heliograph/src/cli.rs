@@ -14,7 +14,9 @@ use uuid::Uuid;
 
 use crate::chat::{GivenToken, Source};
 use crate::epoch::EpochArgs;
-use crate::operate::{ChatsArgs, ConfigArgs, DeviceArgs, Mint, PartitionArgs, TokenArgs, UpArgs, UserArgs};
+use crate::operate::{
+    ChatsArgs, ConfigArgs, DeviceArgs, Mint, PartitionArgs, ProjectionsArgs, TokenArgs, UpArgs, UserArgs,
+};
 use crate::run::RunArgs;
 use crate::schema::SchemaArgs;
 use crate::{chat, folder, identity, revoke, up};
@@ -47,6 +49,8 @@ enum Command {
     Device(Operate<DeviceArgs>),
     /// Shows how far each partition is.
     Partition(Operate<PartitionArgs>),
+    /// Shows, checks and rebuilds the read models.
+    Projections(Operate<ProjectionsArgs>),
     /// Makes tokens, and lists and rotates the keys that sign them.
     Token(Operate<TokenArgs>),
     /// Makes and checks the tables of a CQL store.
@@ -178,6 +182,7 @@ pub fn run() -> Result<()> {
         Command::Chats(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Device(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Partition(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
+        Command::Projections(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Token(Operate { folder, args }) => runtime.block_on(args.run(&folder)),
         Command::Schema(args) => runtime.block_on(args.run()),
         Command::Epoch(args) => runtime.block_on(args.run()),

@@ -338,6 +338,24 @@ impl Fold {
     }
 }
 
+/// Folds rows of one chat, whatever partition and record they came by.
+pub(super) fn fold_chat(
+    chat: ChatId,
+    summary: Option<Summary>,
+    stays: &BTreeMap<(UserId, ChatId), Stay>,
+    entries: Vec<Entry>,
+) -> Result<Projected, FoldError> {
+    let mut fold = Fold::new(1);
+    // Also where no row is new: of a summary that is handed in, one is handed out.
+    let unchanged = summary.clone();
+    fold.summaries.extend(summary.map(|summary| (chat, summary)));
+    let mut projected = fold.fold(Batch { entries, ..Batch::default() }, stays)?;
+    if projected.summaries.is_empty() {
+        projected.summaries.extend(unchanged.map(|summary| (chat, summary)));
+    }
+    Ok(projected)
+}
+
 impl Batch {
     fn read_events(&mut self, raw: Raw, epoch: Epoch) -> Result<(), FoldError> {
         let sequence = raw.sequence;

@@ -4,9 +4,11 @@
 
 mod facts;
 mod fold;
+mod models;
 mod rows;
 
 pub use fold::{Action, Fold, Input, Raw};
+pub use models::Models;
 pub use rows::{Fact, Name, PREVIEW_BYTES, Preview, Projected, Reaction, Stay, Summary};
 
 #[cfg(test)]

@@ -329,6 +329,39 @@ fn opinions_and_facts_are_the_latest_however_the_records_are_cut() {
 }
 
 #[test]
+fn a_chats_models_are_those_of_the_fold_however_its_rows_are_cut_and_in_no_other_order() {
+    let mut chat = Chat::new(1);
+    let entries = [
+        chat.created(&[1, 2]),
+        chat.message(1, "one"),
+        chat.entry(2, reacted(2, "+")),
+        chat.entry(1, slowed(5)),
+        chat.entry(1, Event::ChatRenamed { name: "on tuesdays".into() }),
+        chat.entry(1, Event::MemberRemoved { user: user(2) }),
+        chat.message(1, "two"),
+        chat.entry(1, Event::MessageDeleted { seq: 2 }),
+        chat.entry(1, edited(7, "three", 0)),
+    ];
+    let mut rig = Rig::new();
+    rig.read(vec![event_record(1, &entries)], vec![]).unwrap();
+    let rows = |entries: &[LoggedEntry]| entries.iter().map(|row| row.entry.clone()).collect::<Vec<_>>();
+    for cut in 1..=entries.len() {
+        let mut models = Models::default();
+        for part in entries.chunks(cut) {
+            models.fold(chat.id, rows(part)).unwrap();
+        }
+        let mut written = Rows::default();
+        written.write(Projected { events: 1, ..models.projected(chat.id) });
+        assert_eq!(written, rig.rows, "{cut}");
+    }
+    for at in 1..entries.len() - 1 {
+        let mut swapped = rows(&entries);
+        swapped.swap(at, at + 1);
+        assert!(matches!(Models::default().fold(chat.id, swapped), Err(FoldError::Hole { .. })), "{at}");
+    }
+}
+
+#[test]
 fn rows_that_are_newer_than_the_fold_come_to_the_same_models() {
     let mut chat = Chat::new(1);
     let events = [

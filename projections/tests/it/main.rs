@@ -3,5 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "a test's own functions may fail the test, as the tests do")]
 
 mod models;
+mod rebuilds;
 mod restarts;
 mod setup;

@@ -72,6 +72,16 @@ impl From<store::Error> for Refusal {
     }
 }
 
+impl From<projections::Error> for Refusal {
+    fn from(error: projections::Error) -> Self {
+        if let projections::Error::Store(error) = error {
+            return error.into();
+        }
+        tracing::error!(error = &error as &dyn std::error::Error, "a chat's models cannot be folded");
+        Self::Fault(error.to_string())
+    }
+}
+
 impl From<event_log::Error> for Refusal {
     fn from(error: event_log::Error) -> Self {
         Self::Unavailable(format!("the log: {error}"))

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use bytes::Bytes;
-use domain::{ChatId, Partition, PartitionPosition, Seq};
+use domain::{ChatId, Partition, PartitionPosition, Seq, Target};
 use fjall::{PersistMode, Slice};
 
 use super::{
@@ -287,7 +287,8 @@ impl<'a> Batch<'a> {
             let key = keys::reaction(row.chat, row.seq, row.user);
             let stored = self.newest(Table::Reactions, &key)?;
             let stored = stored.map(|value| codec::reaction(row.chat, (row.seq, row.user), &value)).transpose()?;
-            if stored.is_none_or(|stored| stored.by < row.by) {
+            // A rebuild may come behind the deletion with what it read before.
+            if stored.is_none_or(|stored| stored.by < row.by) && !self.is_deleted(row.chat, row.seq)? {
                 self.stage(Table::Reactions, &key, codec::put_reaction(row));
             }
         }
@@ -300,6 +301,12 @@ impl<'a> Batch<'a> {
             }
         }
         Ok(())
+    }
+
+    fn is_deleted(&self, chat: ChatId, seq: Seq) -> Result<bool, Error> {
+        let Some(row) = self.newest(Table::Log, &keys::log(chat, seq))? else { return Ok(false) };
+        let row = join::logged(chat, seq, Bytes::copy_from_slice(&row))?;
+        Ok(Target::of(&row.entry) == Target::Deleted)
     }
 
     fn checkpoint(&mut self, reader: Reader, partition: Partition, checkpoint: Checkpoint) -> Result<(), Error> {

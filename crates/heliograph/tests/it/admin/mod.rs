@@ -4,6 +4,7 @@ mod changes;
 mod exports;
 mod imports;
 mod lists;
+mod models;
 mod orders;
 pub(crate) mod probes;
 mod rotation;

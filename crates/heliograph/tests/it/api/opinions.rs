@@ -59,7 +59,7 @@ impl Person {
 }
 
 fn code(answer: &Answer) -> (u16, &Value) {
-    (answer.status.into(), &answer.body["code"])
+    (answer.status, &answer.body["code"])
 }
 
 #[tokio::test(flavor = "multi_thread")]
