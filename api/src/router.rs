@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use crate::accounts::{blocks, deletion, devices, profile, register, sign_ins, tickets};
 use crate::docs_page::Page;
 use crate::invites::{join, manage};
-use crate::messages::{changes, receipts, sends};
+use crate::messages::{changes, flight, receipts, sends};
 use crate::problem::{Body, Kind, Problem};
 use crate::state::{Shared, State};
 use crate::{chat_list, chats, governance, members, messages, settings};
@@ -80,7 +80,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(messages::send, messages::read))
         .routes(routes!(changes::edit, changes::delete))
         .routes(routes!(receipts::receipts))
-        .routes(routes!(receipts::flight))
+        .routes(routes!(flight::flight))
         .routes(routes!(sends::status))
 }
 
