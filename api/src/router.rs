@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use crate::accounts::{blocks, deletion, devices, profile, register, sign_ins, tickets};
 use crate::docs_page::Page;
 use crate::invites::{join, manage};
-use crate::messages::{changes, pins, reactions, receipts, sends};
+use crate::messages::{changes, flight, pins, reactions, receipts, sends};
 use crate::problem::{Body, Kind, Problem};
 use crate::state::{Shared, State};
 use crate::{chat_list, chats, governance, members, messages, policy, settings};
@@ -86,7 +86,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(pins::list))
         .routes(routes!(pins::put, pins::remove))
         .routes(routes!(receipts::receipts))
-        .routes(routes!(receipts::flight))
+        .routes(routes!(flight::flight))
         .routes(routes!(sends::status))
 }
 

@@ -31,6 +31,7 @@ use crate::accounts::deletion;
 use crate::desk::{Asked, Desk, answers};
 use crate::edge::{Allowances, Edge};
 use crate::invites;
+use crate::messages::flight::LOOKS_AT_ONCE;
 use crate::messages::searched::Searched;
 use crate::messages::sends::FOLLOWED_MAX;
 use crate::passwords::Passwords;
@@ -140,6 +141,7 @@ impl Api {
             revocations,
             desk,
             followed: Arc::new(Semaphore::new(FOLLOWED_MAX)),
+            flights: Semaphore::new(LOOKS_AT_ONCE),
             searched: Searched::default(),
             leaving: shutdown.clone(),
             leaving_users: Notify::new(),

@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) partitions: u16,
     /// Places for commands that are followed past their requests.
     pub(crate) followed: Arc<Semaphore>,
+    /// Places for looks into the log for a message's flight.
+    pub(crate) flights: Semaphore,
     /// How far chats were looked through for what commands became.
     pub(crate) searched: Searched,
     /// Cancelled when the process leaves: what outlives its request ends then.

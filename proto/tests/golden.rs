@@ -675,6 +675,7 @@ fn log_cases() -> Vec<Case> {
         batch: 12,
         commands_through: Some(position()),
         entries: vec![sent_entry().encode_to_vec().into()],
+        appended_through: 511,
     };
     let snapshot = log::ChatSnapshot {
         schema: 1,

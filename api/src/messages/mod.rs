@@ -1,6 +1,8 @@
 //! Messages: sending one, and reading what was said.
 
 pub(crate) mod changes;
+pub(crate) mod flight;
+mod flight_times;
 pub(crate) mod key;
 pub(crate) mod pins;
 pub(crate) mod reactions;

@@ -1,10 +1,9 @@
-//! Who has received and seen a message, and how far it has come, by the members' watermarks.
+//! Who has received and seen a message, by the members' watermarks.
 
 use axum::extract::State as Extract;
-use domain::limits::MEMBERS_MAX;
 use domain::{ChatId, Entry, Event, Seq};
 use serde::Serialize;
-use store::{Asked as Wanted, LIST_ROWS_MAX, ReadError};
+use store::{Asked as Wanted, ReadError};
 use utoipa::ToSchema;
 
 use crate::caller::Caller;
@@ -13,9 +12,7 @@ use crate::paging::{Page, next};
 use crate::problem::{Kind, Problem};
 use crate::refusals::OfThing;
 use crate::state::{Shared, State};
-use crate::wire::{self, Asked, At};
-
-const _: () = assert!(MEMBERS_MAX <= LIST_ROWS_MAX, "all members are one read");
+use crate::wire::{Asked, At};
 
 /// How one member has a message.
 #[derive(Debug, Serialize, ToSchema)]
@@ -85,83 +82,4 @@ pub(crate) async fn receipts(
         seen: member.watermark.seen >= seq,
     });
     Ok(axum::Json(Receipts { receipts: receipts.collect(), next }))
-}
-
-/// What a message passes on its way, in this order.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum NameOfStage {
-    /// The log has the command.
-    Accepted,
-    /// The log has the entry: it is true.
-    Published,
-    /// The entry can be read.
-    Stored,
-    /// Devices of members have it.
-    Delivered,
-    /// Members have read it.
-    Seen,
-}
-
-/// What a message has passed.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Stage {
-    stage: NameOfStage,
-    /// When, RFC 3339, where that is recorded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    at: Option<String>,
-    /// For how many of the members; absent where it is for all at once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    members: Option<usize>,
-}
-
-/// How far a message has come.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct Flight {
-    /// How many members it is for: who is in the chat and was when it came, without its sender.
-    members: usize,
-    /// What it has passed; what is not named has not happened yet, as far as is known.
-    stages: Vec<Stage>,
-}
-
-/// How far the caller's own message has come.
-#[utoipa::path(
-    get, path = "/v1/chats/{chat}/messages/{seq}/flight", tag = "messages", security(("bearer" = [])),
-    params(
-        ("chat" = String, Path, description = "the chat's id"),
-        ("seq" = u64, Path, description = "the message's seq")
-    ),
-    responses(
-        (status = 200, body = Flight),
-        OfThing
-    )
-)]
-pub(crate) async fn flight(
-    Extract(shared): State,
-    caller: Caller,
-    At((chat, seq)): At<(String, Seq)>,
-) -> Result<axum::Json<Flight>, Problem> {
-    let chat = chats::id(&shared, &chat)?;
-    let message = message(&shared, &caller, chat, seq).await?;
-    if message.sender != caller.user {
-        return Err(Kind::NotFound.into());
-    }
-    let members = shared.store.receipts(chat, seq, None, MEMBERS_MAX).await?;
-    let watermarks: Vec<_> =
-        members.iter().filter(|member| member.user != caller.user).map(|member| member.watermark).collect();
-    let delivered = watermarks.iter().filter(|mark| mark.delivered >= seq).count();
-    let seen = watermarks.iter().filter(|mark| mark.seen >= seq).count();
-    let passed = |stage| Stage { stage, at: None, members: None };
-    // The entry's time is that of the record which brought its command. Nothing else of its way is recorded.
-    let mut stages = vec![
-        Stage { at: Some(wire::time(message.time)), ..passed(NameOfStage::Accepted) },
-        passed(NameOfStage::Published),
-        passed(NameOfStage::Stored),
-    ];
-    for (stage, count) in [(NameOfStage::Delivered, delivered), (NameOfStage::Seen, seen)] {
-        if count > 0 {
-            stages.push(Stage { members: Some(count), ..passed(stage) });
-        }
-    }
-    Ok(axum::Json(Flight { members: watermarks.len(), stages }))
 }

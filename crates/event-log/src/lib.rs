@@ -14,6 +14,7 @@
 //! inlet         commands that a gateway hands to the owner in its process
 //! control       what every gateway must learn, in order, also after a cut
 //! look          what an operator sees of a partition
+//! scan          a bounded look through a stream, from a time on
 //! renewal       a new epoch of a partition
 //! streams       settings of the streams, epoch, partition count
 //! subscription  core messages; what the broker client drops is seen as `Lagged`
@@ -37,6 +38,7 @@ mod publish;
 mod reader;
 mod record;
 mod renewal;
+mod scan;
 mod streams;
 mod subject;
 mod subscription;
@@ -54,6 +56,7 @@ pub use look::Owner;
 pub use reader::OrderedReader;
 pub use record::{Bounds, Record};
 pub use renewal::Renewal;
+pub use scan::{Scan, ScanBounds};
 pub use streams::Stream;
 pub use subject::{ParseSubjectError, Subject};
 pub use subscription::{Message, Received, Subscription};

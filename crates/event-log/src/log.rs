@@ -24,6 +24,7 @@ use crate::leases::{Holder, Shared as Shares};
 use crate::local::Locals;
 use crate::names::Names;
 use crate::publish::{Attempt, Mark, attempt};
+use crate::scan::Counted;
 use crate::streams::{self, Stream};
 use crate::subject::Subject;
 use crate::subscription::{Ends, Subscription};
@@ -49,7 +50,7 @@ struct Inner {
     taps: BTreeMap<Partition, Arc<Tap>>,
     entrances: BTreeMap<Partition, Arc<Entrance>>,
     context: Context,
-    // The broker client numbers its subscriptions 1, 2, 3 …, and only `subscribe` makes any on this connection.
+    // The broker client numbers its subscriptions 1, 2, 3 …; only `subscribe` and `counted` make any on this connection.
     subscriptions: Mutex<u64>,
     tenures: Mutex<BTreeMap<Role, Dedicated>>,
     serving: Arc<Serving>,
@@ -318,6 +319,18 @@ impl Log {
         drop(subscriptions);
         shared.client.flush().await.map_err(|error| Error::broker(format!("subscribe to {subject}"), error))?;
         Ok(subscription)
+    }
+
+    /// Makes what is one subscription of the broker client, and counts it. Not to be given up half-way.
+    pub(crate) async fn counted<T, E>(&self, making: impl Future<Output = Result<T, E>>) -> Result<(T, Counted), E> {
+        let mut subscriptions = self.inner.subscriptions.lock().await;
+        let (number, lags) = (*subscriptions + 1, &self.inner.shared.lags);
+        // What is dropped of it is no loss of any other; whoever reads it sees the hole.
+        let _unread = lags.insert(number);
+        let counted = Counted { number, lags: Arc::clone(lags) };
+        let made = making.await?;
+        *subscriptions = number;
+        Ok((made, counted))
     }
 }
 

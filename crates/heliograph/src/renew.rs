@@ -331,6 +331,7 @@ impl Packed {
             batch: self.batch,
             commands_through: Some(proto::log::CommandPosition::default()),
             entries: std::mem::take(&mut self.waiting),
+            appended_through: 0,
         };
         Some(record.encode_to_vec().into())
     }

@@ -309,6 +309,7 @@ fn publish(world: &mut World, process: ProcessId, tenure: u64, payload: &bytes::
         None => format!("tenure {tenure} is refused: it expected {expected} to be the last event record"),
     });
     if let Some(sequence) = published {
+        check_appended(world, payload);
         world.events_cut = None;
         world.truth.published(world.now, sequence, payload);
         crate::deliverers::events_came(world);
@@ -329,6 +330,15 @@ fn publish(world: &mut World, process: ProcessId, tenure: u64, payload: &bytes::
             let back = world.latency();
             world.within(process, back, move |world| give(world, tenure, Input::PublishRefused(tail)));
         }),
+    }
+}
+
+/// What a record says is appended stands in the store as it is published.
+fn check_appended(world: &mut World, payload: &bytes::Bytes) {
+    let said = log::EventBatch::decode(payload.clone()).map_or(0, |batch| batch.appended_through);
+    let appended = world.store.position().map_or(0, |position| position.events.sequence);
+    if said > appended {
+        world.fault(format!("a record says that the store has all through {said}, and it has all through {appended}"));
     }
 }
 

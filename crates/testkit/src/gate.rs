@@ -139,11 +139,26 @@ impl Wing {
         loop {
             let Ok(count @ 1..) = from.read(&mut bytes).await else { return };
             if *shut.borrow() {
-                self.waiting().extend_from_slice(&bytes[..count]);
-                if shut.wait_for(|shut| !shut).await.is_err() {
-                    return;
+                // Read on, so that all that waits can be seen.
+                let mut held = Vec::new();
+                let reading = async {
+                    let mut count = count;
+                    while count > 0 {
+                        held.extend_from_slice(&bytes[..count]);
+                        self.waiting().extend_from_slice(&bytes[..count]);
+                        count = from.read(&mut bytes).await.unwrap_or(0);
+                    }
+                    std::future::pending::<()>().await;
+                };
+                tokio::select! {
+                    () = reading => {}
+                    open = shut.wait_for(|shut| !shut) => if open.is_err() { return },
                 }
                 self.waiting().clear();
+                if to.write_all(&held).await.is_err() {
+                    return;
+                }
+                continue;
             }
             let late = self.late_ms.load(Ordering::Relaxed);
             if late > 0 {
@@ -193,6 +208,23 @@ mod tests {
         assert_eq!(timeout(SOON, stream.read(&mut [0])).await.unwrap().unwrap_or(0), 0);
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, gate.port())).await.unwrap();
         assert!(asks(&mut stream).await);
+    }
+
+    #[tokio::test]
+    async fn all_that_is_held_is_seen_and_comes_in_its_order() {
+        let gate = echo().await;
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, gate.port())).await.unwrap();
+        assert!(asks(&mut stream).await);
+        gate.hold(Direction::ToServer);
+        for part in ["one ", "two ", "three"] {
+            stream.write_all(part.as_bytes()).await.unwrap();
+            crate::wait::until(SOON, part, async || gate.holds(Direction::ToServer, part)).await;
+        }
+        gate.let_go(Direction::ToServer);
+        let mut came = [0; 13];
+        timeout(SOON, stream.read_exact(&mut came)).await.unwrap().unwrap();
+        assert_eq!(&came, b"one two three");
+        assert!(!gate.holds(Direction::ToServer, "one") && asks(&mut stream).await);
     }
 
     #[tokio::test]

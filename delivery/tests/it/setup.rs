@@ -143,6 +143,7 @@ impl Writer {
             batch: self.last + 1,
             commands_through: None,
             entries: entries.iter().map(|logged| logged.bytes.clone()).collect(),
+            appended_through: 0,
         };
         self.last = self.tenure.publish_events(batch.encode_to_vec().into(), self.last).await.unwrap();
     }

@@ -59,6 +59,8 @@ pub(super) struct Batch {
     /// What the entries take in the record.
     pub(super) bytes: usize,
     pub(super) decided: usize,
+    /// Its record has entries, also such as the store had already.
+    pub(super) has_entries: bool,
     /// Handed-over records that it ends.
     pub(super) tickets: Vec<u64>,
     pub(super) commands: CommandPosition,
@@ -116,6 +118,7 @@ impl Batch {
         }
         self.bytes += later.bytes;
         self.decided += later.decided;
+        self.has_entries |= later.has_entries;
         self.commands = later.commands;
     }
 }

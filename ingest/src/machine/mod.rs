@@ -7,6 +7,7 @@
 //! One publish is in flight; appends overlap the next publish and stand in its order. What is decided but not yet
 //! appended stays in memory (M1); it all goes with the tenure.
 
+mod appended;
 mod asked;
 mod batch;
 mod chats;

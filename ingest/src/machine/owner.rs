@@ -10,6 +10,7 @@ use domain::{
 use prost::Message as _;
 use proto::log::EventBatch;
 
+use super::appended::Appended;
 use super::batch::Batch;
 use super::chats::Chats;
 use super::{Action, Asked, CommandRecord, Halt, HandedRecord, Input, Item, Plan, TailRecord};
@@ -125,6 +126,7 @@ pub struct Owner {
     unappended: VecDeque<(Batch, EventPosition)>,
     appending: Option<(Batch, EventPosition)>,
     append_again: bool,
+    appended: Appended,
     trimmed: (Seq, Seq),
     stepped_down: bool,
 }
@@ -155,6 +157,7 @@ impl Owner {
             unappended: VecDeque::new(),
             appending: None,
             append_again: false,
+            appended: Appended::new(plan.appended),
             trimmed: (0, 0),
             stepped_down: false,
         }
@@ -261,6 +264,15 @@ impl Owner {
         {
             actions.push(append(self.epoch, batch, *position));
         }
+        if self.is_quiet() && self.appended.is_unsaid_for_long() {
+            self.publish(Batch { commands: self.folded.clone(), ..Batch::default() }, actions);
+        }
+    }
+
+    /// Nothing waits and nothing is under way.
+    fn is_quiet(&self) -> bool {
+        let published = self.publishing.is_none() && self.unappended.is_empty() && self.appending.is_none();
+        published && self.replay.is_empty() && self.waiting.is_empty()
     }
 
     fn go_on(&mut self, actions: &mut Vec<Action>) {
@@ -289,7 +301,8 @@ impl Owner {
                 return;
             }
             let Some(record) = self.replay.pop_front() else { return };
-            let mut batch = Batch { commands: record.commands, ..Batch::default() };
+            let has_entries = !record.entries.is_empty();
+            let mut batch = Batch { commands: record.commands, has_entries, ..Batch::default() };
             for entry in record.entries {
                 let head = self.chats.get(entry.entry.chat).map_or(0, Chat::head);
                 if entry.entry.seq > head + 1 {
@@ -508,6 +521,7 @@ impl Owner {
 
     fn publish(&mut self, mut batch: Batch, actions: &mut Vec<Action>) {
         self.last_batch += 1;
+        batch.has_entries = !batch.entries.is_empty();
         let commands = &batch.commands;
         let record = EventBatch {
             schema: limits::SCHEMA,
@@ -521,6 +535,7 @@ impl Owner {
                 message_id: commands.message_id.clone(),
             }),
             entries: std::mem::take(&mut batch.entries),
+            appended_through: self.appended.say(),
         };
         let payload = Bytes::from(record.encode_to_vec());
         actions.push(Action::Publish { payload: payload.clone(), expected: self.expected });
@@ -576,7 +591,8 @@ impl Owner {
     }
 
     fn appended(&mut self, actions: &mut Vec<Action>) {
-        let Some((batch, _)) = self.appending.take() else { return };
+        let Some((batch, position)) = self.appending.take() else { return };
+        self.appended.through(position.sequence, batch.has_entries);
         for (id, rows) in &batch.chats {
             self.chats.unpin(*id);
             self.chats.appended(*id, rows.rows.last().map_or(0, |row| row.entry.seq));

@@ -65,6 +65,8 @@ pub struct Plan {
     pub epoch: Epoch,
     /// To append first, in order.
     pub tail: Vec<TailRecord>,
+    /// The last event record that the store has.
+    pub appended: Seq,
     /// The event stream's last sequence: what the first publish expects.
     pub expected: Seq,
     /// Fold on behind this.
@@ -137,7 +139,7 @@ pub fn plan(facts: Facts, rules: &Rules) -> Result<Plan, Halt> {
         return Err(Halt::CommandsMissing);
     }
     let read_from = if folded.sequence >= commands.first.max(1) { folded.sequence } else { folded.sequence + 1 };
-    Ok(Plan { epoch, tail: events.tail, expected: events.last, commands: folded, read_from })
+    Ok(Plan { epoch, tail: events.tail, appended, expected: events.last, commands: folded, read_from })
 }
 
 fn match_command(folded: &CommandPosition, last: Seq, found: Option<&(i64, String)>) -> Result<(), Halt> {

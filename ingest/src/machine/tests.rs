@@ -12,6 +12,7 @@ use prost::Message as _;
 
 use super::*;
 
+mod appended;
 mod changes;
 
 const EPOCH: Epoch = Epoch(1);
@@ -108,6 +109,13 @@ impl World {
         }
     }
 
+    /// What a record says is appended is in the store as it is published.
+    fn check_appended(&self, payload: &Bytes) {
+        let said = proto::log::EventBatch::decode(payload.clone()).unwrap().appended_through;
+        let appended = self.position.as_ref().map_or(0, |position| position.events.sequence);
+        assert!(said <= appended, "a record says that all through {said} is appended, and it is through {appended}");
+    }
+
     fn load(&self, id: ChatId) -> Option<Box<Chat>> {
         let mut rows = self.rows.get(&id)?.values().map(|bytes| LoggedEntry::decode(bytes.clone()).unwrap().entry);
         let mut chat = Chat::create(&rows.next()?)?;
@@ -189,6 +197,7 @@ impl Running {
             Action::Publish { payload, expected } => {
                 let lands = expected == world.events.len() as u64;
                 if lands && chance % 3 != 1 {
+                    world.check_appended(&payload);
                     world.events.push(payload);
                     let answered = chance.is_multiple_of(3);
                     let sequence = world.events.len() as u64;

@@ -11,6 +11,7 @@ mod fence;
 mod leases;
 mod look;
 mod reader;
+mod scan;
 mod streams;
 mod tap;
 mod tenures;

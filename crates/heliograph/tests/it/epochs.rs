@@ -45,7 +45,7 @@ impl Up {
     }
 
     /// Each partition's renewal, as it is printed.
-    async fn renew(&self) -> Vec<Value> {
+    pub(crate) async fn renew(&self) -> Vec<Value> {
         let output = self.renewing(None).await;
         assert!(output.status.success(), "{output:?}");
         let text = String::from_utf8(output.stdout).unwrap();

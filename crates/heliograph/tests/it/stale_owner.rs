@@ -26,16 +26,18 @@ async fn gated() -> (World, Gate, [Arc<Device>; 2], ChatId) {
     let chat = world.cast.chat(&alice, ChatKind::Group, &["bob"]).await;
     bob.knows(chat, 1).await;
     alice.knows(chat, 1).await;
+    until(SOON, "the owner to rest", async || world.rests(chat).await).await;
     (world, gate, [alice, bob], chat)
 }
 
-/// Twenty messages, until their rows are there: a push may settle a send before its row is appended.
+/// Twenty messages, until the owner has said that their rows are there: a push may settle a send before that.
 async fn talk(world: &World, devices: &[Arc<Device>; 2], chat: ChatId) {
     let mut last = 0;
     for number in 0..SAID {
         (last, _) = devices[number as usize % 2].say(chat, format!("message {number}")).await;
     }
     until(SOON, "the last row", async || world.kept(chat).await.0.len() as u64 == last).await;
+    until(SOON, "the owner to rest", async || world.rests(chat).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

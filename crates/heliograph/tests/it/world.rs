@@ -9,6 +9,8 @@ use domain::{ChatId, PartitionPosition};
 use event_log::{Durability, Log, LogConfig, Stream};
 use gateway::Gateway;
 use issuers::Issuers;
+use prost::Message as _;
+use proto::log::EventBatch;
 use store::{Store, StoreConfig};
 use telemetry::Metrics;
 use testkit::logs::{self, Watch};
@@ -192,6 +194,17 @@ impl World {
         let tenure = self.log.acquire(event_log::Role::Push, chat.partition()).await.unwrap();
         let last = tenure.bounds(Stream::Events).await.unwrap().last;
         (page.rows.into_iter().map(|row| row.bytes).collect(), position, last)
+    }
+
+    /// Whether a chat's owner has said that all its entries are appended: the last that it says by itself.
+    pub(crate) async fn rests(&self, chat: client::ChatId) -> bool {
+        let partition = ChatId::new(chat.0).partition();
+        let tenure = self.log.acquire(event_log::Role::Push, partition).await.unwrap();
+        let last = tenure.bounds(Stream::Events).await.unwrap().last;
+        let record = tenure.read(Stream::Events, last).await.unwrap().expect("the last record stays");
+        let batch = EventBatch::decode(record.payload).unwrap();
+        let appended = self.store.position(partition).await.unwrap().map_or(0, |position| position.events.sequence);
+        batch.entries.is_empty() && batch.appended_through + 1 == last && appended == last
     }
 
     /// Judges what the devices saw, then ends everything in order.

@@ -129,6 +129,11 @@ async fn an_imported_chat_is_whole_and_read_to_its_members_and_goes_on_behind_it
     }
     assert_eq!(carol.chats().await, Vec::<Value>::new());
 
+    // Its time is when it was said; when it came in is no part of its flight.
+    let flight = alice.http.get(&format!("/v1/chats/{chat}/messages/2/flight")).await;
+    let times = flight.body["stages"].as_array().unwrap().iter().filter_map(|stage| stage.get("at"));
+    assert_eq!(times.collect::<Vec<_>>(), [&json!(time(0))], "{flight:?}");
+
     // It goes on as any chat does.
     let said = alice.say(chat, "where were we?", "1").await;
     assert_eq!((said.status, &said.body["seq"]), (201, &json!(head + 1)), "{said:?}");

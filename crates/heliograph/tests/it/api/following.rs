@@ -1,11 +1,15 @@
 //! Who has a message, how far it has come, and what became of a request that was not answered in time.
 
+use std::collections::BTreeMap;
+
 use client::{Client, Options};
+use futures_util::future::join_all;
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
 use testkit::children::pause;
 use testkit::wait;
 use tokens::TokenKeys;
+use tokio::task::JoinHandle;
 
 use super::Person;
 use super::http::{Answer, Http};
@@ -36,6 +40,65 @@ impl Person {
     async fn flight(&self, chat: &str, seq: u64) -> Answer {
         self.http.get(&format!("/v1/chats/{chat}/messages/{seq}/flight")).await
     }
+
+    /// The stages that a message has passed: when, in µs since 1970, and for how many.
+    async fn stages(&self, chat: &str, seq: u64) -> BTreeMap<String, Stage> {
+        let answer = self.flight(chat, seq).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let stage = |stage: &Value| Stage {
+            at: stage.get("at").map(|at| api::from_rfc3339(at.as_str().unwrap()).unwrap()),
+            members: stage["members"].as_u64(),
+        };
+        let stages = answer.body["stages"].as_array().unwrap();
+        stages.iter().map(|one| (one["stage"].as_str().unwrap().to_owned(), stage(one))).collect()
+    }
+
+    /// Waits until a stage of a message has a time.
+    async fn passed(&self, chat: &str, seq: u64, stage: &str) -> u64 {
+        wait::until(SOON, stage, async || self.stages(chat, seq).await.get(stage)?.at).await
+    }
+}
+
+/// A stage that a message has passed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Stage {
+    at: Option<u64>,
+    members: Option<u64>,
+}
+
+/// The stages without their times.
+fn without_times(flight: &Answer) -> Value {
+    let mut body = flight.body.clone();
+    for stage in body["stages"].as_array_mut().unwrap() {
+        stage.as_object_mut().unwrap().remove("at");
+    }
+    body
+}
+
+/// A device that takes what is pushed to it until it is closed.
+struct Device {
+    client: Client,
+    reading: JoinHandle<()>,
+}
+
+impl Device {
+    fn of(up: &Up, registered: &Answer) -> Self {
+        let url = format!("ws://{}/v1/socket", up.listen);
+        let (client, mut events) = Client::connect(Options::new(url, registered.text("access_token"), "laptop"));
+        Self { client, reading: tokio::spawn(async move { while events.next().await.is_some() {} }) }
+    }
+
+    /// Waits until it knows the chat through here.
+    async fn knows(&self, chat: &str, through: u64) -> client::ChatId {
+        let chat = chat.parse().unwrap();
+        wait::until(SOON, "the device", async || self.client.known(chat) >= through).await;
+        chat
+    }
+
+    async fn close(self) {
+        self.client.close();
+        self.reading.await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,25 +123,20 @@ async fn receipts_and_flight_say_what_the_watermarks_say() {
     assert_eq!(at_first.body["receipts"].as_array().unwrap().len(), 2, "its sender is none of them");
     let flight = alice.flight(&chat, 2).await;
     let stage = |name: &str| json!({ "stage": name });
-    let accepted = json!({ "stage": "accepted", "at": sent.body["time"] });
-    assert_eq!(flight.body, json!({ "members": 2, "stages": [accepted, stage("published"), stage("stored")] }));
+    let first = [stage("accepted"), stage("published"), stage("stored")];
+    assert_eq!(without_times(&flight), json!({ "members": 2, "stages": first }));
+    assert_eq!(flight.body["stages"][0]["at"], sent.body["time"]);
 
-    let url = format!("ws://{}/v1/socket", up.listen);
-    let (client, mut events) = Client::connect(Options::new(url, registered.text("access_token"), "laptop"));
-    let reading = tokio::spawn(async move { while events.next().await.is_some() {} });
-    let id: client::ChatId = chat.parse().unwrap();
-    wait::until(SOON, "bob's device", async || client.known(id) >= 2).await;
-    client.received(id, 2);
+    let device = Device::of(&up, &registered);
+    let id = device.knows(&chat, 2).await;
+    device.client.received(id, 2);
     wait::until(SOON, "delivered", async || of(&alice.receipts(&chat, 2, "").await, &bob) == (true, false)).await;
     let delivered = json!({ "stage": "delivered", "members": 1 });
-    let flight = alice.flight(&chat, 2).await;
-    assert_eq!(
-        flight.body,
-        json!({ "members": 2, "stages": [accepted, stage("published"), stage("stored"), delivered] })
-    );
-    client.seen(id, 2);
+    let stages = without_times(&alice.flight(&chat, 2).await)["stages"].clone();
+    assert_eq!((&stages[2], &stages[3], &stages[4]), (&first[2], &delivered, &Value::Null));
+    device.client.seen(id, 2);
     wait::until(SOON, "seen", async || of(&alice.receipts(&chat, 2, "").await, &bob) == (true, true)).await;
-    let stages = alice.flight(&chat, 2).await.body["stages"].clone();
+    let stages = without_times(&alice.flight(&chat, 2).await)["stages"].clone();
     assert_eq!(stages[4], json!({ "stage": "seen", "members": 1 }));
     // The next one has not come so far, and any member sees that.
     bob.say(&chat, "and this", "2").await;
@@ -110,8 +168,86 @@ async fn receipts_and_flight_say_what_the_watermarks_say() {
     for query in ["limit=0", "limit=1001", "cursor=x", "of=me"] {
         assert_eq!(alice.receipts(&chat, 2, query).await.problem(), "bad-request", "{query}");
     }
-    client.close();
-    reading.await.unwrap();
+    device.close().await;
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flight_says_when_each_stage_was_passed_first() {
+    let mut up = Up::new();
+    up.start().await;
+    let (alice, _) = up.register("alice").await;
+    let ((bob, of_bob), (carol, of_carol)) = (up.register("bob").await, up.register("carol").await);
+    let chat = alice.group(&[&bob, &carol]).await;
+    let begun = api::now_us();
+    alice.say(&chat, "who reads this", "1").await;
+    // Nothing follows, so the owner says by itself what it has stored.
+    let stored = alice.passed(&chat, 2, "stored").await;
+    let stages = alice.stages(&chat, 2).await;
+    let (accepted, published) = (stages["accepted"].at.unwrap(), stages["published"].at.unwrap());
+    assert!(begun <= accepted && accepted <= published && published < stored, "{begun} {stages:?}");
+    assert_eq!(stages.len(), 3);
+
+    let device = Device::of(&up, &of_bob);
+    let id = device.knows(&chat, 2).await;
+    device.client.received(id, 2);
+    let delivered = alice.passed(&chat, 2, "delivered").await;
+    assert!(published <= delivered && delivered <= api::now_us());
+    // Another one gets it and reads it: of those who got it she is not the first, of those who read it she is.
+    let hers = Device::of(&up, &of_carol);
+    hers.knows(&chat, 2).await;
+    hers.client.seen(id, 2);
+    let seen = alice.passed(&chat, 2, "seen").await;
+    assert!(delivered < seen && seen <= api::now_us());
+    device.client.seen(id, 2);
+    let both = async || Some(alice.stages(&chat, 2).await).filter(|stages| stages["seen"].members == Some(2));
+    let all = wait::until(SOON, "both to have read it", both).await;
+    let stage = |at, members| Stage { at: Some(at), members };
+    let expected = [
+        ("accepted", stage(accepted, None)),
+        ("published", stage(published, None)),
+        ("stored", stage(stored, None)),
+        ("delivered", stage(delivered, Some(2))),
+        ("seen", stage(seen, Some(2))),
+    ];
+    assert_eq!(all, expected.map(|(name, stage)| (name.to_owned(), stage)).into());
+    device.close().await;
+    hers.close().await;
+
+    // Who writes has read all before it, as of that message's record.
+    alice.say(&chat, "and this", "2").await;
+    bob.say(&chat, "yes", "3").await;
+    let seen = alice.passed(&chat, 3, "seen").await;
+    let stages = alice.stages(&chat, 3).await;
+    let answered = bob.stages(&chat, 4).await["published"];
+    assert_eq!((stages["delivered"].at, Some(seen)), (answered.at, answered.at));
+    up.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flight_whose_records_are_gone_has_no_times_and_is_answered() {
+    let mut up = Up::new();
+    up.start().await;
+    let ((alice, _), (bob, of_bob)) = (up.register("alice").await, up.register("bob").await);
+    let chat = alice.group(&[&bob]).await;
+    let said = alice.say(&chat, "who reads this", "1").await;
+    let device = Device::of(&up, &of_bob);
+    let id = device.knows(&chat, 2).await;
+    device.client.seen(id, 2);
+    alice.passed(&chat, 2, "seen").await;
+    device.close().await;
+    up.stop().await;
+    // The streams of a new epoch have none of it.
+    up.renew().await;
+    up.start().await;
+    let alice = alice.at(&up);
+    alice.say(&chat, "and this", "2").await;
+    alice.passed(&chat, 3, "stored").await;
+    let stage = |name: &str| json!({ "stage": name });
+    let by_one = |name: &str| json!({ "stage": name, "members": 1 });
+    let accepted = json!({ "stage": "accepted", "at": said.body["time"] });
+    let stages = [accepted, stage("published"), stage("stored"), by_one("delivered"), by_one("seen")];
+    assert_eq!(alice.flight(&chat, 2).await.body, json!({ "members": 1, "stages": stages }));
     up.stop().await;
 }
 
@@ -169,6 +305,11 @@ async fn a_request_past_its_deadline_has_a_status_that_tells_its_end() {
     for (person, answer, path) in [(&alice, &sent, "/v1/sends/a-key%2Fwith%3F"), (&bob, &added, "/v1/sends/k2")] {
         assert_eq!((answer.status, &*answer.headers["location"]), (202, path), "{answer:?}");
         assert_eq!(status(person, path).await.body, json!({ "status": "pending" }));
+    }
+    // A flight is told without what only the broker knows, to all who ask at once.
+    for flight in join_all((0..9).map(|_| alice.flight(&chat, 2))).await {
+        let times = flight.body["stages"].as_array().unwrap().iter().filter_map(|stage| stage.get("at"));
+        assert_eq!((flight.status, times.collect::<Vec<_>>()), (200, vec![&said.body["time"]]), "{flight:?}");
     }
     kill(broker, Signal::SIGCONT).unwrap();
     let ended = async |person: &Person, path: &str| -> Value {
