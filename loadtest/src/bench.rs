@@ -16,7 +16,7 @@ use crate::control::Control;
 use crate::fleet::Fleet;
 use crate::rows::{Bench, Row};
 use crate::target::Target;
-use crate::{hostile, idle, sign_ins, storm, stuck};
+use crate::{hostile, idle, readers, sign_ins, storm, stuck};
 
 /// A row of the design's table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -27,6 +27,8 @@ pub enum Id {
     P4,
     /// Resident memory of an idle signed-in connection ÷ that of a bare task.
     P8,
+    /// Statuses in the log ÷ (messages × recipients) in a group of 100 who all read.
+    P12,
     /// All connections cut at once: time until all are back ÷ bare handshakes.
     P13,
     /// p99 of healthy recipients with a hundredth of stuck ones ÷ without.
@@ -63,7 +65,7 @@ pub struct Options {
     /// Messages that each chat keeps under way at saturation; at most 31.
     #[arg(long, default_value_t = 8)]
     window: u64,
-    /// Messages a second of P4, P14, sign-ins and abuse, instead of a tenth of saturation.
+    /// Messages a second of P4, P14, sign-ins and abuse, instead of a tenth of saturation; of P12 instead of 100.
     #[arg(long)]
     rate: Option<f64>,
     /// Connections of P8; with a hundred to spare, both of its sides need as many descriptors.
@@ -122,6 +124,9 @@ async fn measure(options: &Options) -> Result<()> {
     }
     if wanted(Id::P8) {
         rows.push(idle::p8(partitions, options.idle, runs).await?);
+    }
+    if wanted(Id::P12) {
+        rows.push(readers::p12(partitions, options.rate, time, runs).await?);
     }
     if wanted(Id::P13) {
         rows.push(storm::p13(partitions, options.storm, runs).await?);

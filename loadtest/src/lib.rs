@@ -12,7 +12,7 @@
 //! hostile  clients that mean harm, in a child process
 //! chaos    faults while people write, and what the checker says
 //! bare     a server that does nothing but the handshake, or not even that
-//! rows     P1, P4, P19b: one ratio each ; idle P8 ; storm P13 ; stuck P14
+//! rows     P1, P4, P19b: one ratio each ; idle P8 ; readers P12 ; storm P13 ; stuck P14
 //! beside   what others cost a fleet: abuse (hostile), sign_ins
 //! ```
 
@@ -26,6 +26,7 @@ mod fleet;
 mod herd;
 pub mod hostile;
 mod idle;
+mod readers;
 mod rows;
 mod sign_ins;
 mod storm;
