@@ -28,7 +28,8 @@ pub struct Config {
     pub settle_ms: u64,
     /// How long a partition rests between two records of statuses, in ms, so that one carries what came meanwhile.
     ///
-    /// Statuses stand beside a message's path, and ticks do not wait for them.
+    /// For each status of the first record 4 ms more, up to a second in all: so a large group whose members all read comes to
+    /// few. Statuses stand beside a message's path, and ticks do not wait for them.
     pub statuses_rest_ms: u64,
     /// Switches for tests that show what each is needed for; all on, and no file can say otherwise.
     #[serde(skip)]

@@ -28,6 +28,10 @@ use crate::{Config, Dependencies, Error};
 /// Between two tries to acquire.
 const ACQUIRE_PAUSE: Duration = Duration::from_millis(50);
 const ACQUIRE_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// How much longer statuses rest for each that the last record had: where there are more than 250 a second, the rest grows
+/// until a record has all that come again and again, each once.
+const REST_PER_STATUS: Duration = Duration::from_millis(4);
+const REST_MAX: Duration = Duration::from_secs(1);
 /// Receipt messages taken at a time; what waits beyond is taken after the next event.
 const RECEIPT_MESSAGES_MAX: usize = 256;
 
@@ -270,7 +274,7 @@ impl<'a> Tenancy<'a> {
             }
             Action::PublishStatuses(batch) => {
                 let tenure = self.tenure.clone();
-                let rest = Duration::from_millis(self.config.statuses_rest_ms);
+                let rest = rest_after(self.config.statuses_rest_ms, batch.statuses.len());
                 counter!("delivery_statuses_total").increment(batch.statuses.len() as u64);
                 let publish = async move {
                     let published = tenure.publish_statuses(Bytes::from(batch.encode_to_vec())).await;
@@ -315,4 +319,11 @@ fn not_loaded(error: &store::Error) {
     } else {
         tracing::warn!(%error, "delivery cannot read the store");
     }
+}
+
+/// The rest behind a record of so many statuses.
+fn rest_after(least_ms: u64, statuses: usize) -> Duration {
+    let least = Duration::from_millis(least_ms);
+    let more = REST_PER_STATUS.saturating_mul(u32::try_from(statuses).unwrap_or(u32::MAX));
+    (least + more).min(REST_MAX.max(least))
 }

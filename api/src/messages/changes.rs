@@ -3,12 +3,11 @@
 use audit::Action as Audited;
 use axum::extract::State as Extract;
 use axum::http::HeaderMap;
-use domain::Seq;
 use proto::v1::{self, command::Action};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::{body_of, key, seq_of};
+use super::{Place, body_of, key, seq_of};
 use crate::caller::Caller;
 use crate::chats::{self, Answer};
 use crate::edge::Origin;
@@ -39,17 +38,13 @@ pub(crate) struct NewBody {
 /// Says something else in the place of one's own message.
 #[utoipa::path(
     patch, path = "/v1/chats/{chat}/messages/{seq}", tag = "messages", security(("bearer" = [])), request_body = NewBody,
-    params(
-        ("chat" = String, Path, description = "the chat's id"),
-        ("seq" = u64, Path, description = "the message's seq"),
-        key::Header
-    ),
+    params(Place, key::Header),
     responses(OfEntry)
 )]
 pub(crate) async fn edit(
     Extract(shared): State,
     caller: Caller,
-    At((chat, seq)): At<(String, Seq)>,
+    At(Place { chat, seq }): At<Place>,
     headers: HeaderMap,
     Json(asked): Json<NewBody>,
 ) -> Result<Answer, Problem> {
@@ -61,17 +56,13 @@ pub(crate) async fn edit(
 /// Takes a message back: one's own, or any in a group or channel by its owners and admins.
 #[utoipa::path(
     delete, path = "/v1/chats/{chat}/messages/{seq}", tag = "messages", security(("bearer" = [])),
-    params(
-        ("chat" = String, Path, description = "the chat's id"),
-        ("seq" = u64, Path, description = "the message's seq"),
-        key::Header
-    ),
+    params(Place, key::Header),
     responses(OfEntry)
 )]
 pub(crate) async fn delete(
     Extract(shared): State,
     caller: Caller,
-    At((chat, seq)): At<(String, Seq)>,
+    At(Place { chat, seq }): At<Place>,
     origin: Origin,
     headers: HeaderMap,
 ) -> Result<Answer, Problem> {

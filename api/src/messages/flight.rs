@@ -7,6 +7,7 @@ use serde::Serialize;
 use store::LIST_ROWS_MAX;
 use utoipa::ToSchema;
 
+use super::Place;
 use super::flight_times::{Sought, Times, look};
 use super::receipts::message;
 use crate::caller::Caller;
@@ -61,10 +62,7 @@ pub(crate) struct Flight {
 /// How far the caller's own message has come.
 #[utoipa::path(
     get, path = "/v1/chats/{chat}/messages/{seq}/flight", tag = "messages", security(("bearer" = [])),
-    params(
-        ("chat" = String, Path, description = "the chat's id"),
-        ("seq" = u64, Path, description = "the message's seq")
-    ),
+    params(Place),
     responses(
         (status = 200, body = Flight),
         OfThing
@@ -73,7 +71,7 @@ pub(crate) struct Flight {
 pub(crate) async fn flight(
     Extract(shared): State,
     caller: Caller,
-    At((chat, seq)): At<(String, Seq)>,
+    At(Place { chat, seq }): At<Place>,
 ) -> Result<axum::Json<Flight>, Problem> {
     let chat = chats::id(&shared, &chat)?;
     let message = message(&shared, &caller, chat, seq).await?;

@@ -90,6 +90,16 @@ impl NewMessage {
     }
 }
 
+/// A message, as paths name it.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct Place {
+    /// the chat's id
+    chat: String,
+    /// the message's seq
+    seq: u64,
+}
+
 /// A message's seq out of a path: there is nothing at 0.
 fn seq_of(seq: Seq) -> Result<Seq, Kind> {
     if seq == 0 { Err(Kind::NotFound) } else { Ok(seq) }

@@ -10,7 +10,7 @@ use proto::v1::{self, command::Action};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Entry, key, seq_of};
+use super::{Entry, Place, key, seq_of};
 use crate::caller::Caller;
 use crate::chats::{self, Answer};
 use crate::edge::Origin;
@@ -73,17 +73,13 @@ async fn set(
 /// Pins a message for everybody: by owners and admins, in a direct chat by both.
 #[utoipa::path(
     put, path = "/v1/chats/{chat}/pins/{seq}", tag = "messages", security(("bearer" = [])),
-    params(
-        ("chat" = String, Path, description = "the chat's id"),
-        ("seq" = u64, Path, description = "the message's seq"),
-        key::Header
-    ),
+    params(Place, key::Header),
     responses(OfEntry)
 )]
 pub(crate) async fn put(
     Extract(shared): State,
     caller: Caller,
-    At((chat, seq)): At<(String, Seq)>,
+    At(Place { chat, seq }): At<Place>,
     origin: Origin,
     headers: HeaderMap,
 ) -> Result<Answer, Problem> {
@@ -93,17 +89,13 @@ pub(crate) async fn put(
 /// Takes a message's pin away.
 #[utoipa::path(
     delete, path = "/v1/chats/{chat}/pins/{seq}", tag = "messages", security(("bearer" = [])),
-    params(
-        ("chat" = String, Path, description = "the chat's id"),
-        ("seq" = u64, Path, description = "the message's seq"),
-        key::Header
-    ),
+    params(Place, key::Header),
     responses(OfEntry)
 )]
 pub(crate) async fn remove(
     Extract(shared): State,
     caller: Caller,
-    At((chat, seq)): At<(String, Seq)>,
+    At(Place { chat, seq }): At<Place>,
     origin: Origin,
     headers: HeaderMap,
 ) -> Result<Answer, Problem> {

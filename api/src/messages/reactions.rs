@@ -11,7 +11,7 @@ use store::ReactionRow;
 use utoipa::{IntoParams, ToSchema};
 
 use super::receipts::message;
-use super::{key, seq_of};
+use super::{Place, key, seq_of};
 use crate::caller::Caller;
 use crate::chats::{self, Answer};
 use crate::members::act;
@@ -37,17 +37,13 @@ pub(crate) struct NewReaction {
 #[utoipa::path(
     put, path = "/v1/chats/{chat}/messages/{seq}/reaction", tag = "messages", security(("bearer" = [])),
     request_body = NewReaction,
-    params(
-        ("chat" = String, Path, description = "the chat's id"),
-        ("seq" = u64, Path, description = "the message's seq"),
-        key::Header
-    ),
+    params(Place, key::Header),
     responses(OfEntry)
 )]
 pub(crate) async fn put(
     Extract(shared): State,
     caller: Caller,
-    At((chat, seq)): At<(String, Seq)>,
+    At(Place { chat, seq }): At<Place>,
     headers: HeaderMap,
     Json(NewReaction { reaction }): Json<NewReaction>,
 ) -> Result<Answer, Problem> {
@@ -61,17 +57,13 @@ pub(crate) async fn put(
 /// Takes the caller's reaction to a message away.
 #[utoipa::path(
     delete, path = "/v1/chats/{chat}/messages/{seq}/reaction", tag = "messages", security(("bearer" = [])),
-    params(
-        ("chat" = String, Path, description = "the chat's id"),
-        ("seq" = u64, Path, description = "the message's seq"),
-        key::Header
-    ),
+    params(Place, key::Header),
     responses(OfEntry)
 )]
 pub(crate) async fn remove(
     Extract(shared): State,
     caller: Caller,
-    At((chat, seq)): At<(String, Seq)>,
+    At(Place { chat, seq }): At<Place>,
     headers: HeaderMap,
 ) -> Result<Answer, Problem> {
     let seq = seq_of(seq)?;
@@ -99,17 +91,13 @@ pub(crate) struct Who {
 /// Who thinks what of a message.
 #[utoipa::path(
     get, path = "/v1/chats/{chat}/messages/{seq}/reactions", tag = "messages", security(("bearer" = [])),
-    params(
-        ("chat" = String, Path, description = "the chat's id"),
-        ("seq" = u64, Path, description = "the message's seq"),
-        Page
-    ),
+    params(Place, Page),
     responses((status = 200, body = Who), OfThing)
 )]
 pub(crate) async fn who(
     Extract(shared): State,
     caller: Caller,
-    At((chat, seq)): At<(String, Seq)>,
+    At(Place { chat, seq }): At<Place>,
     Asked(page): Asked<Page>,
 ) -> Result<axum::Json<Who>, Problem> {
     let chat = chats::id(&shared, &chat)?;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use store::{Asked as Wanted, ReadError};
 use utoipa::ToSchema;
 
+use super::Place;
 use crate::caller::Caller;
 use crate::chats;
 use crate::paging::{Page, next};
@@ -55,11 +56,7 @@ pub(super) async fn message(shared: &Shared, caller: &Caller, chat: ChatId, seq:
 /// Who has received and seen a message.
 #[utoipa::path(
     get, path = "/v1/chats/{chat}/messages/{seq}/receipts", tag = "messages", security(("bearer" = [])),
-    params(
-        ("chat" = String, Path, description = "the chat's id"),
-        ("seq" = u64, Path, description = "the message's seq"),
-        Page
-    ),
+    params(Place, Page),
     responses(
         (status = 200, body = Receipts),
         OfThing
@@ -68,7 +65,7 @@ pub(super) async fn message(shared: &Shared, caller: &Caller, chat: ChatId, seq:
 pub(crate) async fn receipts(
     Extract(shared): State,
     caller: Caller,
-    At((chat, seq)): At<(String, Seq)>,
+    At(Place { chat, seq }): At<Place>,
     Asked(page): Asked<Page>,
 ) -> Result<axum::Json<Receipts>, Problem> {
     let chat = chats::id(&shared, &chat)?;
