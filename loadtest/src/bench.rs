@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 use heliograph::up;
+use testkit::nats::Sync;
 
 use crate::abuse::Siege;
 use crate::beside::Beside;
@@ -23,6 +24,8 @@ use crate::{hostile, idle, readers, sign_ins, storm, stuck};
 pub enum Id {
     /// Durable end-to-end messages/s ÷ raw JetStream publish/s.
     P1,
+    /// The same where each is on disk before it is acknowledged.
+    P2,
     /// End-to-end p50 at 10 % load ÷ the sum of the hops' medians.
     P4,
     /// Resident memory of an idle signed-in connection ÷ that of a bare task.
@@ -112,6 +115,9 @@ async fn measure(options: &Options) -> Result<()> {
     if [Id::P1, Id::P4, Id::P14, Id::P19b].into_iter().any(wanted) || (beset && rate.is_none()) {
         rows.extend(of_fleet(options, &mut rate, partitions, runs).await?);
     }
+    if wanted(Id::P2) {
+        rows.push(synced(options, partitions, runs).await?);
+    }
     let (sockets, chats, time) = (options.sockets, options.chats, Duration::from_secs_f64(options.seconds));
     // Each a target of its own: what it trusts changes nothing for the other rows.
     if let Some(rate) = rate.filter(|_| wanted(Id::SignIns)) {
@@ -143,7 +149,7 @@ async fn of_fleet(options: &Options, rate: &mut Option<f64>, partitions: u16, ru
     let wanted = |id| options.wants(id);
     let target = Target::start(partitions).await?;
     let fleet = Fleet::open(&target, options.sockets, options.chats, partitions).await?;
-    let control = Control::start().await?;
+    let control = Control::start(Sync::Lazy).await?;
     let (window, time) = (options.window, Duration::from_secs_f64(options.seconds));
     let bench = Bench { target, fleet, control, window, time, runs };
     let mut rows = Vec::new();
@@ -162,6 +168,18 @@ async fn of_fleet(options: &Options, rate: &mut Option<f64>, partitions: u16, ru
     }
     bench.target.stop().await?;
     Ok(rows)
+}
+
+/// P2: target and control anew, for both sync otherwise.
+async fn synced(options: &Options, partitions: u16, runs: usize) -> Result<Row> {
+    let target = Target::start_synced(partitions).await?;
+    let fleet = Fleet::open(&target, options.sockets, options.chats, partitions).await?;
+    let control = Control::start(Sync::Always).await?;
+    let (window, time) = (options.window, Duration::from_secs_f64(options.seconds));
+    let bench = Bench { target, fleet, control, window, time, runs };
+    let row = bench.synced().await?;
+    bench.target.stop().await?;
+    Ok(row)
 }
 
 fn print(rows: &[Row]) {

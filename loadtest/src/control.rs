@@ -30,7 +30,7 @@ const CORE_SUBJECT: &str = "core";
 const STREAM_BYTES: i64 = 1 << 30;
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
 
-/// A lazily synced broker with one stream on disk.
+/// A broker with one stream on disk.
 pub(crate) struct Control {
     // Its process ends with it.
     _server: NatsServer,
@@ -59,8 +59,8 @@ impl Hops {
 
 impl Control {
     /// Starts the broker.
-    pub(crate) async fn start() -> Result<Self> {
-        let server = NatsServer::start(NatsOptions::default().sync(Sync::Lazy)).await?;
+    pub(crate) async fn start(sync: Sync) -> Result<Self> {
+        let server = NatsServer::start(NatsOptions::default().sync(sync)).await?;
         let publisher = async_nats::connect(server.url()).await?;
         let consumer = async_nats::connect(server.url()).await?;
         let config = Config {

@@ -44,6 +44,17 @@ pub(crate) struct Bench {
     pub(crate) runs: usize,
 }
 
+/// Saturating runs beside the raw broker, one value a run.
+#[derive(Debug, Default)]
+struct Runs {
+    /// Messages a second, ours and the broker's alone.
+    ours: Vec<f64>,
+    raw: Vec<f64>,
+    /// Of the store.
+    commits: Vec<f64>,
+    messages: Vec<f64>,
+}
+
 /// What saturating runs gave.
 #[derive(Debug)]
 pub(crate) struct Saturated {
@@ -54,9 +65,26 @@ pub(crate) struct Saturated {
 }
 
 impl Bench {
-    /// P1 and P19b: a run of the raw broker, then one of ours, and again.
+    /// P1 and P19b.
     pub(crate) async fn saturate(&self) -> Result<Saturated> {
-        let (mut ours, mut raw, mut commits, mut messages) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let Runs { ours, raw, commits, messages } = self.beside_raw().await?;
+        let rate = median(&ours);
+        Ok(Saturated {
+            p1: Row { id: "P1", unit: "messages/s", target: 0.5, at_least: true, ..row(&ours, &raw) },
+            p19b: Row { id: "P19b", unit: "commits", target: 0.02, at_least: false, ..row(&commits, &messages) },
+            rate,
+        })
+    }
+
+    /// P2, where target and control sync each write before they acknowledge it.
+    pub(crate) async fn synced(&self) -> Result<Row> {
+        let Runs { ours, raw, .. } = self.beside_raw().await?;
+        Ok(Row { id: "P2", unit: "messages/s", target: 20.0, at_least: true, ..row(&ours, &raw) })
+    }
+
+    /// A run of the raw broker, then one of ours, and again.
+    async fn beside_raw(&self) -> Result<Runs> {
+        let mut runs = Runs::default();
         // One of each that does not count: caches, files and connections are warm in those that do.
         for run in 0..=self.runs {
             let control = self.control.publishes(self.time).await?;
@@ -76,19 +104,14 @@ impl Bench {
                 cost(own - own_before),
             );
             if run > 0 {
-                ours.push(rate);
-                raw.push(control);
-                commits.push(commits_made);
-                messages.push(done.messages as f64);
+                runs.ours.push(rate);
+                runs.raw.push(control);
+                runs.commits.push(commits_made);
+                runs.messages.push(done.messages as f64);
             }
         }
         self.target.check_quiet()?;
-        let rate = median(&ours);
-        Ok(Saturated {
-            p1: Row { id: "P1", unit: "messages/s", target: 0.5, at_least: true, ..row(&ours, &raw) },
-            p19b: Row { id: "P19b", unit: "commits", target: 0.02, at_least: false, ..row(&commits, &messages) },
-            rate,
-        })
+        Ok(runs)
     }
 
     /// P4: end to end at `rate` messages a second, and the hops at the same rate.

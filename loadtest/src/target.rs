@@ -20,7 +20,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 const STOP_WITHIN: Duration = Duration::from_secs(30);
 const TOKENS_VALID_FOR: Duration = Duration::from_secs(3_600);
 
-/// A running `heliograph up`, lazily synced.
+/// A running `heliograph up`.
 #[derive(Debug)]
 pub(crate) struct Target {
     // Declared first: the process dies before its folder goes.
@@ -51,27 +51,27 @@ impl Door {
 }
 
 impl Target {
-    /// Starts one; returns when it listens.
+    /// Starts one that syncs lazily; returns when it listens.
     pub(crate) async fn start(partitions: u16) -> Result<Self> {
         Self::start_with(partitions, &[]).await
     }
 
     /// As [`Self::start`], with further arguments of `heliograph up`.
     pub(crate) async fn start_with(partitions: u16, arguments: &[&str]) -> Result<Self> {
+        Self::started(partitions, &[&["--lazy-sync"], arguments].concat()).await
+    }
+
+    /// As [`Self::start`], but what it acknowledges is on disk.
+    pub(crate) async fn start_synced(partitions: u16) -> Result<Self> {
+        Self::started(partitions, &[]).await
+    }
+
+    async fn started(partitions: u16, arguments: &[&str]) -> Result<Self> {
         let folder = Scratch::new("load")?;
         let admin = free_address().await?;
         let mut command = Command::new(binary()?);
         command
-            .args([
-                "up",
-                "--lazy-sync",
-                "--listen",
-                "127.0.0.1:0",
-                "--api",
-                "127.0.0.1:0",
-                "--partitions",
-                &partitions.to_string(),
-            ])
+            .args(["up", "--listen", "127.0.0.1:0", "--api", "127.0.0.1:0", "--partitions", &partitions.to_string()])
             .args(["--admin", &admin.to_string(), "--data"])
             .arg(folder.join("data"))
             .args(arguments)
