@@ -165,10 +165,8 @@ pub(crate) async fn counts(
     if stays.iter().all(|stay| stay.left_seq.is_some()) {
         return Err(Kind::NotFound.into());
     }
-    let (after, through) = (after.unwrap_or_default(), through.unwrap_or(Seq::MAX));
-    if after > through {
-        return Err(Problem::bad("`after` is not above `through`"));
-    }
+    let after = after.unwrap_or_default();
+    let through = through.map_or(Seq::MAX, |through| through.max(after));
     let page = shared.store.reactions(chat, after, through, ROWS_MAX).await?;
     let shown: Vec<_> = page.rows.into_iter().filter(|row| stays.iter().any(|stay| stay.shows(row.seq))).collect();
     let messages = shown.chunk_by(|one, other| one.seq == other.seq).map(|rows| counted(rows, caller.user));

@@ -254,6 +254,9 @@ impl Store {
     /// Of each message all: the page ends with the one that reaches `limit`, or [`crate::REACTION_SEQS_MAX`] seqs on.
     pub async fn reactions(&self, chat: ChatId, after: Seq, through: Seq, limit: usize) -> Result<Reactions, Error> {
         let through = through.min(after.saturating_add(crate::REACTION_SEQS_MAX));
+        if after >= through {
+            return Ok(Reactions { rows: Vec::new(), through });
+        }
         let limit = limit.max(1);
         match self {
             Self::Embedded(engine) => engine.reactions(chat, after, through, limit).await,

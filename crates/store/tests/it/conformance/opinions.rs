@@ -58,6 +58,10 @@ pub(crate) async fn of_each_user_a_message_has_the_latest_reaction(store: &Store
         assert_eq!((&page.rows[..], page.through), (&expected[..], through.min(after + REACTION_SEQS_MAX)));
     }
     assert_eq!(store.reactions(chat, 2, 9, 10).await.unwrap().rows, [], "taken away");
+    for nothing in [(2, 2), (3, 2), (Seq::MAX, Seq::MAX)] {
+        let page = store.reactions(chat, nothing.0, nothing.1, 10).await.unwrap();
+        assert_eq!((page.rows, page.through), (Vec::new(), nothing.1));
+    }
 }
 
 pub(crate) async fn a_deleted_message_has_no_reactions_and_gets_none(store: &Store) {
