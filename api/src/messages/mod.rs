@@ -18,7 +18,7 @@ use domain::limits::MENTIONS_MAX;
 use domain::{ChatId, LoggedEntry, Seq, UserId};
 use proto::v1::{self, command::Action};
 use serde::{Deserialize, Serialize};
-use store::{Asked as Wanted, HistoryPage};
+use store::{Asked as Wanted, HistoryPage, MemberRow};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
@@ -98,6 +98,12 @@ pub(crate) struct Place {
     chat: String,
     /// the message's seq
     seq: u64,
+}
+
+/// The caller's stays in a chat that the caller is in now; else there is no such chat.
+async fn stays_of_member(shared: &Shared, caller: &Caller, chat: ChatId) -> Result<Vec<MemberRow>, Problem> {
+    let stays = shared.store.stays(chat, caller.user, 0, shared.read_deadline()).await?;
+    if stays.iter().all(|stay| stay.left_seq.is_some()) { Err(Kind::NotFound.into()) } else { Ok(stays) }
 }
 
 /// A message's seq out of a path: there is nothing at 0.

@@ -10,12 +10,12 @@ use proto::v1::{self, command::Action};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Entry, Place, key, seq_of};
+use super::{Entry, Place, key, seq_of, stays_of_member};
 use crate::caller::Caller;
 use crate::chats::{self, Answer};
 use crate::edge::Origin;
 use crate::members::{act, record};
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 use crate::refusals::{OfEntry, OfThing};
 use crate::state::{Shared, State};
 use crate::wire::At;
@@ -39,10 +39,7 @@ pub(crate) async fn list(
     At(chat): At<String>,
 ) -> Result<axum::Json<Pins>, Problem> {
     let chat = chats::id(&shared, &chat)?;
-    let stays = shared.store.stays(chat, caller.user, 0, shared.read_deadline()).await?;
-    if stays.iter().all(|stay| stay.left_seq.is_some()) {
-        return Err(Kind::NotFound.into());
-    }
+    let stays = stays_of_member(&shared, &caller, chat).await?;
     let mut pins = Vec::new();
     for seq in shared.store.chat_facts(chat).await?.pins {
         if !stays.iter().any(|stay| stay.shows(seq)) {

@@ -11,12 +11,12 @@ use store::ReactionRow;
 use utoipa::{IntoParams, ToSchema};
 
 use super::receipts::message;
-use super::{Place, key, seq_of};
+use super::{Place, key, seq_of, stays_of_member};
 use crate::caller::Caller;
 use crate::chats::{self, Answer};
 use crate::members::act;
 use crate::paging::{Page, next};
-use crate::problem::{Kind, Problem};
+use crate::problem::Problem;
 use crate::refusals::{OfEntry, OfThing};
 use crate::state::State;
 use crate::wire::{Asked, At, Json};
@@ -161,10 +161,7 @@ pub(crate) async fn counts(
     Asked(Range { after, through }): Asked<Range>,
 ) -> Result<axum::Json<Reactions>, Problem> {
     let chat = chats::id(&shared, &chat)?;
-    let stays = shared.store.stays(chat, caller.user, 0, shared.read_deadline()).await?;
-    if stays.iter().all(|stay| stay.left_seq.is_some()) {
-        return Err(Kind::NotFound.into());
-    }
+    let stays = stays_of_member(&shared, &caller, chat).await?;
     let after = after.unwrap_or_default();
     let through = through.map_or(Seq::MAX, |through| through.max(after));
     let page = shared.store.reactions(chat, after, through, ROWS_MAX).await?;

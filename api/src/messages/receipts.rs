@@ -6,7 +6,7 @@ use serde::Serialize;
 use store::{Asked as Wanted, ReadError};
 use utoipa::ToSchema;
 
-use super::Place;
+use super::{Place, stays_of_member};
 use crate::caller::Caller;
 use crate::chats;
 use crate::paging::{Page, next};
@@ -38,14 +38,10 @@ pub(crate) struct Receipts {
 
 /// The message, if the caller is in the chat and its stays show it.
 pub(super) async fn message(shared: &Shared, caller: &Caller, chat: ChatId, seq: Seq) -> Result<Entry, Problem> {
-    let deadline = shared.read_deadline();
-    let stays = shared.store.stays(chat, caller.user, 0, deadline).await?;
-    if stays.iter().all(|stay| stay.left_seq.is_some()) {
-        return Err(Kind::NotFound.into());
-    }
+    stays_of_member(shared, caller, chat).await?;
     let after = seq.checked_sub(1).ok_or(Kind::NotFound)?;
     let wanted = Wanted { after, entries: 1, bytes: 1, at_least: 0 };
-    let page = match shared.store.history_of(chat, caller.user, wanted, deadline).await {
+    let page = match shared.store.history_of(chat, caller.user, wanted, shared.read_deadline()).await {
         Err(ReadError::OutOfRange) => return Err(Kind::NotFound.into()),
         page => page?,
     };

@@ -31,7 +31,7 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
-use domain::Epoch;
+use domain::{Epoch, Partition};
 use event_log::Log;
 use store::Store;
 use telemetry::Metrics;
@@ -79,6 +79,16 @@ struct Shared {
     audit: audit::Log,
     partitions: u16,
     steps: Steps,
+}
+
+impl Shared {
+    /// The partition of this number, if there is one.
+    fn partition(&self, number: u16) -> Result<Partition, Refusal> {
+        if number < self.partitions {
+            return Ok(Partition(number));
+        }
+        Err(Refusal::NotFound(format!("no partition {number}; there are {}", self.partitions)))
+    }
 }
 
 /// Bound admin listeners.

@@ -125,8 +125,7 @@ async fn rebuild_page(
     // One action, however many pages it takes.
     let action = Action::on_partition("projections.rebuild", Role::Projections, Partition(partition));
     acted(&shared.audit, peer, action, async {
-        check(&shared, partition)?;
-        match rebuild::begin(&shared.store, Partition(partition)).await? {
+        match rebuild::begin(&shared.store, shared.partition(partition)?).await? {
             Some(began) => rebuild_from(&shared, partition, None, began).await.map(Json),
             None => Ok(Json(Rebuilt { chats: 0, epoch: None, events: None, next: None })),
         }
@@ -147,21 +146,14 @@ async fn rebuild_from(shared: &Shared, partition: u16, after: Option<&str>, bega
     Ok(Rebuilt { chats: chats.len() as u64, epoch, events, next: None })
 }
 
-fn check(shared: &Shared, partition: u16) -> Result<(), Refusal> {
-    if partition < shared.partitions {
-        return Ok(());
-    }
-    Err(Refusal::NotFound(format!("no partition {partition}; there are {}", shared.partitions)))
-}
-
 /// The partition's chats by id, behind one.
 async fn chats(shared: &Shared, partition: u16, after: Option<&str>) -> Result<Vec<ChatId>, Refusal> {
-    check(shared, partition)?;
+    let partition = shared.partition(partition)?;
     let after: Option<ChatId> = match after {
         Some(after) => Some(after.parse().map_err(|_fault| Refusal::Bad("`after` is no chat".to_owned()))?),
         None => None,
     };
-    let mut chats = shared.store.logged_chats(Partition(partition)).await?;
+    let mut chats = shared.store.logged_chats(partition).await?;
     chats.retain(|chat| after.is_none_or(|after| *chat > after));
     chats.sort_unstable();
     Ok(chats)

@@ -99,10 +99,7 @@ fn whose(shared: &Shared, partition: u16, role: &str) -> Result<(Role, Partition
     let Some(role) = ROLES.into_iter().find(|known| known.name() == role) else {
         return Err(Refusal::NotFound(format!("{role} owns no partitions; ingest, delivery and projections do")));
     };
-    if partition >= shared.partitions {
-        return Err(Refusal::NotFound(format!("no partition {partition}; there are {}", shared.partitions)));
-    }
-    Ok((role, Partition(partition)))
+    Ok((role, shared.partition(partition)?))
 }
 
 /// Waits until it is as it is wanted, but not for ever: who has to let go may be gone without a word.
